@@ -1,0 +1,1 @@
+"""The model folder: made by export, used by prediction."""

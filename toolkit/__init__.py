@@ -1,0 +1,1 @@
+"""From patient folders to a calibrated, trained network."""

@@ -1,0 +1,344 @@
+"""Settings: one frozen tree, read from `grade.toml`, presets named by `strategy`, single values by `--set a.b=c`.
+
+Order, later wins: the defaults below, the strategy's preset, `grade.toml`, `--set`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from toolkit.errors import SettingsError
+
+Strategy = Literal["stable", "ldam", "legacy"]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+def _list_to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # TOML knows no tuples
+
+
+def _text_to_path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value  # nor paths
+
+
+def _text_to_table(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str | Path) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
+SettingPath = Annotated[Path, BeforeValidator(_text_to_path)]
+
+
+class _Branch(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Grid(_Branch):
+    """The fixed grid of a scan: RAS axes, isotropic."""
+
+    spacing: float = Field(1.5, gt=0.1, le=20, allow_inf_nan=False, description="voxel edge, mm")
+    shape: Annotated[tuple[int, int, int], BeforeValidator(_list_to_tuple)] = Field(
+        (104, 128, 104), description="voxels along right, anterior, superior"
+    )
+
+    @field_validator("shape")
+    @classmethod
+    def _sane_shape(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if any(n < 16 or n > 512 for n in shape):
+            raise ValueError("each axis needs 16 to 512 voxels")
+        return shape
+
+
+class LabelTable(_Branch):
+    """`[data.labels]`: a table of grades; columns that are not named are recognised by their headers."""
+
+    file: SettingPath
+    patient: str | None = Field(None, description="column of the patient's id")
+    grade: str | None = Field(None, description="column of the grade")
+    site: str | None = Field(None, description="column of the site")
+    lgg: Words = Field(("LGG", "2", "II", "3", "III"), description="values that mean LGG; WHO grades as BraTS has them")
+    hgg: Words = Field(("HGG", "GBM", "4", "IV"), description="values that mean HGG")
+
+
+class DataSettings(Grid):
+    """`[data]`: who is trained on, and the grid."""
+
+    cohort: SettingPath | None = Field(None, description="folder of patients")
+    labels: Annotated[LabelTable | None, BeforeValidator(_text_to_table)] = Field(
+        None, description="table of grades; without it: HGG/ and LGG/ folders or a table in the cohort"
+    )
+    validation: float | SettingPath = Field(0.2, description="share of the patients, or a folder of patients")
+    group: Literal["patient", "site"] = Field("patient", description="what is never split over training and validation")
+    cache: SettingPath = Field(Path("cache"), description="preprocessed scans, kept between trainings")
+
+    @field_validator("validation")
+    @classmethod
+    def _share_or_folder(cls, value: float | Path) -> float | Path:
+        if isinstance(value, float) and not 0 < value < 1:
+            raise ValueError("a share lies between 0 and 1")
+        return value
+
+    @property
+    def grid(self) -> Grid:
+        """The grid alone."""
+        return Grid(spacing=self.spacing, shape=self.shape)
+
+
+class NetworkSettings(_Branch):
+    """`[network]`."""
+
+    depth: Literal[10, 18, 34, 50] = 50
+    stem_stride: Literal[1, 2] = Field(2, description="2 as MedicalNet; 1 costs 8 times the arithmetic")
+    dropout: float = Field(0.4, ge=0, lt=1)
+    pretrained: SettingPath | None = Field(None, description="a MedicalNet file")
+
+
+class AugmentSettings(_Branch):
+    """`[training.augment]`: limits of the uniform draws."""
+
+    rotation: float = Field(10.0, ge=0, le=180, description="degrees, about each axis, either way")
+    zoom: float = Field(0.08, ge=0, lt=0.5, description="share, either way")
+    translation: float = Field(0.08, ge=0, lt=0.5, description="share of the axis, either way")
+    flips: bool = Field(True, description="left-right, with probability one half")
+
+
+class TrainingSettings(_Branch):
+    """`[training]`."""
+
+    epochs: int = Field(40, ge=1)
+    min_epochs: int = Field(15, ge=0, description="early stopping does not act before")
+    early_stopping: int = Field(10, ge=1, description="epochs without a better validation AUC")
+    batch_size: int = Field(4, ge=1)
+    accumulation: int = Field(2, ge=1, description="batches per optimiser step")
+    lr: float = Field(1e-4, gt=0, description="backbone")
+    head_lr: float = Field(2e-4, gt=0)
+    warmup_epochs: float = Field(3, ge=0, description="linear rise of the learning rate")
+    weight_decay: float = Field(1e-4, ge=0)
+    sampler: Literal["weighted", "shuffle"] = Field(
+        "weighted", description="weighted: inverse class frequency, with replacement"
+    )
+    loss: Literal["cross-entropy", "ldam"] = "cross-entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    ldam_max_m: float = Field(0.15, gt=0, description="largest margin (Cao 2019)")
+    ldam_s: float = Field(12.0, gt=0, description="scale of the cosines")
+    drw_epoch: int | None = Field(None, ge=1, description="deferred re-weighting from this epoch (counted from 1) on")
+    drw_beta: float = Field(0.9999, gt=0, lt=1, description="effective number of samples (Cui 2019)")
+    seed: int = Field(0, ge=0)
+    device: Device = "auto"
+    amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="auto: fp16 on a GPU, off on a CPU")
+    tensorboard: bool = False
+    augment: AugmentSettings = AugmentSettings()
+
+
+class CalibrationSettings(_Branch):
+    """`[calibration]`."""
+
+    method: Literal["platt", "temperature", "none"] = "platt"
+    rule: str = Field("youden", description="youden, sensitivity=S or cost=FN:FP")
+
+    @field_validator("rule")
+    @classmethod
+    def _known_rule(cls, rule: str) -> str:
+        parse_rule(rule)
+        return rule
+
+
+class ExportSettings(_Branch):
+    """`[export]`."""
+
+    max_batch: int = Field(8, ge=1, le=256)
+
+
+class PredictSettings(_Branch):
+    """`[predict]`: None means chosen for the machine, and shown."""
+
+    batch_size: int | None = Field(None, ge=1)
+    workers: int | None = Field(None, ge=1)
+
+
+class Settings(_Branch):
+    """Everything that `grade.toml` may say."""
+
+    strategy: Strategy = "stable"
+    data: DataSettings = DataSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    export: ExportSettings = ExportSettings()
+    predict: PredictSettings = PredictSettings()
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "stable": {},  # the defaults above
+    "ldam": {"training": {"sampler": "shuffle", "loss": "ldam", "drw_epoch": 1}},
+    # What the earlier set-up did, kept to be compared with: three balancing mechanisms on batches of 2.
+    "legacy": {
+        "training": {
+            "loss": "ldam",
+            "ldam_max_m": 0.2,
+            "ldam_s": 15.0,
+            "drw_epoch": 25,
+            "batch_size": 2,
+            "head_lr": 5e-4,
+            "early_stopping": 7,
+            "min_epochs": 10,
+            "warmup_epochs": 4,  # 10 % of 40 epochs
+            "augment": {"rotation": 11.5},
+        }
+    },
+}
+
+
+def parse_rule(rule: str) -> tuple[str, float, float]:
+    """Split a threshold rule into its name and numbers.
+
+    Args:
+        rule: `youden`, `sensitivity=S` with 0 < S < 1, or `cost=FN:FP` with positive costs.
+
+    Returns:
+        (name, first number, second number); numbers that a rule lacks are 0.
+
+    Raises:
+        ValueError: the rule is none of these.
+    """
+    name, _, rest = rule.partition("=")
+    try:
+        if name == "youden" and not rest:
+            return name, 0.0, 0.0
+        if name == "sensitivity" and 0 < float(rest) < 1:
+            return name, float(rest), 0.0
+        if name == "cost":
+            missed, false = (float(x) for x in rest.split(":"))
+            if 0 < missed < float("inf") and 0 < false < float("inf"):
+                return name, missed, false
+    except ValueError:
+        pass
+    raise ValueError(
+        f"'{rule}' is no threshold rule; write youden, sensitivity=0.95 or cost=5:1 (missed HGG : false HGG)"
+    )
+
+
+def load_settings(file: Path | None, strategy: str | None = None, overrides: tuple[str, ...] = ()) -> Settings:
+    """Settings from a file, a preset and single values.
+
+    Args:
+        file: a `grade.toml`; None takes the defaults, with paths relative to the working folder.
+        strategy: takes precedence over the file's `strategy`.
+        overrides: `branch.key=value`, the value in TOML spelling; a bare word is taken as a string.
+
+    Raises:
+        SettingsError: no such file, no TOML, an unknown key, a value out of range.
+    """
+    written = _read_toml(file) if file else {}
+    single: dict[str, Any] = {}
+    for text in overrides:
+        _merge(single, _parse_override(text))
+    name = strategy or single.get("strategy") or written.get("strategy", "stable")
+    if name not in PRESETS:
+        raise SettingsError(f"strategy '{name}' is unknown; choose one of {', '.join(PRESETS)}.")
+    tree: dict[str, Any] = {}
+    for layer in (PRESETS[name], written, single, {"strategy": name}):
+        _merge(tree, layer)
+    base = file.resolve().parent if file else Path.cwd()
+    return _absolute(_validate(tree, file), base)
+
+
+def dump_settings(settings: Settings) -> str:
+    """The settings as TOML, every value written out, readable by `load_settings`."""
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise SettingsError(f"there is no settings file {file}; write one, or name another with --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {file} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings file {file} is not valid TOML: {error}.") from error
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise SettingsError(f"--set {text}: write it as branch.key=value, for example --set training.epochs=20.")
+    try:
+        return tomllib.loads(f"{key}={value}")
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return tomllib.loads(f"{key}={_toml_string(value)}")
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"--set {text}: {error}.") from error
+
+
+def _toml_string(text: str) -> str:
+    return tomli_w.dumps({"x": text}).partition("=")[2].strip()
+
+
+def _merge(into: dict[str, Any], layer: dict[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = _copy(value)
+
+
+def _copy(value: Any) -> Any:
+    return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _validate(tree: dict[str, Any], file: Path | None) -> Settings:
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(_field_names(first["loc"]))
+        where = f" in {file}" if file else ""
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"unknown setting '{key}'{where}; known there: {_known(first['loc'])}.") from None
+        raise SettingsError(f"setting {key} = {first['input']!r}{where}: {_lower(first['msg'])}.") from None
+
+
+def _field_names(loc: tuple[int | str, ...]) -> list[str]:
+    """The part of pydantic's location that a user wrote; unions and tuples add words of their own behind it."""
+    branch: Any = Settings
+    names: list[str] = []
+    for part in loc:
+        names.append(str(part))
+        field = branch.model_fields.get(part)
+        if field is None or not hasattr(field.annotation, "model_fields"):
+            break
+        branch = field.annotation
+    return names
+
+
+def _known(loc: tuple[int | str, ...]) -> str:
+    branch: Any = Settings
+    for part in loc[:-1]:
+        branch = branch.model_fields[part].annotation
+    return ", ".join(branch.model_fields)
+
+
+def _lower(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _absolute(settings: Settings, base: Path) -> Settings:
+    def fix(branch: _Branch) -> dict[str, Any]:
+        changed: dict[str, Any] = {}
+        for name, value in branch:
+            if isinstance(value, Path):
+                changed[name] = base / value.expanduser()
+            elif isinstance(value, _Branch):
+                changed[name] = value.model_copy(update=fix(value))
+        return changed
+
+    return settings.model_copy(update=fix(settings))

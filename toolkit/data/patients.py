@@ -1,0 +1,202 @@
+"""Who: patient folders and which of their files is which modality.
+
+Modalities are matched by the last token of a file's name, never by a pattern on `t1`, which would also match `t1ce`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.errors import CohortError, PatientRefused
+
+MODALITIES = ("flair", "t1", "t1ce", "t2")  # channel order, stored in every artifact
+CLASSES = ("LGG", "HGG")  # class index = position
+
+# BraTS 2012-2021: t1 t1ce t2 flair (t1gd in TCIA's release); 2023: t1n t1c t2w t2f; UCSF-PDGM: T1 T1c T2 FLAIR;
+# UPENN-GBM and EGD: T1 T1GD T2 FLAIR.
+_TOKENS = {
+    "flair": {"flair", "t2f", "t2flair"},
+    "t1": {"t1", "t1n", "t1w", "t1pre"},
+    "t1ce": {"t1ce", "t1c", "t1gd", "t1gad", "t1post", "t1wce"},
+    "t2": {"t2", "t2w"},
+    "seg": {"seg", "segm", "segmentation", "mask", "label"},
+}
+_MEANING = {token: name for name, tokens in _TOKENS.items() for token in tokens}
+_IMAGE = re.compile(r"\.(nii(\.gz)?|hdr|img(\.gz)?)\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One folder with four modalities.
+
+    Attributes:
+        id: the folder's name, always a string; unique within one call.
+        folder: where the files are.
+    """
+
+    id: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class MatchedFiles:
+    """The files of one patient.
+
+    Attributes:
+        modalities: name -> file, in the order of `MODALITIES`.
+        seg: tumour mask, if there is one.
+        notes: what was passed over.
+    """
+
+    modalities: dict[str, Path]
+    seg: Path | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Patients with known grades.
+
+    Attributes:
+        patients: in a fixed order.
+        grades: 0 LGG, 1 HGG, one for each patient.
+        sites: where the patient was scanned, None when unknown; one for each patient, or empty.
+        notes: what was left out, one sentence each.
+    """
+
+    patients: tuple[Patient, ...]
+    grades: tuple[int, ...]
+    sites: tuple[str | None, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    @property
+    def grade_array(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """The grades as int64 (N,)."""
+        return np.array(self.grades, np.int64)
+
+    def select(self, indices: Sequence[int]) -> Cohort:
+        """The patients at these positions, in the order asked for."""
+        return Cohort(
+            tuple(self.patients[i] for i in indices),
+            tuple(self.grades[i] for i in indices),
+            tuple(self.sites[i] for i in indices) if self.sites else (),
+        )
+
+
+def find_patients(paths: Sequence[Path]) -> tuple[Patient, ...]:
+    """Patient folders at or below some paths, sorted by path; symbolic links are followed.
+
+    Args:
+        paths: patient folders, or folders that hold them at any depth.
+
+    Returns:
+        Each folder that directly holds NIfTI files, once. Where two share a name, their ids are relative paths.
+
+    Raises:
+        CohortError: a path does not exist, or no patient is below any of them.
+    """
+    folders: dict[Path, None] = {}  # an ordered set
+    for path in paths:
+        if not path.is_dir():
+            what = "is a file; name the patient's folder" if path.exists() else "does not exist"
+            raise CohortError(f"{path} {what}.")
+        folders.update(dict.fromkeys(_walk(_absolute(path), ())))
+    if not folders:
+        names = ", ".join(str(path) for path in paths) or "nothing"
+        raise CohortError(f"no patient below {names}: a patient is a folder that directly holds NIfTI files.")
+    return tuple(Patient(name, folder) for name, folder in zip(_unique_names(list(folders)), folders, strict=True))
+
+
+def match_modalities(folder: Path) -> MatchedFiles:
+    """Which file of a patient folder is which modality.
+
+    Args:
+        folder: the patient's folder.
+
+    Returns:
+        Exactly one file for each modality; files of other meaning are passed over.
+
+    Raises:
+        PatientRefused: a modality is missing or there twice, or the folder cannot be listed.
+    """
+    found: dict[str, list[str]] = {name: [] for name in _TOKENS}
+    hidden = 0
+    names = _list(folder)
+    headers = {name[:-4] for name in names if name.lower().endswith(".hdr")}
+    for name in names:
+        if name.lower().endswith(".img") and name[:-4] in headers:
+            continue  # the other half of a pair
+        if name.startswith("."):
+            hidden += bool(_IMAGE.search(name))
+        elif meaning := _meaning(name):
+            found[meaning].append(name)
+    for modality in MODALITIES:
+        if len(found[modality]) > 1:
+            raise PatientRefused(f"more than one file is {modality}: {', '.join(found[modality])}; keep one of them")
+    if missing := [modality for modality in MODALITIES if not found[modality]]:
+        raise PatientRefused(f"{' and '.join(missing)} missing: no file whose name ends in {_endings(missing)}")
+    notes = (f"{hidden} hidden image file{'s' * (hidden > 1)} passed over",) if hidden else ()
+    seg = folder / found["seg"][0] if len(found["seg"]) == 1 else None
+    return MatchedFiles({modality: folder / found[modality][0] for modality in MODALITIES}, seg, notes)
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would replace a linked folder's name, which is its id
+
+
+def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return  # a link to a folder that holds it
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        yield folder  # whether it holds a patient cannot be known: it is refused by name, never dropped in silence
+        return
+    entries = [entry for entry in entries if not entry.name.startswith(".")]
+    if any(_IMAGE.search(entry.name) for entry in entries):
+        yield folder
+    for entry in entries:
+        if entry.is_dir() and not _IMAGE.search(entry.name):
+            yield from _walk(folder / entry.name, (*above, real))
+
+
+def _unique_names(folders: list[Path]) -> list[str]:
+    count = Counter(folder.name for folder in folders)
+    if max(count.values()) == 1:
+        return [folder.name for folder in folders]
+    base = Path(os.path.commonpath([folder.parent for folder in folders]))
+    return [folder.name if count[folder.name] == 1 else folder.relative_to(base).as_posix() for folder in folders]
+
+
+def _list(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        raise PatientRefused(f"the folder {folder.name} vanished") from None
+    except PermissionError:
+        raise PatientRefused(f"the folder {folder.name} may not be opened: permission denied") from None
+    except OSError as error:
+        raise PatientRefused(f"the folder {folder.name} cannot be opened: {error.strerror or error}") from error
+
+
+def _meaning(name: str) -> str | None:
+    stem, images = _IMAGE.subn("", name)
+    if not images:
+        return None
+    tokens = [token for token in re.split(r"[-_.\s]+", stem.lower()) if token]
+    return _MEANING.get(tokens[-1]) if tokens else None
+
+
+def _endings(modalities: list[str]) -> str:
+    return "; ".join(" or ".join(sorted(_TOKENS[modality])) for modality in modalities)

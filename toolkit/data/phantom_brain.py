@@ -1,0 +1,165 @@
+"""A healthy phantom brain: the MNI tissue maps, turned, stretched and bent, on a BraTS grid.
+
+All lengths are mm in BraTS index space: the voxel indices of the 240 x 240 x 155 grid at 1 mm, axes left, posterior,
+superior (RAS x = -u0, y = 239 - u1, z = u2). A brain drawn from one seed is the same at every voxel size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil
+
+import numpy as np
+from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+Array = np.ndarray
+Axes = tuple[Array, Array, Array]
+Box = tuple[slice, slice, slice]
+
+EXTENT = (240, 240, 155)  # mm, the BraTS field of view
+CENTRE = np.array([118.0, 126.0, 70.0])  # mm, where real BraTS brains lie (mean of 6)
+ZOOM = np.array([0.93, 0.93, 0.88])  # MNI brains are larger than those of the SRI24 space that BraTS uses
+BEND, BEND_LENGTH = 2.5, 14.0  # mm; slope 2.5 / (sqrt(2) 14) = 0.13 on average: far from folding
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """MNI maps cropped to the brain, axes left, posterior, superior, 1 mm, float32 in 0..1."""
+
+    mask: Array
+    grey: Array
+    white: Array
+    sites: Array  # (N, 3) voxels of deep supratentorial white matter, where a tumour may start
+
+
+@dataclass(frozen=True)
+class Brain:
+    """One brain on the part of the grid that holds it; maps are float32 (X, Y, Z) in 0..1, summing to `mask`."""
+
+    spacing: float
+    shape: tuple[int, int, int]  # the whole grid
+    box: Box  # the part of the grid that the maps cover
+    axes: Axes  # mm, voxel centres of the maps along each axis
+    mask: Array  # bool
+    csf: Array
+    grey: Array
+    white: Array
+    forward: Array  # (3, 3) atlas -> patient, about the two centres
+    centre: Array  # (3,) mm, where the middle of the atlas came to lie
+
+
+def grid_axes(spacing: float) -> Axes:
+    """Voxel centres (mm) of the whole grid: the BraTS field of view, its first corner kept at every spacing."""
+    x, y, z = ((np.arange(ceil(n / spacing)) + 0.5) * spacing - 0.5 for n in EXTENT)
+    return x, y, z
+
+
+def smooth_noise(rng: np.random.Generator, axes: Axes, length: float) -> Array:
+    """A Gaussian random field of mean 0 and variance 1 at every point.
+
+    White noise on a lattice over the whole field of view, seen through a Gaussian window: separable, so three matrix
+    products. The draws do not depend on `axes`: a part, or a coarser grid, shows the same field.
+
+    Args:
+        rng: source of the lattice.
+        axes: mm, coordinates along each axis.
+        length: mm, lattice step and sigma of the window; the field's correlation is exp(-d^2 / (4 length^2)).
+
+    Returns:
+        float32 (X, Y, Z).
+    """
+    nodes = [np.arange(-3 * length, n + 3 * length, length) for n in EXTENT]
+    field = rng.standard_normal([len(n) for n in nodes], dtype=np.float32)
+    for along, lattice in zip(axes, nodes, strict=True):
+        window = np.exp(-0.5 * ((along[:, None] - lattice) / length) ** 2)
+        window /= np.linalg.norm(window, axis=1, keepdims=True)
+        field = np.tensordot(field, window.astype(np.float32), axes=(0, 1))  # (Y, Z, X), (Z, X, Y), (X, Y, Z)
+    return field
+
+
+def linear(matrix: Array, axes: Axes, origin: Array) -> Array:
+    """`matrix @ (u - origin)` at every grid point u: float32 (3, X, Y, Z)."""
+    x, y, z = (np.asarray(u - o, dtype=np.float32) for u, o in zip(axes, origin, strict=True))
+    plane = matrix.astype(np.float32)[:, :, None, None, None]
+    return plane[:, 0] * x[:, None, None] + plane[:, 1] * y[:, None] + plane[:, 2] * z
+
+
+def crop(axes: Axes, low: Array, high: Array) -> Box:
+    """The part of the axes between two corners (mm)."""
+    spans = [np.searchsorted(u, (a, b)) for u, a, b in zip(axes, low, high, strict=True)]
+    x, y, z = (slice(int(a), max(int(b), int(a) + 1)) for a, b in spans)
+    return x, y, z
+
+
+@lru_cache(maxsize=1)
+def atlas() -> Atlas:
+    """The MNI ICBM152 2009a maps that nilearn ships (Fonov 2011, Gorgolewski 2015); nothing is downloaded."""
+    loaders = (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template)
+    images = [load(resolution=1) for load in loaders]
+    offset = images[0].affine[:3, 3]
+    # RAS -> LPS, as the grid; the offset of the first voxel follows.
+    volumes = [np.asarray(i.dataobj, dtype=np.float32)[::-1, ::-1] for i in images]
+    origin = np.array([-(volumes[0].shape[0] - 1 + offset[0]), -(volumes[0].shape[1] - 1 + offset[1]), offset[2]])
+    box = ndimage.find_objects((volumes[0] > 0).astype(np.uint8))[0]
+    mask, grey, white = (np.ascontiguousarray(v[box]) for v in volumes)
+    mask = (mask > 0).astype(np.float32)
+    grey, white = _sharpen(mask, grey, white)
+    voxels = np.argwhere(white > 0.9)
+    x, y, z = (voxels + [s.start for s in box] + origin).T  # mm, MNI, LPS
+    deep = (np.abs(x) > 16) & (y > -45) & (y < 75) & (z > -12) & (z < 50)
+    return Atlas(mask, grey, white, voxels[deep])
+
+
+def _sharpen(mask: Array, grey: Array, white: Array) -> tuple[Array, Array]:
+    """Undo part of the blur that averaging 152 people left: shares to the power 1.5, summing to 1 again."""
+    csf = np.clip(mask - grey - white, 0, 1)
+    csf, grey, white = (1.3 * csf) ** 1.5, grey**1.5, white**1.5
+    total = np.maximum(csf + grey + white, 1e-6)
+    return grey / total * mask, white / total * mask
+
+
+def draw_brain(rng: np.random.Generator, spacing: float) -> Brain:
+    """A random brain: rotation within 6 degrees, zoom within 8 % an axis, shift within 4 mm, a smooth bend.
+
+    Args:
+        rng: source of the pose.
+        spacing: mm, voxel edge.
+
+    Returns:
+        The brain and where it lies in the grid.
+    """
+    maps = atlas()
+    pose = Rotation.from_euler("xyz", rng.uniform(-6, 6, 3), degrees=True).as_matrix()
+    forward = pose * (ZOOM * rng.uniform(0.92, 1.08, 3))  # rotation after zoom: no shear in the atlas's axes
+    centre = CENTRE + rng.uniform(-4, 4, 3)
+    middle = (np.array(maps.mask.shape) - 1) / 2
+    reach = np.abs(forward) @ middle + 2 * BEND
+    whole = grid_axes(spacing)
+    box = crop(whole, centre - reach, centre + reach)
+    axes: Axes = (whole[0][box[0]], whole[1][box[1]], whole[2][box[2]])
+    points = linear(np.linalg.inv(forward), axes, centre)  # (3, X, Y, Z)
+    for axis, mid in enumerate(middle):
+        points[axis] += BEND * smooth_noise(rng, axes, BEND_LENGTH) + np.float32(mid)
+    mask = ndimage.map_coordinates(maps.mask, points, order=0) > 0.5
+    inside = points[:, mask]  # (3, N)
+    grey, white = (_fill(mask, ndimage.map_coordinates(m, inside, order=1)) for m in (maps.grey, maps.white))
+    csf = np.clip(mask - grey - white, 0, 1)
+    shape = (len(whole[0]), len(whole[1]), len(whole[2]))
+    return Brain(spacing, shape, box, axes, mask, csf, grey, white, forward, centre)
+
+
+def _fill(mask: Array, values: Array) -> Array:
+    volume = np.zeros(mask.shape, np.float32)
+    volume[mask] = values
+    return volume
+
+
+def draw_site(rng: np.random.Generator, brain: Brain) -> Array:
+    """A point (3,), mm, in the deep white matter of either hemisphere."""
+    maps = atlas()
+    site = maps.sites[rng.integers(len(maps.sites))]
+    site = site - (np.array(maps.mask.shape) - 1) / 2
+    return np.asarray(brain.forward @ site + brain.centre)

@@ -1,0 +1,29 @@
+"""Errors that a user can mend; the command line alone turns them into a sentence and an exit code."""
+
+
+class GradeError(Exception):
+    """Something the user can mend. Its text is one sentence: what is wrong, the value, how to mend it."""
+
+
+class SettingsError(GradeError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class CohortError(GradeError):
+    """A cohort cannot be used: missing, empty, without labels, of one class only."""
+
+
+class PatientRefused(GradeError):
+    """One patient cannot be graded; the others go on. The text is the reason written to the results."""
+
+
+class RunError(GradeError):
+    """A training run cannot be started, continued or read."""
+
+
+class ModelError(GradeError):
+    """A model folder is missing, incomplete, altered, or fails its own test."""
+
+
+class RuntimeUnavailable(GradeError):
+    """The runtime or device asked for is not there; nothing else is taken in its place."""

@@ -1,0 +1,1 @@
+"""Metrics, calibration, stability and reports."""

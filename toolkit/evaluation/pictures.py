@@ -1,0 +1,143 @@
+"""The four plots of a report, drawn on Matplotlib figures of their own; pyplot and its global state stay unused.
+
+As SVG they take the text colour of the page around them, so that they suit a light and a dark page alike.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from toolkit.data.patients import CLASSES
+from toolkit.evaluation.metrics import auc, reliability_bins, roc_points
+from toolkit.evaluation.stability import Epoch, best_epoch
+
+INK = "#1d2530"  # in SVG it becomes the page's text colour
+FIRST, SECOND = "#2f7fd0", "#cf6a2b"  # at least 3:1 on white and on near-black
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "grade",  # the same numbers give the same file
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
+
+
+class LossEpoch(Epoch, Protocol):
+    """What the curves show of one epoch."""
+
+    @property
+    def val_loss(self) -> float | None:
+        """Mean over the validation patients."""
+
+
+def svg(draw: Callable[[Figure], None], alt: str) -> Markup:
+    """A drawing as inline SVG, to be placed into an HTML page.
+
+    Args:
+        draw: fills the figure it is given.
+        alt: what the picture says, for those who cannot see it.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 3.6), layout="constrained")
+        draw(figure)
+        file = io.StringIO()
+        figure.savefig(
+            file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
+    text = file.getvalue()
+    inline = text[text.index("<svg") + len("<svg") :].replace(INK, "currentColor")
+    return Markup('<svg role="img" aria-label="{}"').format(alt) + Markup(inline)  # noqa: S704 (drawn here, no user text)
+
+
+def png(draw: Callable[[Figure], None]) -> bytes:
+    """A drawing as a PNG file on white, 960 x 720 pixels."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 3.6), dpi=200, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure)
+        file = io.BytesIO()
+        figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def draw_loss(figure: Figure, history: Sequence[LossEpoch]) -> None:
+    """Training and validation loss per epoch."""
+    axes = figure.add_subplot()
+    _curves(axes, history, [row.train_loss for row in history], [row.val_loss for row in history])
+    axes.set_ylabel("loss")
+    axes.legend(loc="best")
+
+
+def draw_auc(figure: Figure, history: Sequence[LossEpoch]) -> None:
+    """Training and validation AUC per epoch; undefined ones leave a gap."""
+    axes = figure.add_subplot()
+    _curves(axes, history, [row.train_auc for row in history], [row.val_auc for row in history])
+    axes.set_ylabel("AUC")
+    axes.legend(loc="best")
+
+
+def draw_roc(figure: Figure, grade: ArrayLike, probability: ArrayLike, threshold: float | None = None) -> None:
+    """The ROC curve, with the chosen threshold marked on it."""
+    axes = figure.add_subplot(xlabel="1 - specificity", ylabel="sensitivity")
+    _unit_square(axes)
+    curve = roc_points(grade, probability)
+    if curve is None:
+        axes.text(0.03, 0.9, "undefined: patients of one grade only")
+        return
+    axes.plot(*curve, color=FIRST, clip_on=False, label=f"AUC {auc(grade, probability):.3f}")
+    if threshold is not None:
+        grades, hgg = np.asarray(grade), np.asarray(probability) >= threshold
+        axes.plot(
+            hgg[grades == 0].mean(), hgg[grades == 1].mean(), "o", color=SECOND, label=f"threshold {threshold:.3f}"
+        )
+    axes.legend(loc="lower right")
+
+
+def draw_reliability(figure: Figure, grade: ArrayLike, probability: ArrayLike) -> None:
+    """Observed share of HGG against predicted probability, over the count of patients in each bin."""
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    _unit_square(top)
+    bins = reliability_bins(grade, probability)
+    predicted = [one.predicted for one in bins]
+    observed = np.array([one.observed for one in bins])  # (bins, 3): value, low, high
+    top.vlines(predicted, observed[:, 1], observed[:, 2], color=FIRST, alpha=0.6)
+    top.plot(predicted, observed[:, 0], "o-", color=FIRST, clip_on=False)
+    top.set_ylabel(f"observed share of {CLASSES[1]}")
+    bars = bottom.bar(predicted, [one.cases for one in bins], width=0.06, color=FIRST, alpha=0.6)
+    bottom.bar_label(bars)
+    bottom.margins(y=0.4)
+    bottom.set(xlabel=f"predicted probability of {CLASSES[1]}", ylabel="patients", yticks=[])
+
+
+def _curves(
+    axes: Axes, history: Sequence[Epoch], training: Sequence[float | None], validation: Sequence[float | None]
+) -> None:
+    epochs = [row.epoch for row in history]
+    for name, values, color in (("training", training, FIRST), ("validation", validation, SECOND)):
+        axes.plot(epochs, np.array(values, dtype=np.float64), ".-", color=color, label=name)
+    best = best_epoch(history)
+    if best is not None:
+        axes.axvline(best.epoch, color=INK, alpha=0.5, linestyle=":", label=f"best epoch, {best.epoch}")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.2, color=INK)
+
+
+def _unit_square(axes: Axes) -> None:
+    axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, linestyle=":")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.2, color=INK)

@@ -1,0 +1,224 @@
+"""Reports as one self-contained HTML page each: no script, no font, no picture from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import ArrayLike
+
+from toolkit.data.patients import CLASSES
+from toolkit.evaluation.calibration import Calibration
+from toolkit.evaluation.metrics import Interval, Metrics, evaluate
+from toolkit.evaluation.pictures import LossEpoch, draw_auc, draw_loss, draw_reliability, draw_roc, png, svg
+from toolkit.evaluation.stability import best_epoch, stability
+
+_NAMES = {
+    "auc": "AUC",
+    "balanced_accuracy": "Balanced accuracy",
+    "sensitivity": "Sensitivity (HGG)",
+    "specificity": "Specificity (LGG)",
+    "accuracy": "Accuracy",
+    "brier": "Brier score",
+    "log_loss": "Log loss",
+}
+_FLATTERED = (
+    "The best epoch, the calibration and the threshold were chosen on these same validation patients. "
+    "The numbers therefore flatter the network a little; patients it has never met decide."
+)
+
+
+class ReportedEpoch(LossEpoch, Protocol):
+    """What the report shows of one epoch."""
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the backbone."""
+
+    @property
+    def seconds(self) -> float:
+        """Time that the epoch took."""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What a training report is made of.
+
+    Attributes:
+        name: of the run.
+        strategy: of the settings.
+        history: the finished epochs, in order.
+        grade: (N,) integers of the validation patients, 0 LGG, 1 HGG.
+        logit: (N,) of the best epoch, HGG minus LGG.
+        calibration: as fitted on these.
+        settings: all of them, as TOML.
+        environment: name -> value: versions, device.
+    """
+
+    name: str
+    strategy: str
+    history: Sequence[ReportedEpoch]
+    grade: ArrayLike
+    logit: ArrayLike
+    calibration: Calibration
+    settings: str
+    environment: Mapping[str, str]
+
+
+def training_report(record: TrainingRecord) -> str:
+    """The report of one training.
+
+    Raises:
+        GradeError: no validation patients, or logits that are not finite.
+    """
+    calibration, history = record.calibration, record.history
+    probability = calibration.probability(record.logit)
+    metrics = evaluate(record.grade, probability, calibration.threshold)
+    pictures = _cohort_pictures(metrics, record.grade, probability)
+    if history:
+        pictures = _curve_pictures(history) + pictures
+    return _render(
+        kind="Training report",
+        name=record.name,
+        subtitle=f"strategy {record.strategy}, {len(history)} epochs",
+        summary=_summary("Validation AUC", metrics, f", rule {calibration.rule}"),
+        notes=[_FLATTERED, *calibration.notes, *metrics.notes],
+        criteria=stability(history),
+        pictures=pictures,
+        metrics=metrics,
+        history=history,
+        best=best_epoch(history),
+        details={"Calibration": _describe(calibration), **record.environment},
+        settings=record.settings,
+    )
+
+
+def evaluation_report(
+    name: str, metrics: Metrics, grade: ArrayLike, probability: ArrayLike, details: Mapping[str, str]
+) -> str:
+    """The report of a model on a cohort with known grades.
+
+    Args:
+        name: of the cohort.
+        metrics: from `evaluate` of the same patients.
+        grade: (N,) integers, the reference standard, 0 LGG, 1 HGG.
+        probability: (N,) of HGG, 0 to 1.
+        details: name -> value, shown as a table: model, runtime, refused patients.
+
+    Raises:
+        GradeError: as `evaluate`.
+    """
+    return _render(
+        kind="Evaluation report",
+        name=name,
+        subtitle=f"{sum(metrics.cases.values())} patients",
+        summary=_summary("AUC", metrics, ""),
+        notes=metrics.notes,
+        criteria=(),
+        pictures=_cohort_pictures(metrics, grade, probability),
+        metrics=metrics,
+        history=(),
+        best=None,
+        details=details,
+        settings=None,
+    )
+
+
+def roc_picture(grade: ArrayLike, probability: ArrayLike) -> bytes:
+    """The ROC curve as a PNG file.
+
+    Args:
+        grade: (N,) integers, 0 LGG, 1 HGG.
+        probability: (N,) of HGG, 0 to 1.
+
+    Raises:
+        GradeError: as `evaluate`.
+    """
+    return png(partial(draw_roc, grade=grade, probability=probability))
+
+
+def reliability_picture(grade: ArrayLike, probability: ArrayLike) -> bytes:
+    """The reliability diagram as a PNG file.
+
+    Args:
+        grade: (N,) integers, 0 LGG, 1 HGG.
+        probability: (N,) of HGG, 0 to 1.
+
+    Raises:
+        GradeError: as `evaluate`.
+    """
+    return png(partial(draw_reliability, grade=grade, probability=probability))
+
+
+def _render(**content: Any) -> str:
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters.update(number=_number, interval=_interval)
+    return pages.get_template("report.html").render(names=_NAMES, classes=CLASSES, **content)
+
+
+def _summary(what: str, metrics: Metrics, rule: str) -> str:
+    cases = ", ".join(f"{count} {name}" for name, count in metrics.cases.items())
+    total = sum(metrics.cases.values())
+    return (
+        f"{what} {_interval(metrics.auc)} in {total} patients ({cases}). "
+        f"HGG is decided at a probability of {metrics.threshold:.3f} or more{rule}."
+    )
+
+
+def _describe(calibration: Calibration) -> str:
+    if calibration.method == "none":
+        return "none: the probability is the sigmoid of the logit difference"
+    return f"{calibration.method}: sigmoid({calibration.a:.4g} × logit difference {calibration.b:+.4g})"
+
+
+def _cohort_pictures(metrics: Metrics, grade: ArrayLike, probability: ArrayLike) -> list[tuple[str, Markup]]:
+    """(heading, picture) of one cohort."""
+    roc = svg(
+        partial(draw_roc, grade=grade, probability=probability, threshold=metrics.threshold),
+        f"ROC curve. AUC {_interval(metrics.auc)}; at the threshold, sensitivity {_interval(metrics.sensitivity)} and "
+        f"specificity {_interval(metrics.specificity)}.",
+    )
+    reliability = svg(
+        partial(draw_reliability, grade=grade, probability=probability),
+        f"Reliability diagram with the count of patients in each bin. Brier score {_interval(metrics.brier)}.",
+    )
+    return [("ROC curve", roc), ("Reliability", reliability)]
+
+
+def _curve_pictures(history: Sequence[ReportedEpoch]) -> list[tuple[str, Markup]]:
+    """(heading, picture) of the training."""
+    first, last = history[0], history[-1]
+    best = best_epoch(history)
+    where = f"the best is {_number(best.val_auc)} at epoch {best.epoch}" if best else "it was never defined"
+    loss = svg(
+        partial(draw_loss, history=history),
+        f"Loss per epoch. Training loss from {_number(first.train_loss)} to {_number(last.train_loss)}, "
+        f"validation loss from {_number(first.val_loss)} to {_number(last.val_loss)}.",
+    )
+    area = svg(
+        partial(draw_auc, history=history),
+        f"AUC per epoch for training and validation. Of the validation AUC, {where}.",
+    )
+    return [("Loss", loss), ("AUC", area)]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"
+
+
+def _interval(interval: Interval) -> str:
+    value, low, high = interval
+    if low is None or high is None:
+        return _number(value)
+    return f"{_number(value)} (95 % interval {low:.3f} to {high:.3f})"

@@ -1,0 +1,134 @@
+"""Did a training go steadily? Three criteria, read off the history of its epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import spearmanr
+
+LAST_EPOCHS = 5
+SPREAD_LIMIT = 0.02
+TREND_LIMIT = -0.8
+GAP_LIMIT = 0.10
+SMOOTHING = 3  # epochs in the moving mean of the training loss
+# With five smoothed points one swapped pair of neighbours leaves rho at -0.9; with four it already fails the limit.
+MIN_SMOOTHED = 5
+
+
+class Epoch(Protocol):
+    """What is read of one epoch; an AUC is None where it was undefined."""
+
+    @property
+    def epoch(self) -> int:
+        """Counted from 1."""
+
+    @property
+    def train_loss(self) -> float:
+        """Mean over the epoch."""
+
+    @property
+    def train_auc(self) -> float | None:
+        """0 to 1."""
+
+    @property
+    def val_auc(self) -> float | None:
+        """0 to 1."""
+
+
+class Criterion(BaseModel):
+    """One criterion: what was measured, its limit, and a sentence; `met` is None where nothing could be measured."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    value: float | None
+    limit: float | None
+    met: bool | None
+    sentence: str
+
+
+def stability(history: Sequence[Epoch]) -> tuple[Criterion, ...]:
+    """The criteria of one training, in the order in which they are printed.
+
+    Args:
+        history: the finished epochs, in order.
+
+    Returns:
+        Spread of the validation AUC, trend of the training loss, gap between training and validation AUC.
+    """
+    return (_spread(history), _trend(history), _gap(history))
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch | None:
+    """The epoch with the largest validation AUC, the earliest among equals; None where no epoch has one."""
+    known = [(row.val_auc, row) for row in history if row.val_auc is not None]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def _spread(history: Sequence[Epoch]) -> Criterion:
+    """Sample standard deviation (ddof 1): five epochs are a sample of how the training fluctuates."""
+    name = "Validation AUC steady"
+    last = [row.val_auc for row in history[-LAST_EPOCHS:]]
+    known = [value for value in last if value is not None]
+    if len(known) < LAST_EPOCHS:
+        return _undefined(
+            name,
+            SPREAD_LIMIT,
+            f"it needs a validation AUC in each of the last {LAST_EPOCHS} epochs; it is there in {len(known)}",
+        )
+    value = float(np.std(known, ddof=1))
+    met = value < SPREAD_LIMIT
+    sentence = (
+        f"The standard deviation of the validation AUC over the last {LAST_EPOCHS} epochs is {value:.3f}, "
+        f"{_side(met, SPREAD_LIMIT)}."
+    )
+    return Criterion(name=name, value=value, limit=SPREAD_LIMIT, met=met, sentence=sentence)
+
+
+def _trend(history: Sequence[Epoch]) -> Criterion:
+    """Spearman's rho of epoch against the loss, smoothed by a moving mean of three whole epochs (no padding)."""
+    name = "Training loss falling"
+    loss = np.array([row.train_loss for row in history], dtype=np.float64)
+    needed = MIN_SMOOTHED + SMOOTHING - 1
+    if loss.size < needed:
+        return _undefined(name, TREND_LIMIT, f"it needs {needed} epochs, and there are {loss.size}")
+    if not np.isfinite(loss).all():
+        first = history[int(np.argmin(np.isfinite(loss)))].epoch
+        return _undefined(name, TREND_LIMIT, f"the training loss of epoch {first} is not finite")
+    smoothed = np.lib.stride_tricks.sliding_window_view(loss, SMOOTHING).mean(axis=-1)  # (epochs - 2,)
+    if np.ptp(smoothed) == 0:
+        return _undefined(name, TREND_LIMIT, f"the training loss stayed at {loss[0]:.4g}, so it has no order")
+    value = float(spearmanr(np.arange(smoothed.size), smoothed).statistic)
+    met = value < TREND_LIMIT
+    sentence = (
+        f"Spearman's rho of the smoothed training loss against the epoch is {value:.2f}, {_side(met, TREND_LIMIT)}."
+    )
+    return Criterion(name=name, value=value, limit=TREND_LIMIT, met=met, sentence=sentence)
+
+
+def _gap(history: Sequence[Epoch]) -> Criterion:
+    """Measured at the best epoch, because its weights are the ones that are exported."""
+    name = "Little over-fitting"
+    best = best_epoch(history)
+    if best is None or best.val_auc is None:
+        return _undefined(name, GAP_LIMIT, "no epoch has a validation AUC")
+    if best.train_auc is None:
+        return _undefined(name, GAP_LIMIT, f"the best epoch, {best.epoch}, has no training AUC")
+    value = best.train_auc - best.val_auc
+    met = value < GAP_LIMIT
+    sentence = (
+        f"At the best epoch, {best.epoch}, the training AUC less the validation AUC is {value:.3f}, "
+        f"{_side(met, GAP_LIMIT)}."
+    )
+    return Criterion(name=name, value=value, limit=GAP_LIMIT, met=met, sentence=sentence)
+
+
+def _side(met: bool, limit: float) -> str:
+    return f"{'below' if met else 'not below'} the limit of {limit:g}"
+
+
+def _undefined(name: str, limit: float, reason: str) -> Criterion:
+    return Criterion(name=name, value=None, limit=limit, met=None, sentence=f"Not defined: {reason}.")

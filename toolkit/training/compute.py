@@ -1,0 +1,148 @@
+"""Where and in which precision a training computes: chosen, described, and left as it was found."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+
+from toolkit.config import TrainingSettings
+from toolkit.errors import RunError, RuntimeUnavailable, SettingsError
+
+_DTYPES: dict[str, torch.dtype | None] = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device, with its index where it is a GPU, and the type that autocast uses; None is float32 throughout."""
+
+    device: torch.device
+    amp: torch.dtype | None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
+        return self.device.type == "cuda"
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """Channels last on a GPU, where its convolutions are faster."""
+        return torch.channels_last_3d if self.on_gpu else torch.contiguous_format
+
+    @property
+    def name(self) -> str:
+        """Of the device, such as `cpu` or `NVIDIA H100`."""
+        return torch.cuda.get_device_name(self.device) if self.on_gpu else "cpu"
+
+    def autocast(self) -> torch.autocast:
+        """The precision, as a context."""
+        return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
+
+
+def choose_compute(settings: TrainingSettings) -> Compute:
+    """The device and precision that the settings ask for.
+
+    Raises:
+        RuntimeUnavailable: a GPU is asked for that is not there.
+        SettingsError: the device cannot compute in the precision asked for.
+    """
+    wanted = settings.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        device = torch.device("cpu")
+    else:
+        index, found = int(wanted.partition(":")[2] or 0), torch.cuda.device_count()
+        if index >= found:
+            raise RuntimeUnavailable(f"device {wanted} is not there ({found} GPUs found); set training.device to auto.")
+        device = torch.device("cuda", index)
+    amp = settings.amp
+    if amp == "auto":
+        amp = "off" if device.type == "cpu" else "fp16"
+    if amp == "fp16" and device.type == "cpu":
+        raise SettingsError("training.amp = 'fp16' needs a GPU; set it to bf16, off or auto.")
+    if amp == "bf16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise SettingsError(
+            f"training.amp = 'bf16' is not computed by {torch.cuda.get_device_name(device)}; set it to fp16 or auto."
+        )
+    return Compute(device, _DTYPES[amp])
+
+
+def compute_notes(compute: Compute) -> tuple[str, ...]:
+    """What was chosen, and what is known to go wrong with it, one sentence each."""
+    chosen = f"Training on {compute.name}, mixed precision {_NAMES[compute.amp]}."
+    if not compute.on_gpu:
+        return (chosen,)
+    return (chosen, *known_faults(torch.__version__, torch.backends.cudnn.version() or 0, compute.amp))
+
+
+def known_faults(torch_version: str, cudnn: int, amp: torch.dtype | None) -> tuple[str, ...]:
+    """Faults of library versions that 3-D convolutions on a GPU meet.
+
+    Args:
+        torch_version: such as `2.9.1+cu128`.
+        cudnn: such as 91002 for 9.10.2.
+        amp: the type that autocast uses.
+
+    Source: github.com/pytorch/pytorch issues 166122 and 163539.
+    """
+    found = []
+    if amp is not None and torch_version.startswith("2.9."):
+        found.append(
+            f"torch {torch_version} computes 3-D convolutions in mixed precision about 4 times slower than 2.8 or 2.10;"
+            " another version is worth installing."
+        )
+    if amp is torch.bfloat16 and 90800 <= cudnn < 91100:
+        found.append(
+            f"cuDNN {cudnn // 10000}.{cudnn // 100 % 100} can compute 3-D convolutions in bf16 wrongly without an error;"
+            " set training.amp to fp16, or install cuDNN 9.11 or later."
+        )
+    return tuple(found)
+
+
+def environment(compute: Compute) -> str:
+    """Versions and device as JSON; nothing that names the machine or its folders."""
+    found = {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "monai", "numpy")},
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if compute.on_gpu else None,
+        "device": compute.name,
+        "amp": _NAMES[compute.amp],
+    }
+    return json.dumps(found, indent=2) + "\n"
+
+
+@contextmanager
+def reproducible(compute: Compute) -> Iterator[None]:
+    """Torch's global state for a training, put back afterwards.
+
+    On the CPU every operation is deterministic; on a GPU cuDNN takes the fastest algorithm it measures.
+
+    Raises:
+        RunError: the GPU's memory did not suffice.
+    """
+    deterministic, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    benchmark = torch.backends.cudnn.benchmark
+    with torch.random.fork_rng([compute.device] if compute.on_gpu else []):
+        try:
+            torch.use_deterministic_algorithms(not compute.on_gpu)
+            torch.backends.cudnn.benchmark = compute.on_gpu
+            yield
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"the memory of {compute.name} does not suffice; halve training.batch_size and double"
+                " training.accumulation."
+            ) from error
+        finally:
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,70 @@
+"""How a run writes and reads its files: each is replaced whole or not at all; tables are CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from toolkit.errors import RunError
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A temporary name to write to, which becomes `file` when the block ends without an error.
+
+    Raises:
+        RunError: writing failed; `file` is as it was.
+    """
+    temporary = file.with_name(f".{file.name}.tmp")  # always the same name: a killed run leaves one at most
+    try:
+        yield temporary
+        temporary.replace(file)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise RunError(f"{file} cannot be written: {first_line(error)}; free some space or mend its rights.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without its details."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def table_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A CSV table. Floats are written so that reading gives the same bits; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV table, cells as text.
+
+    Args:
+        file: UTF-8, with or without a byte-order mark.
+        columns: those needed; others are dropped.
+
+    Raises:
+        RunError: no UTF-8 text, a column or a cell is missing.
+    """
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"{file} cannot be read: {error}; restore it or train again.") from error
+    lacking = [name for name in columns if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise RunError(f"{file} is broken: it lacks the column {', '.join(lacking)}; restore it or train again.")
+    for number, row in enumerate(rows, start=2):
+        if any(row[name] is None for name in columns):
+            raise RunError(f"{file} is broken: line {number} is cut short; restore it or train again.")
+    return [{name: row[name] for name in columns} for row in rows]

@@ -1,0 +1,254 @@
+"""The network: MONAI's 3-D ResNet, a head, and three outputs; MedicalNet weights; BatchNorm folded for export."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from monai.networks.nets.resnet import ResNet
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from toolkit.config import NetworkSettings
+from toolkit.errors import RunError
+from toolkit.training.files import first_line
+
+CHANNELS = 4  # one per modality
+GRADES = 2  # LGG, HGG
+# Depth -> block, blocks per stage, shortcut as in MedicalNet's files.
+_PLANS: dict[int, tuple[str, list[int], str]] = {
+    10: ("basic", [1, 1, 1, 1], "B"),
+    18: ("basic", [2, 2, 2, 2], "A"),
+    34: ("basic", [3, 4, 6, 3], "A"),
+    50: ("bottleneck", [3, 4, 6, 3], "B"),
+}
+_PLANES = [64, 128, 256, 512]
+_EXPANSION = {"basic": 1, "bottleneck": 4}
+_MATCH_NEEDED = 0.95  # a share below means: another depth, or no MedicalNet file
+_COUNTER = "num_batches_tracked"  # BatchNorm's counter: no weight, and absent from files of torch 0.4
+_CLASSIFIERS = ("fc.", "conv_seg.")
+
+
+class Outputs(NamedTuple):
+    """What the network says about a batch; float32 throughout.
+
+    Attributes:
+        logits: (B, 2), LGG and HGG.
+        features: (B, F), the pooled feature map, before dropout.
+        evidence: (B, x, y, z), for HGG where positive; its spatial mean is logits[:, 1] - logits[:, 0] without dropout.
+    """
+
+    logits: Tensor
+    features: Tensor
+    evidence: Tensor
+
+
+class PretrainedReport(NamedTuple):
+    """Names of the backbone's tensors, and of the file's, after `load_pretrained`."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[str, ...]
+
+
+class Backbone(ResNet):  # type: ignore[misc]  # MONAI carries no types
+    """MONAI's ResNet up to its last feature map."""
+
+    def forward(self, scan: Tensor) -> Tensor:
+        """(B, 4, X, Y, Z) -> (B, F, x, y, z), 1/32 of each axis with stem stride 2, rounded up."""
+        x = self.maxpool(self.act(self.bn1(self.conv1(scan))))  # (B, 64, X/4, Y/4, Z/4)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
+
+    def _downsample_basic_block(self, x: Tensor, planes: int, stride: int, spatial_dims: int = 3) -> Tensor:
+        # Shortcut A: subsample, then zero channels. MONAI's own takes `.data`, which cuts the gradient.
+        x = x[:, :, ::stride, ::stride, ::stride]
+        return functional.pad(x, (0, 0) * spatial_dims + (0, planes - x.shape[1]))
+
+
+class LinearHead(nn.Module):
+    """Logits by a linear layer."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, GRADES)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, F) -> logits (B, 2)."""
+        return self.linear(features)  # type: ignore[no-any-return]
+
+    def evidence(self, feature_map: Tensor, features: Tensor) -> Tensor:
+        """Class activation map of HGG minus LGG, bias included.
+
+        Args:
+            feature_map: (B, F, x, y, z).
+            features: (B, F), its spatial mean; not needed here.
+
+        Returns:
+            (B, x, y, z), in logits.
+
+        Source: Zhou et al. 2016, "Learning deep features for discriminative localization".
+        """
+        weight = self.linear.weight[1] - self.linear.weight[0]  # (F,)
+        return _weigh(feature_map, weight) + (self.linear.bias[1] - self.linear.bias[0])
+
+
+class CosineHead(nn.Module):
+    """Logits as `scale` times the cosine of features and class weights; no bias.
+
+    Source: Cao et al. 2019, "Learning imbalanced datasets with label-distribution-aware margin loss".
+    """
+
+    scale: Tensor
+
+    def __init__(self, features: int, scale: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(GRADES, features))
+        nn.init.xavier_uniform_(self.weight)
+        self.register_buffer("scale", torch.tensor(scale))  # travels with the weights
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, F) -> logits (B, 2), within -scale..scale."""
+        return self.scale * functional.linear(
+            functional.normalize(features, dim=1), functional.normalize(self.weight, dim=1)
+        )
+
+    def evidence(self, feature_map: Tensor, features: Tensor) -> Tensor:
+        """Class activation map of HGG minus LGG, divided by the features' length as the logits are.
+
+        Args:
+            feature_map: (B, F, x, y, z).
+            features: (B, F), its spatial mean.
+
+        Returns:
+            (B, x, y, z), in logits.
+        """
+        direction = functional.normalize(self.weight, dim=1)
+        length = torch.linalg.vector_norm(features, dim=1).clamp_min(1e-12)  # (B,); functional.normalize's own floor
+        return self.scale * _weigh(feature_map, direction[1] - direction[0]) / length[:, None, None, None]
+
+
+class GradeNet(nn.Module):
+    """Backbone, global average pooling, dropout, head.
+
+    Pooling and head compute in float32 whatever the backbone computes in.
+    """
+
+    def __init__(self, backbone: Backbone, head: LinearHead | CosineHead, dropout: float) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.dropout = nn.Dropout(dropout)
+        self.head = head
+
+    def forward(self, scan: Tensor) -> Outputs:
+        """Grade a batch.
+
+        Args:
+            scan: (B, 4, X, Y, Z), z-scores.
+        """
+        feature_map = self.backbone(scan)  # (B, F, x, y, z)
+        with torch.autocast(scan.device.type, enabled=False):
+            feature_map = feature_map.float()
+            features = feature_map.mean(dim=(2, 3, 4))  # (B, F)
+            logits = self.head(self.dropout(features))  # (B, 2)
+            evidence = self.head.evidence(feature_map, features)  # (B, x, y, z)
+        return Outputs(logits, features, evidence)
+
+
+def build_network(settings: NetworkSettings, cosine_head: bool, scale: float = 1.0) -> GradeNet:
+    """A network with fresh weights, drawn from torch's global generator.
+
+    Args:
+        settings: depth, stem stride and dropout; `pretrained` is left to `load_pretrained`.
+        cosine_head: the head that LDAM needs, in place of the linear one.
+        scale: of the cosines, LDAM's s; a state dict brings its own.
+    """
+    block, layers, shortcut = _PLANS[settings.depth]
+    backbone = Backbone(
+        block,
+        layers,
+        _PLANES,
+        n_input_channels=CHANNELS,
+        conv1_t_stride=settings.stem_stride,
+        shortcut_type=shortcut,
+        bias_downsample=False,  # MedicalNet's shortcut convolutions have none
+        feed_forward=False,
+    )
+    features = _PLANES[-1] * _EXPANSION[block]
+    head = CosineHead(features, scale) if cosine_head else LinearHead(features)
+    return GradeNet(backbone, head, settings.dropout)
+
+
+def load_pretrained(network: GradeNet, file: Path) -> PretrainedReport:
+    """Load a MedicalNet file into the backbone; the file's classifier is ignored.
+
+    Args:
+        network: changed in place, unless an error is raised.
+        file: `{"state_dict": {"module.conv1.weight": ...}}`; a first convolution of one input channel is spread over
+            the four modalities, each a quarter, so that four equal channels answer as one did.
+
+    Raises:
+        RunError: no such file, no state dict, or fewer than 95 % of the backbone's tensors match.
+    """
+    given = _read_state(file)
+    own = {name: x for name, x in network.backbone.state_dict().items() if not name.endswith(_COUNTER)}
+    stem = given.get("conv1.weight")
+    if stem is not None and stem.ndim == 5 and stem.shape[1] == 1:
+        given["conv1.weight"] = stem.repeat(1, CHANNELS, 1, 1, 1) / CHANNELS  # (64, 4, 7, 7, 7)
+    matched = tuple(name for name in own if name in given and given[name].shape == own[name].shape)
+    report = PretrainedReport(
+        matched=matched,
+        missing=tuple(name for name in own if name not in given),
+        unexpected=tuple(name for name in given if name not in own),
+        mismatched=tuple(name for name in own if name in given and given[name].shape != own[name].shape),
+    )
+    if len(matched) < _MATCH_NEEDED * len(own):
+        raise RunError(
+            f"{file} matches {len(matched)} of the backbone's {len(own)} tensors"
+            f" ({_count('missing', report.missing)}; {_count('of another shape', report.mismatched)};"
+            f" {_count('unexpected', report.unexpected)}); take the MedicalNet file of the network's depth."
+        )
+    network.backbone.load_state_dict({name: given[name] for name in matched}, strict=False)
+    return report
+
+
+def fold_batchnorm(network: GradeNet) -> GradeNet:
+    """A copy in eval mode, each BatchNorm folded into the convolution before it; the outputs stay the same."""
+    folded = copy.deepcopy(network).eval()
+    for module in list(folded.modules()):
+        children = dict(module.named_children())
+        for conv_name, norm_name in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):
+            conv, norm = children.get(conv_name), children.get(norm_name)
+            if isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d):
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())
+    return folded
+
+
+def _weigh(feature_map: Tensor, weight: Tensor) -> Tensor:
+    return (feature_map * weight[:, None, None, None]).sum(dim=1)  # (B, x, y, z)
+
+
+def _read_state(file: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise RunError(f"there is no file of pretrained weights {file}; correct network.pretrained.") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = first_line(error)
+        raise RunError(f"pretrained weights {file} cannot be read: {reason}; fetch the file again.") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise RunError(f"{file} holds no state_dict of tensors; take a MedicalNet file.")
+    names = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    return {name: x for name, x in names.items() if not name.startswith(_CLASSIFIERS) and not name.endswith(_COUNTER)}
+
+
+def _count(what: str, names: tuple[str, ...]) -> str:
+    first = ", ".join(names[:3])
+    return f"{len(names)} {what}: {first}" if names else f"0 {what}"

@@ -1,0 +1,300 @@
+"""The run folder: settings, split, history, checkpoints and results; every file is replaced whole or not at all."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from toolkit.config import Settings, dump_settings, load_settings
+from toolkit.data.patients import CLASSES, Cohort, Patient
+from toolkit.errors import RunError
+from toolkit.evaluation.calibration import Calibration
+from toolkit.training.network import GradeNet, build_network
+from toolkit.training.files import first_line, read_table, replacing, table_text
+
+LATEST = "latest"
+_SPLIT = ("patient", "grade", "split", "folder")
+_VALIDATION = ("patient", "grade", "logit_lgg", "logit_hgg")
+
+
+class Interrupted(RunError):
+    """The user stopped the training; finished epochs are kept."""
+
+
+class EpochRow(BaseModel):
+    """One finished epoch, one line of `history.csv`.
+
+    Attributes:
+        epoch: counted from 1.
+        train_loss: mean over the epoch of the loss that was minimised.
+        train_auc: of the logits that the epoch trained on; None with one class.
+        val_loss: plain cross-entropy.
+        val_auc: None with one class.
+        lr: of the backbone at the last step.
+        head_lr: of the head at the last step.
+        seconds: training and validation.
+        images_per_second: of training alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    train_loss: float
+    train_auc: float | None
+    val_loss: float
+    val_auc: float | None
+    lr: float
+    head_lr: float
+    seconds: float
+    images_per_second: float
+
+
+class Split(Protocol):
+    """What a run needs of `toolkit.data`'s split."""
+
+    @property
+    def training(self) -> Cohort:
+        """Who is trained on."""
+
+    @property
+    def validation(self) -> Cohort:
+        """Who early stopping and calibration look at."""
+
+
+@dataclass(frozen=True)
+class ValidationTable:
+    """The best network's answers on the validation patients.
+
+    Attributes:
+        patients: ids.
+        grades: (N,) int64, 0 LGG, 1 HGG.
+        logits: (N, 2) float64, LGG and HGG.
+    """
+
+    patients: tuple[str, ...]
+    grades: NDArray[np.int64]
+    logits: NDArray[np.float64]
+
+    @property
+    def logit(self) -> NDArray[np.float64]:
+        """HGG minus LGG, (N,): what calibration and AUC look at."""
+        difference: NDArray[np.float64] = self.logits[:, 1] - self.logits[:, 0]
+        return difference
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state at the end of the last epoch of `history`; tensors and plain numbers only."""
+
+    history: list[EpochRow]
+    network: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its settings. Readers raise RunError where a file is missing or broken."""
+
+    folder: Path
+    settings: Settings
+
+    def history(self) -> list[EpochRow]:
+        """The finished epochs, in order."""
+        file = self._file("history.csv", "no epoch has finished")
+        try:
+            rows = read_table(file, tuple(EpochRow.model_fields))
+            return [EpochRow.model_validate({key: value or None for key, value in row.items()}) for row in rows]
+        except ValidationError as error:
+            raise RunError(f"{file} is broken: {_first(error)}; `grade train --resume` writes it anew.") from None
+
+    def write_history(self, history: Sequence[EpochRow]) -> None:
+        """Write the whole of `history.csv`."""
+        rows = [row.model_dump() for row in history]
+        self.write("history.csv", table_text(tuple(EpochRow.model_fields), rows))
+
+    def training_patients(self) -> Cohort:
+        """Who was trained on."""
+        return self._patients("training")
+
+    def validation_patients(self) -> Cohort:
+        """Who was validated on."""
+        return self._patients("validation")
+
+    def validation(self) -> ValidationTable:
+        """The best network's logits on the validation patients."""
+        file = self._file("validation.csv", "the training has not ended")
+        rows = read_table(file, _VALIDATION)
+        try:
+            logits = [[float(row["logit_lgg"]), float(row["logit_hgg"])] for row in rows]
+        except ValueError as error:
+            raise RunError(f"{file} is broken: {error}; `grade train --resume` writes it anew.") from None
+        return ValidationTable(
+            tuple(row["patient"] for row in rows),
+            np.array([_class(row["grade"], file) for row in rows], np.int64),
+            np.array(logits, np.float64).reshape(-1, len(CLASSES)),
+        )
+
+    def write_validation(self, table: ValidationTable) -> None:
+        """Write `validation.csv`."""
+        rows = [
+            {"patient": patient, "grade": CLASSES[grade], "logit_lgg": float(lgg), "logit_hgg": float(hgg)}
+            for patient, grade, (lgg, hgg) in zip(table.patients, table.grades, table.logits, strict=True)
+        ]
+        self.write("validation.csv", table_text(_VALIDATION, rows))
+
+    def calibration(self) -> Calibration:
+        """Probability and threshold."""
+        file = self._file("calibration.json", "the training has not ended")
+        try:
+            return Calibration.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise RunError(f"{file} is broken: {_first(error)}; `grade calibrate` writes it anew.") from None
+
+    def build_network(self) -> GradeNet:
+        """A network as the settings ask for it, with fresh weights."""
+        training = self.settings.training
+        return build_network(self.settings.network, training.loss == "ldam", training.ldam_s)
+
+    def load_best(self) -> GradeNet:
+        """The network of the best epoch, in eval mode, on the CPU."""
+        file = self._file("best.safetensors", "no epoch has finished")
+        network = self.build_network()
+        try:
+            network.load_state_dict(load_file(file))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise RunError(f"{file} cannot be loaded: {first_line(error)}; train again.") from error
+        return network.eval()
+
+    def save_best(self, network: GradeNet) -> None:
+        """Write `best.safetensors`."""
+        tensors = {name: x.detach().cpu().contiguous() for name, x in network.state_dict().items()}
+        with replacing(self.folder / "best.safetensors") as temporary:
+            save_file(tensors, temporary)
+
+    def load_last(self) -> Checkpoint | None:
+        """The last finished epoch; None before there is one."""
+        file = self.folder / "last.pt"
+        if not file.exists():
+            return None
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            history = [EpochRow.model_validate(row) for row in content["history"]]
+            return Checkpoint(history, content["network"], content["optimizer"], content["scaler"])
+        except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
+            raise RunError(
+                f"{file} cannot be read: {first_line(error)}; delete it to train this run from the first epoch."
+            ) from error
+
+    def save_last(self, checkpoint: Checkpoint) -> None:
+        """Write `last.pt`, then `history.csv`."""
+        content = {
+            "history": [row.model_dump() for row in checkpoint.history],
+            "network": checkpoint.network,
+            "optimizer": checkpoint.optimizer,
+            "scaler": checkpoint.scaler,
+        }
+        with replacing(self.folder / "last.pt") as temporary:
+            torch.save(content, temporary)
+        self.write_history(checkpoint.history)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file of the run."""
+        with replacing(self.folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+
+    def _file(self, name: str, reason: str) -> Path:
+        file = self.folder / name
+        if not file.is_file():
+            raise RunError(f"run {self.folder} has no {name}: {reason}; `grade train --resume` continues it.")
+        return file
+
+    def _patients(self, part: str) -> Cohort:
+        file = self._file("split.csv", "it was not created by `grade train`")
+        rows = [row for row in read_table(file, _SPLIT) if row["split"] == part]
+        patients = tuple(Patient(row["patient"], Path(row["folder"])) for row in rows)
+        return Cohort(patients, tuple(_class(row["grade"], file) for row in rows))
+
+
+def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run:
+    """Begin a run folder and point `latest` beside it at it.
+
+    Args:
+        parent: folder of the runs; made where it is missing.
+        name: of the new folder.
+        settings: written to `settings.toml`.
+        split: written to `split.csv`.
+
+    Raises:
+        RunError: the name is taken or no name for a folder, or the folder cannot be written.
+    """
+    if name != Path(name).name or name.startswith(".") or name == LATEST:
+        raise RunError(f"'{name}' cannot name a run; take a plain folder name other than '{LATEST}'.")
+    run = Run(parent.absolute() / name, settings)
+    try:
+        run.folder.mkdir(parents=True)
+    except FileExistsError:
+        raise RunError(f"run {run.folder} exists; take another name, or continue it with --resume.") from None
+    except OSError as error:
+        raise RunError(f"run {run.folder} cannot be created: {error.strerror}; choose another folder.") from error
+    rows = [
+        {"patient": patient.id, "grade": CLASSES[grade], "split": part, "folder": str(patient.folder.absolute())}
+        for part, cohort in (("training", split.training), ("validation", split.validation))
+        for patient, grade in zip(cohort.patients, cohort.grades, strict=True)
+    ]
+    run.write("split.csv", table_text(_SPLIT, rows))
+    run.write("settings.toml", dump_settings(settings))
+    point_latest(run)
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """A run that `create_run` began.
+
+    Args:
+        folder: the run, or a link to it such as `runs/latest`.
+
+    Raises:
+        RunError: there is no such folder, or it is no run.
+        SettingsError: its settings cannot be read.
+    """
+    if not folder.is_dir():
+        raise RunError(f"there is no run {folder}; `grade train` makes one.")
+    file = folder / "settings.toml"
+    if not file.is_file():
+        raise RunError(f"{folder} is no run: it has no settings.toml; name a folder that `grade train` wrote.")
+    return Run(folder.resolve(), load_settings(file))
+
+
+def point_latest(run: Run) -> None:
+    """Point the link `latest` beside the run at it; the link is relative, so that the runs can be moved together."""
+    link = run.folder.parent / LATEST
+    temporary = link.with_name(f".{LATEST}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(run.folder.name)
+        temporary.replace(link)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{link} cannot be pointed at {run.folder.name}: {error.strerror}; move it away.") from error
+
+
+def _class(name: str, file: Path) -> int:
+    if name not in CLASSES:
+        raise RunError(f"{file} is broken: grade '{name}' is none of {', '.join(CLASSES)}; mend that line.")
+    return CLASSES.index(name)
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
