@@ -248,6 +248,17 @@ def load_settings(file: Path | None, strategy: str | None = None, overrides: tup
     return _absolute(_validate(tree, file), base)
 
 
+def calibration_settings(settings: CalibrationSettings, method: str | None, rule: str | None) -> CalibrationSettings:
+    """Calibration settings with another method or rule; None keeps what there is.
+
+    Raises:
+        SettingsError: an unknown method or rule.
+    """
+    changes = {"method": method, "rule": rule}
+    tree = settings.model_dump() | {key: value for key, value in changes.items() if value is not None}
+    return _validate({"calibration": tree}, None).calibration
+
+
 def dump_settings(settings: Settings) -> str:
     """The settings as TOML, every value written out, readable by `load_settings`."""
     return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))

@@ -21,11 +21,13 @@ Header: TypeAlias = Any  # Nifti1Header or Nifti2Header; nibabel ships no types
 
 MAX_AXIS = 1024  # voxels
 MIN_AXIS = 5  # voxels; thinner is a slice, not a volume
-MAX_BYTES = 1 << 28  # of one decompressed file: a patient stays well within 2 GiB
+MAX_VOXELS = 1 << 26  # of one modality (512 x 512 x 256); together with MAX_BYTES a patient stays within 2 GB
+MAX_BYTES = 1 << 28  # of one decompressed file
 VOXEL_EDGE = (0.1, 12.0)  # mm
 MAX_SHEAR = 0.01  # cosine between two voxel axes
 MAX_OBLIQUE = 30.0  # degrees to the nearest RAS axis; beyond, "nearest" is a guess
 PLACE_TOLERANCE = 0.1  # mm; grids closer than this are the same
+FARTHEST = 1e5  # mm; no scanner's space reaches 100 m
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _OTHER_TYPES = {
@@ -70,10 +72,13 @@ def parse_header(block: bytes) -> Header:
         return Nifti1Header(block[:348], endianness=order_of[348], check=False)
     if 540 in order_of and block[4:12] == b"n+2\0\r\n\x1a\n" and len(block) >= 540:
         return Nifti2Header(block[:540], endianness=order_of[540], check=False)
-    if 348 in order_of and block[344:348] == b"ni1\0":
+    if block[344:348] == b"ni1\0" or block[4:8] == b"ni2\0":
         raise PatientRefused("is one half of a NIfTI pair (.hdr/.img); convert it to a single .nii.gz")
-    if 348 in order_of and block[344:347] not in (b"n+1", b"ni1"):
-        raise PatientRefused("is an Analyze 7.5 image: its orientation is unknown; convert it to NIfTI from the source")
+    if 348 in order_of:
+        raise PatientRefused(
+            "is an Analyze 7.5 image, or its NIfTI magic is damaged: its orientation is unknown; "
+            "convert it to NIfTI from the source"
+        )
     raise PatientRefused("is not a NIfTI file: its header is damaged or of another format")
 
 
@@ -96,9 +101,10 @@ def layout_of(header: Header) -> Layout:
         raise PatientRefused(f"has a damaged header: its voxels cannot start at byte {offset:g}")
     shape = _shape([int(n) for n in header["dim"]])
     layout = Layout(shape, dtype, int(offset))
-    if layout.nbytes > MAX_BYTES:
+    if layout.nbytes > MAX_BYTES or math.prod(shape) > MAX_VOXELS:
         raise PatientRefused(
-            f"is too large: {_times(shape)} voxels of {dtype.name}; at most {MAX_BYTES >> 20} MiB are read"
+            f"is too large: {_times(shape)} voxels of {dtype.name}; at most {MAX_VOXELS >> 20} Mi voxels "
+            f"and {MAX_BYTES >> 20} MiB are read"
         )
     return layout
 
@@ -146,38 +152,44 @@ def affine_of(header: Header, notes: list[str]) -> Affine:
     Raises:
         PatientRefused: orientation unknown; affine not finite, singular, sheared, oblique beyond doubt, or not in mm.
     """
-    sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    if sform_code <= 0 and qform_code <= 0:
+    factor = _millimetres(header, notes)
+    forms = {form: _form(header, form, factor) for form in ("sform", "qform") if int(header[f"{form}_code"]) > 0}
+    if not forms:
         raise PatientRefused(
             "does not say its orientation: sform and qform codes are both 0; set one from the source images"
         )
-    qform = _qform(header) if qform_code > 0 else None
-    affine = header.get_sform() if sform_code > 0 else qform
+    used, affine = next(iter(forms.items()))
     if affine is None:
-        raise PatientRefused("has no usable affine: its qform quaternion or voxel sizes are damaged")
-    if not np.isfinite(affine).all():
-        raise PatientRefused("has a damaged affine: it is not finite")
-    if (
-        sform_code > 0
-        and qform_code > 0
-        and (qform is None or not same_place(affine, qform, tuple(header["dim"][1:4])))
-    ):
-        notes.append("sform and qform disagree; the sform was used")
-    unit = int(header["xyzt_units"]) & 7
-    if unit in _UNITS:
-        name, factor = _UNITS[unit]
-        affine = np.diag([factor, factor, factor, 1.0]) @ affine
-        notes.append(f"its affine is in {name} and was converted to mm")
+        raise PatientRefused(f"has a damaged affine: its {used} is not finite, not valid or beyond any scanner's space")
     _check_axes(affine[:3, :3])
-    return np.asarray(affine, np.float64)
+    shape = tuple(header["dim"][1:4])
+    if len(forms) == 2 and (forms["qform"] is None or not same_place(affine, forms["qform"], shape)):
+        notes.append("sform and qform disagree; the sform was used")
+    edges = np.linalg.norm(affine[:3, :3], axis=0)
+    if len(forms) == 1 and not (np.abs(edges - factor * header["pixdim"][1:4]) < 0.01).all():  # true for NaN, too
+        notes.append("its voxel sizes (pixdim) contradict its affine; the affine was used")
+    return affine
 
 
-def _qform(header: Header) -> Affine | None:
+def _millimetres(header: Header, notes: list[str]) -> float:
+    name, factor = _UNITS.get(int(header["xyzt_units"]) & 7, ("", 1.0))
+    if name:
+        notes.append(f"its affine is in {name} and was converted to mm")
+    return factor
+
+
+def _form(header: Header, form: str, factor: float) -> Affine | None:
+    """The header's sform or qform in mm; None when damaged."""
+    header = header.copy()
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1  # the standard's reading of an unset handedness
     try:
-        qform: Affine = header.get_qform()
+        with np.errstate(all="ignore"):
+            affine: Affine = np.array(header.get_sform() if form == "sform" else header.get_qform(), np.float64)
+            affine[:3] *= factor
     except (ValueError, HeaderDataError):
         return None
-    return qform if np.isfinite(qform).all() else None
+    return affine if (np.abs(affine) < FARTHEST).all() else None
 
 
 def _check_axes(axes: Affine) -> None:

@@ -5,6 +5,7 @@ A header that contradicts the data behind it is never repaired: the file must be
 
 from __future__ import annotations
 
+import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,19 @@ import imagecodecs
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-from toolkit.data.header import Affine, affine_of, layout_of, oblique_angle, parse_header, scaling_of
+from toolkit.data.header import MAX_BYTES, Affine, affine_of, layout_of, oblique_angle, parse_header, scaling_of
+from toolkit.data.patients import printable
 from toolkit.errors import PatientRefused
 
+GZIP = b"\x1f\x8b"
+HEAD = 540  # bytes; the longer of the two headers
 MAX_DEFLATE_RATIO = 1032  # no deflate stream expands more (zlib's technical notes)
+MAX_MEMBERS = 1 << 16  # of one gzip stream; blocks of 64 KiB need 4096 at most
+CHUNK = 1 << 14  # bytes that are inflated at a time
 
 _FOREIGN = (
     (b"version https://git-lfs", "is a Git-LFS pointer, not the image; fetch it with `git lfs pull`"),
+    (GZIP, "is compressed with gzip twice; decompress it once"),
     (b"PK\x03\x04", "is a zip archive, not a NIfTI file; unpack it first"),
     (b"BZh", "is compressed with bzip2; recompress it with gzip"),
     (b"\xfd7zXZ", "is compressed with xz; recompress it with gzip"),
@@ -77,13 +84,16 @@ def read_nifti(path: Path, scratch: Scratch) -> Volume:
     Raises:
         PatientRefused: the file is unreadable, damaged, no 3-D scalar image, or of unknown orientation.
     """
-    raw = _read_bytes(path)
     notes: list[str] = []
-    gzipped = raw[:2] == b"\x1f\x8b"
-    if gzipped != path.name.lower().endswith(".gz"):
-        notes.append(f"{path.name} is {'' if gzipped else 'not '}gzip-compressed, whatever its name says")
+    name = printable(path.name)
     try:
-        header = parse_header(_head(raw) if gzipped else raw[:540])
+        raw = _read_bytes(path)
+        gzipped = raw[:2] == GZIP
+        if gzipped != name.lower().rstrip().endswith(".gz"):
+            notes.append(f"{name} is {'' if gzipped else 'not '}gzip-compressed, whatever its name says")
+        head = bytes(_inflate(raw, HEAD)[0]) if gzipped else raw[:HEAD]
+        _refuse_foreign(head)
+        header = parse_header(head)
         layout = layout_of(header)
         data = _decompress(raw, layout.nbytes, notes, scratch) if gzipped else np.frombuffer(raw, np.uint8)
         if len(data) != layout.nbytes:
@@ -91,7 +101,7 @@ def read_nifti(path: Path, scratch: Scratch) -> Volume:
         slope, inter = scaling_of(header, notes)
         affine = affine_of(header, notes)
     except PatientRefused as reason:
-        raise PatientRefused(f"{path.name} {reason}") from None
+        raise PatientRefused(f"{name} {reason}") from None
     voxels = np.frombuffer(data, layout.dtype, offset=layout.offset).reshape(layout.shape, order="F")
     voxels, affine = _to_ras(voxels, affine, notes)
     return Volume(voxels, slope, inter, affine, tuple(notes))
@@ -99,33 +109,60 @@ def read_nifti(path: Path, scratch: Scratch) -> Volume:
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise PatientRefused("is a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise PatientRefused("is a pipe or a device, not a file")
+        if status.st_size > MAX_BYTES + (1 << 20):  # what cannot be compressed grows a little
+            raise PatientRefused(f"is too large: {status.st_size >> 20} MiB, at most {MAX_BYTES >> 20} are read")
         raw = path.read_bytes()
     except FileNotFoundError:
-        what = "is a broken link" if path.is_symlink() else "vanished while it was being read"
-        raise PatientRefused(f"{path.name} {what}") from None
-    except IsADirectoryError:
-        raise PatientRefused(f"{path.name} is a folder, not a file") from None
+        raise PatientRefused("is a broken link" if path.is_symlink() else "vanished while it was being read") from None
     except PermissionError:
-        raise PatientRefused(f"{path.name} may not be read: permission denied") from None
+        raise PatientRefused("may not be read: permission denied") from None
     except OSError as error:
-        raise PatientRefused(f"{path.name} cannot be read: {error.strerror or error}") from error
+        raise PatientRefused(f"cannot be read: {error.strerror or error}") from None
     if not raw:
-        raise PatientRefused(f"{path.name} is empty (0 bytes)")
-    for magic, sentence in _FOREIGN:
-        if raw.startswith(magic):
-            raise PatientRefused(f"{path.name} {sentence}")
-    if raw[128:132] == b"DICM":
-        raise PatientRefused(f"{path.name} is a DICOM file; convert the series to NIfTI, for example with dcm2niix")
-    if raw[:512].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise PatientRefused(f"{path.name} is a web page, not an image; the download went wrong")
+        raise PatientRefused("is empty (0 bytes)")
     return raw
 
 
-def _head(raw: bytes) -> bytes:
+def _refuse_foreign(head: bytes) -> None:
+    """Say what a file is that is no NIfTI file, when that is plain."""
+    for magic, sentence in _FOREIGN:
+        if head.startswith(magic):
+            raise PatientRefused(sentence)
+    if head[128:132] == b"DICM":
+        raise PatientRefused("is a DICOM file; convert the series to NIfTI, for example with dcm2niix")
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise PatientRefused("is a web page, not an image; the download went wrong")
+
+
+def _inflate(raw: bytes, limit: int) -> tuple[bytearray, int]:
+    """Decompress member after member, each CRC verified, until the stream ends or `limit` bytes are there.
+
+    Returns:
+        The bytes, and where in `raw` the stream ended.
+    """
+    out, place, members = bytearray(), 0, 0
+    member = zlib.decompressobj(31)
     try:
-        return zlib.decompressobj(31).decompress(raw[:65536], 540)
+        while len(out) < limit:
+            if members == 0 or member.eof:
+                if raw[place : place + 2] != GZIP:
+                    break
+                if (members := members + 1) > MAX_MEMBERS:
+                    raise PatientRefused(f"is cut into more than {MAX_MEMBERS} gzip members; compress it in one")
+                member = zlib.decompressobj(31)
+            elif place == len(raw):
+                raise PatientRefused(f"is truncated: its gzip stream ends early, after {len(out)} bytes")
+            chunk = raw[place : place + CHUNK]
+            out += member.decompress(chunk, limit - len(out))
+            place += len(chunk) - len(member.unused_data)
     except zlib.error as error:
-        raise PatientRefused(f"is damaged: its gzip stream cannot be read ({error})") from None
+        raise PatientRefused(f"is damaged: its gzip stream is corrupt ({error})") from None
+    return out, place
 
 
 def _decompress(raw: bytes, nbytes: int, notes: list[str], scratch: Scratch) -> Buffer:
@@ -134,36 +171,21 @@ def _decompress(raw: bytes, nbytes: int, notes: list[str], scratch: Scratch) -> 
         raise PatientRefused(
             f"is truncated: {len(raw)} compressed bytes cannot hold the {nbytes} that its header describes"
         )
-    out = scratch.take(nbytes)
-    if int.from_bytes(raw[-4:], "little") == nbytes:  # the usual case: one member, and its length is the one expected
+    # A member ends with its length. Found at the end alone, it proves that there is one member, of the length expected:
+    # the usual case, for libdeflate, which is fast but stops behind the first member without a word.
+    if raw.find(nbytes.to_bytes(4, "little")) == len(raw) - 4:
+        out = scratch.take(nbytes)
         try:
             decoded: Any = imagecodecs.gzip_decode(raw, out=out.data)
         except imagecodecs.DeflateError:
-            pass  # damaged or of several members: the slow path knows which
+            pass  # damaged: the slow way knows how
         else:
             if len(decoded) == nbytes:
                 return out
-    return _decompress_members(raw, nbytes, notes)
-
-
-def _decompress_members(raw: bytes, nbytes: int, notes: list[str]) -> Buffer:
-    """The slow way, which reads several members and says what is wrong; libdeflate stops after the first."""
-    out = bytearray()
-    rest = raw
-    try:
-        while rest[:2] == b"\x1f\x8b" and len(out) <= nbytes:
-            member = zlib.decompressobj(31)
-            out += member.decompress(rest, nbytes + 1 - len(out))
-            while not member.eof and member.unconsumed_tail and len(out) <= nbytes:
-                out += member.decompress(member.unconsumed_tail, nbytes + 1 - len(out))
-            if not member.eof and len(out) <= nbytes:
-                raise PatientRefused(f"is truncated: its gzip stream ends early, after {len(out)} of {nbytes} bytes")
-            rest = member.unused_data
-    except zlib.error as error:
-        raise PatientRefused(f"is damaged: its gzip stream is corrupt ({error})") from None
-    if rest.strip(b"\0") and len(out) == nbytes:
-        notes.append(f"{len(rest)} bytes behind the end of the gzip stream were ignored")
-    return np.frombuffer(out, np.uint8)
+    data, end = _inflate(raw, nbytes + 1)
+    if len(data) == nbytes and raw[end:].strip(b"\0"):
+        notes.append(f"{len(raw) - end} bytes behind the end of the gzip stream were ignored")
+    return np.frombuffer(data, np.uint8)
 
 
 def _length_sentence(found: int, described: int) -> str:

@@ -30,6 +30,7 @@ _TOKENS = {
 }
 _MEANING = {token: name for name, tokens in _TOKENS.items() for token in tokens}
 _IMAGE = re.compile(r"\.(nii(\.gz)?|hdr|img(\.gz)?)\s*$", re.IGNORECASE)
+_HALF_PAIR = re.compile(r"\.img(\.gz)?\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Patient:
     """One folder with four modalities.
 
     Attributes:
-        id: the folder's name, always a string; unique within one call.
+        id: the folder's name, always a string that can be written as UTF-8; unique within one call.
         folder: where the files are.
     """
 
@@ -107,8 +108,8 @@ def find_patients(paths: Sequence[Path]) -> tuple[Patient, ...]:
     """
     folders: dict[Path, None] = {}  # an ordered set
     for path in paths:
-        if not path.is_dir():
-            what = "is a file; name the patient's folder" if path.exists() else "does not exist"
+        if not os.path.isdir(path):  # noqa: PTH112 - is_dir() raises where a folder above may not be opened
+            what = "is a file; name the patient's folder" if os.path.exists(path) else "does not exist"  # noqa: PTH110
             raise CohortError(f"{path} {what}.")
         folders.update(dict.fromkeys(_walk(_absolute(path), ())))
     if not folders:
@@ -132,9 +133,9 @@ def match_modalities(folder: Path) -> MatchedFiles:
     found: dict[str, list[str]] = {name: [] for name in _TOKENS}
     hidden = 0
     names = _list(folder)
-    headers = {name[:-4] for name in names if name.lower().endswith(".hdr")}
+    headers = {_IMAGE.sub("", name) for name in names if name.lower().rstrip().endswith(".hdr")}
     for name in names:
-        if name.lower().endswith(".img") and name[:-4] in headers:
+        if _HALF_PAIR.search(name) and _IMAGE.sub("", name) in headers:
             continue  # the other half of a pair
         if name.startswith("."):
             hidden += bool(_IMAGE.search(name))
@@ -142,12 +143,18 @@ def match_modalities(folder: Path) -> MatchedFiles:
             found[meaning].append(name)
     for modality in MODALITIES:
         if len(found[modality]) > 1:
-            raise PatientRefused(f"more than one file is {modality}: {', '.join(found[modality])}; keep one of them")
+            doubles = ", ".join(map(printable, found[modality]))
+            raise PatientRefused(f"more than one file is {modality}: {doubles}; keep one of them")
     if missing := [modality for modality in MODALITIES if not found[modality]]:
         raise PatientRefused(f"{' and '.join(missing)} missing: no file whose name ends in {_endings(missing)}")
     notes = (f"{hidden} hidden image file{'s' * (hidden > 1)} passed over",) if hidden else ()
     seg = folder / found["seg"][0] if len(found["seg"]) == 1 else None
     return MatchedFiles({modality: folder / found[modality][0] for modality in MODALITIES}, seg, notes)
+
+
+def printable(name: str) -> str:
+    """A name that fits in one line of UTF-8, whatever bytes a file system holds; what does not is escaped."""
+    return "".join(c if c.isprintable() else c.encode("utf-8", "backslashreplace").decode() if c > "\x9f" else f"\\x{ord(c):02x}" for c in name)
 
 
 def _absolute(path: Path) -> Path:
@@ -167,7 +174,7 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     if any(_IMAGE.search(entry.name) for entry in entries):
         yield folder
     for entry in entries:
-        if entry.is_dir() and not _IMAGE.search(entry.name):
+        if not _IMAGE.search(entry.name) and os.path.isdir(entry.path):  # noqa: PTH112 - entry.is_dir() raises at a link loop
             yield from _walk(folder / entry.name, (*above, real))
 
 

@@ -108,7 +108,7 @@ def plan_cohort(settings: PhantomSettings) -> tuple[PhantomPatient, ...]:
     return tuple(patients)
 
 
-def draw_patient(patient: PhantomPatient, settings: PhantomSettings) -> tuple[Array, Array]:
+def draw_patient(patient: PhantomPatient, settings: PhantomSettings) -> dict[str, Array]:
     """The images of one patient, on the whole grid.
 
     Args:
@@ -116,16 +116,15 @@ def draw_patient(patient: PhantomPatient, settings: PhantomSettings) -> tuple[Ar
         settings: the cohort's.
 
     Returns:
-        int16 (4, X, Y, Z) in the order of MODALITIES, and the segmentation, int16 (X, Y, Z), BraTS labels 0, 1, 2, 4.
+        name -> int16 (X, Y, Z), Fortran order: those of MODALITIES, and `seg` with BraTS labels 0, 1, 2, 4.
     """
     _, anatomy, growth, scanner = _streams(settings.seed, patient.number)
     brain = draw_brain(anatomy, settings.spacing)
     tumour = grow_tumour(growth, brain, draw_traits(growth, patient.latent))
-    images = np.zeros((len(MODALITIES), *brain.shape), np.int16)
-    images[(slice(None), *brain.box)] = draw_images(scanner, brain, tumour)
-    seg = np.zeros(brain.shape, np.int16)
-    seg[brain.box][tumour.box] = tumour.labels
-    return images, seg
+    images = draw_images(scanner, brain, tumour)  # (4, n)
+    seg = np.zeros(len(brain.csf), np.int16)
+    seg[tumour.voxels] = tumour.labels
+    return {name: brain.paint(values) for name, values in zip((*MODALITIES, "seg"), (*images, seg), strict=True)}
 
 
 def write_cohort(out: Path, settings: PhantomSettings, on_done: Callable[[str], None]) -> None:
@@ -166,11 +165,11 @@ def _streams(seed: int, number: int) -> list[np.random.Generator]:
 
 
 def _write_patient(out: Path, patient: PhantomPatient, settings: PhantomSettings) -> None:
-    images, seg = draw_patient(patient, settings)
+    volumes = draw_patient(patient, settings)
     folder = out / CLASSES[patient.grade] / patient.id
     unfinished = folder.with_name(f".{patient.id}")
     unfinished.mkdir(parents=True)
-    for name, volume in zip((*MODALITIES, "seg"), (*images, seg), strict=True):
+    for name, volume in volumes.items():
         (unfinished / f"{patient.id}_{name}.nii.gz").write_bytes(_nifti(volume, settings.spacing))
     unfinished.rename(folder)
 

@@ -27,28 +27,36 @@ BEND, BEND_LENGTH = 2.5, 14.0  # mm; slope 2.5 / (sqrt(2) 14) = 0.13 on average:
 
 @dataclass(frozen=True)
 class Atlas:
-    """MNI maps cropped to the brain, axes left, posterior, superior, 1 mm, float32 in 0..1."""
+    """MNI maps cropped to the brain, axes left, posterior, superior, 1 mm, float32."""
 
-    mask: Array
-    grey: Array
+    mask: Array  # 0 or 1
+    depth: Array  # mm below the brain's surface
+    grey: Array  # 0..1, as white; the rest of the mask is CSF
     white: Array
     sites: Array  # (N, 3) voxels of deep supratentorial white matter, where a tumour may start
 
 
 @dataclass(frozen=True)
 class Brain:
-    """One brain on the part of the grid that holds it; maps are float32 (X, Y, Z) in 0..1, summing to `mask`."""
+    """One brain. Tissue shares are vectors over its n voxels (the mask's, in C order), float32, 0..1, sum 1."""
 
-    spacing: float
+    spacing: float  # mm
     shape: tuple[int, int, int]  # the whole grid
-    box: Box  # the part of the grid that the maps cover
-    axes: Axes  # mm, voxel centres of the maps along each axis
-    mask: Array  # bool
-    csf: Array
+    box: Box  # the part of the grid that holds the brain
+    axes: Axes  # mm, voxel centres of that part along each axis
+    mask: Array  # bool (X, Y, Z), on that part
+    points: Array  # (3, n), where each voxel comes from in the atlas
+    csf: Array  # (n,)
     grey: Array
     white: Array
     forward: Array  # (3, 3) atlas -> patient, about the two centres
     centre: Array  # (3,) mm, where the middle of the atlas came to lie
+
+    def paint(self, values: Array) -> Array:
+        """Values (n,) of the brain's voxels on the whole grid, 0 elsewhere: same dtype, (X, Y, Z), Fortran order."""
+        grid = np.zeros(self.shape, values.dtype, order="F")
+        grid[self.box][self.mask] = values
+        return grid
 
 
 def grid_axes(spacing: float) -> Axes:
@@ -105,12 +113,13 @@ def atlas() -> Atlas:
     origin = np.array([-(volumes[0].shape[0] - 1 + offset[0]), -(volumes[0].shape[1] - 1 + offset[1]), offset[2]])
     box = ndimage.find_objects((volumes[0] > 0).astype(np.uint8))[0]
     mask, grey, white = (np.ascontiguousarray(v[box]) for v in volumes)
+    depth = ndimage.distance_transform_edt(np.pad(mask > 0, 1))[1:-1, 1:-1, 1:-1].astype(np.float32)
     mask = (mask > 0).astype(np.float32)
     grey, white = _sharpen(mask, grey, white)
     voxels = np.argwhere(white > 0.9)
     x, y, z = (voxels + [s.start for s in box] + origin).T  # mm, MNI, LPS
     deep = (np.abs(x) > 16) & (y > -45) & (y < 75) & (z > -12) & (z < 50)
-    return Atlas(mask, grey, white, voxels[deep])
+    return Atlas(mask, depth, grey, white, voxels[deep])
 
 
 def _sharpen(mask: Array, grey: Array, white: Array) -> tuple[Array, Array]:
@@ -144,17 +153,11 @@ def draw_brain(rng: np.random.Generator, spacing: float) -> Brain:
     for axis, mid in enumerate(middle):
         points[axis] += BEND * smooth_noise(rng, axes, BEND_LENGTH) + np.float32(mid)
     mask = ndimage.map_coordinates(maps.mask, points, order=0) > 0.5
-    inside = points[:, mask]  # (3, N)
-    grey, white = (_fill(mask, ndimage.map_coordinates(m, inside, order=1)) for m in (maps.grey, maps.white))
-    csf = np.clip(mask - grey - white, 0, 1)
+    points = points[:, mask]  # (3, n)
+    grey, white = (ndimage.map_coordinates(m, points, order=1) for m in (maps.grey, maps.white))
+    csf = np.clip(1 - grey - white, 0, 1)
     shape = (len(whole[0]), len(whole[1]), len(whole[2]))
-    return Brain(spacing, shape, box, axes, mask, csf, grey, white, forward, centre)
-
-
-def _fill(mask: Array, values: Array) -> Array:
-    volume = np.zeros(mask.shape, np.float32)
-    volume[mask] = values
-    return volume
+    return Brain(spacing, shape, box, axes, mask, points, csf, grey, white, forward, centre)
 
 
 def draw_site(rng: np.random.Generator, brain: Brain) -> Array:

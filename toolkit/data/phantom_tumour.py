@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from scipy.special import expit
 
-from toolkit.data.phantom_brain import Array, Axes, Box, Brain, crop, draw_site, linear, smooth_noise
+from toolkit.data.phantom_brain import Array, Axes, Brain, atlas, crop, draw_site, linear, smooth_noise
 
 NECROSIS, OEDEMA, ENHANCING = 1, 2, 4  # BraTS labels; 1 is also the core that does not enhance
 TRAIT_NOISE = 0.4  # of each trait about the latent, whose own standard deviation within a grade is 1
@@ -23,23 +24,22 @@ class Traits:
     necrosis: float  # 0..1, depth of the necrotic core as a share of the radius
     oedema: float  # mm beyond the core
     heterogeneity: float  # standard deviation of the texture, share of the signal
-    blur: float  # mm, width of the core's border
+    blur: float  # mm, scale of the logistic fall at the core's border
     mismatch: bool  # T2-FLAIR mismatch: the inner core dark on FLAIR
 
 
 @dataclass(frozen=True)
 class Tumour:
-    """Shares of each tissue, float32 (X, Y, Z) in 0..1, on a part of the brain's maps."""
+    """A tumour: vectors over the m brain voxels near it; shares are float32, 0..1."""
 
-    box: Box  # within the brain's maps
-    axes: Axes  # mm
-    core: Array
+    voxels: Array  # (m,) positions among the brain's voxels
+    core: Array  # (m,)
     mismatch: Array  # core more than 3 mm deep, where T2 and FLAIR disagree; all 0 in most tumours
     necrosis: Array
     oedema: Array
     uptake: Array  # in units of white matter's T1ce
     texture: Array  # factor about 1
-    labels: Array  # uint8, BraTS labels
+    labels: Array  # int16, BraTS labels
 
 
 def draw_traits(rng: np.random.Generator, latent: float) -> Traits:
@@ -61,7 +61,7 @@ def draw_traits(rng: np.random.Generator, latent: float) -> Traits:
         necrosis=0.8 * levels[1],
         oedema=3 + 17 * levels[2],
         heterogeneity=0.03 + 0.22 * levels[3],
-        blur=0.6 + 1.2 * levels[4],
+        blur=0.4 + 0.8 * levels[4],
         mismatch=bool(rng.random() < 0.4 * (1 - levels[5])),
     )
 
@@ -82,30 +82,37 @@ def grow_tumour(rng: np.random.Generator, brain: Brain, traits: Traits) -> Tumou
     reach = 1.6 * radius + 1.5 * traits.oedema
     box = crop(brain.axes, site - reach, site + reach)
     axes: Axes = (brain.axes[0][box[0]], brain.axes[1][box[1]], brain.axes[2][box[2]])
-    depth = _depth(rng, axes, site, radius)
-    depth -= 6 * brain.csf[box]  # mm; ventricles and sulci bound a tumour
-    mask, white, grey = brain.mask[box], brain.white[box], brain.grey[box]
-    core = expit(depth / traits.blur) * mask
-    ring = radius * (1 - traits.necrosis) * (1 + 0.15 * smooth_noise(rng, axes, 6.0)) + smooth_noise(rng, axes, 3.0)
-    necrosis = expit((depth - ring) / 0.7) * core * min(1.0, 3 * traits.necrosis)
-    fingers = traits.oedema * (0.55 + 0.45 * smooth_noise(rng, axes, 9.0))
-    oedema = expit((depth + fingers) / 1.5) * np.clip(1.2 * white + 0.3 * grey, 0, 1) * mask
-    coarse, fine = smooth_noise(rng, axes, 4.0), smooth_noise(rng, axes, 2.0)
-    patches = np.clip(1 + 2 * traits.heterogeneity * coarse, 0, 2)
-    uptake = traits.uptake * patches * np.clip(core - necrosis, 0, 1)
+    near = brain.mask[box]
+    rank = np.cumsum(brain.mask, dtype=np.int32).reshape(brain.mask.shape) - 1
+    voxels = rank[box][near]  # (m,)
+
+    def noise(length: float) -> Array:
+        return smooth_noise(rng, axes, length)[near]  # (X, Y, Z) -> (m,)
+
+    lobes = 0.2 * noise(0.5 * radius) + 0.06 * noise(5.0)
+    depth = radius * (1 + lobes) - _distance(rng, axes, site)[near]  # mm below the tumour's surface
+    depth -= 6 * brain.csf[voxels]  # mm; ventricles and sulci hold it up
+    depth = np.minimum(depth, ndimage.map_coordinates(atlas().depth, brain.points[:, voxels], order=1) - 1)
+    core = expit(depth / traits.blur)
+    coarse, fine = noise(4.0), noise(1.8)
+    ring = radius * (1 - traits.necrosis) * (1 + 0.15 * noise(6.0)) + 1.2 * noise(3.0) + 0.5 * fine  # mm, thickness
+    necrosis = expit((depth - ring) / 0.5) * core * min(1.0, 3 * traits.necrosis)
+    fingers = traits.oedema * (0.55 + 0.45 * noise(9.0))
+    spread = np.clip(1.2 * brain.white[voxels] + 0.3 * brain.grey[voxels], 0, 1)
+    oedema = expit((depth + fingers) / 1.5) * spread
+    patches = np.clip(1 + traits.heterogeneity * (1.5 * coarse + fine), 0, 2)
+    uptake = traits.uptake * patches * np.clip(expit(depth / 0.4) - necrosis, 0, 1)  # sharp: vessels leak or do not
     texture = np.exp(traits.heterogeneity * (0.5 * coarse + 0.7 * fine))
-    mismatch = traits.mismatch * expit((depth - 3) / 0.8) * mask
-    labels = np.where(oedema > 0.5, OEDEMA, 0)
+    mismatch = traits.mismatch * expit((depth - 3) / 0.8)
+    labels = np.where(oedema > 0.5, OEDEMA, 0).astype(np.int16)
     labels[core > 0.5] = NECROSIS
     labels[(core > 0.5) & (uptake > VISIBLE)] = ENHANCING
-    return Tumour(box, axes, core, mismatch, necrosis, oedema, uptake, texture, labels.astype(np.uint8))
+    return Tumour(voxels, core, mismatch, necrosis, oedema, uptake, texture, labels)
 
 
-def _depth(rng: np.random.Generator, axes: Axes, site: Array, radius: float) -> Array:
-    """Depth (mm, negative outside) below the surface of an ellipsoid with bumps: float32 (X, Y, Z)."""
+def _distance(rng: np.random.Generator, axes: Axes, site: Array) -> Array:
+    """Distance from the site, measured by a random ellipsoid of the volume of a ball: mm, float32 (X, Y, Z)."""
     stretch = np.exp(rng.uniform(-0.25, 0.25, 3))
+    stretch /= np.cbrt(stretch.prod())
     turn = Rotation.from_quat(rng.standard_normal(4)).as_matrix()  # uniform over all rotations
-    stretch /= np.cbrt(stretch.prod())  # the volume stays that of the ball
-    distance = np.sqrt(np.sum(linear(turn / stretch[:, None], axes, site) ** 2, axis=0))
-    lobes = 0.2 * smooth_noise(rng, axes, 0.5 * radius) + 0.06 * smooth_noise(rng, axes, 5.0)
-    return np.asarray(radius * (1 + lobes) - distance)
+    return np.asarray(np.linalg.norm(linear(turn / stretch[:, None], axes, site), axis=0))

@@ -204,7 +204,7 @@ def _z_scores(name: str, crop: Voxels, brain: _Brain) -> Array:
     values -= np.multiply(brain.mask, values.sum(dtype=np.float64) / count, dtype=values.dtype)  # background stays 0
     flat = values.ravel(order="K")
     deviation = np.sqrt(sum(float(part @ part) for part in np.array_split(flat, len(flat) // SAMPLE + 1)) / count)
-    if deviation < 1e-6:
+    if deviation < (1e-12 if wide else 1e-6):  # of values up to 1: rounding alone
         raise PatientRefused(f"{name} is constant inside the brain")
     values /= deviation
     scores: Array = values.astype(np.float32, copy=False)

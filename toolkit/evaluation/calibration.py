@@ -44,12 +44,17 @@ class Calibration(BaseModel):
     notes: tuple[str, ...] = ()
 
     def probability(self, logit: ArrayLike) -> _Float:
-        """Calibrated P(HGG), float64 of the same shape; NaN stays NaN.
+        """Calibrated P(HGG), float64 of the same shape.
 
         Args:
             logit: any shape; the logit of HGG minus that of LGG.
+
+        Raises:
+            GradeError: a logit is not finite.
         """
-        return _sigmoid(self.a * np.asarray(logit, dtype=np.float64) + self.b)
+        logit = np.asarray(logit, dtype=np.float64)
+        _refuse_not_finite(logit, "run the network in fp32, or look at the scan")
+        return _sigmoid(self.a * logit + self.b)
 
 
 def fit_calibration(logit: ArrayLike, grade: ArrayLike, settings: CalibrationSettings) -> Calibration:
@@ -123,13 +128,14 @@ def _checked(logit: ArrayLike, grade: ArrayLike) -> tuple[_Float, NDArray[np.int
         raise GradeError(f"logits have shape {logit.shape} and grades {grade.shape}; give one of each per patient.")
     if not np.isin(grade, range(len(CLASSES))).all():
         raise GradeError(f"grades {np.unique(grade).tolist()} are not all 0 (LGG) or 1 (HGG); mend the labels.")
+    _refuse_not_finite(logit, "train again with a lower learning rate, or with training.amp = 'off'")
+    return logit, grade.astype(np.int64)
+
+
+def _refuse_not_finite(logit: _Float, remedy: str) -> None:
     bad = int((~np.isfinite(logit)).sum())
     if bad:
-        raise GradeError(
-            f"{bad} of {logit.size} validation logits are not finite, so nothing can be calibrated; "
-            "train again with a lower learning rate or training.amp = 'off'."
-        )
-    return logit, grade.astype(np.int64)
+        raise GradeError(f"{bad} of {logit.size} logits are not finite, so they mean no probability; {remedy}.")
 
 
 def _obstacle(logit: _Float, grade: NDArray[np.int64], counts: list[int]) -> str | None:

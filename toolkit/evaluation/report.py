@@ -28,7 +28,7 @@ _NAMES = {
     "log_loss": "Log loss",
 }
 _FLATTERED = (
-    "The best epoch, the calibration and the threshold were chosen on these same validation patients. "
+    "The best epoch, and any fitted calibration and threshold, rest on these same validation patients. "
     "The numbers therefore flatter the network a little; patients it has never met decide."
 )
 

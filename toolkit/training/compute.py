@@ -13,6 +13,7 @@ import torch
 
 from toolkit.config import TrainingSettings
 from toolkit.errors import RunError, RuntimeUnavailable, SettingsError
+from toolkit.training.network import GradeNet
 
 _DTYPES: dict[str, torch.dtype | None] = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -39,6 +40,11 @@ class Compute:
     def name(self) -> str:
         """Of the device, such as `cpu` or `NVIDIA H100`."""
         return torch.cuda.get_device_name(self.device) if self.on_gpu else "cpu"
+
+    def place(self, network: GradeNet) -> GradeNet:
+        """The network, moved to the device and its layout."""
+        network.to(memory_format=self.layout)  # type: ignore[call-overload]  # missing from torch's stubs
+        return network.to(self.device)
 
     def autocast(self) -> torch.autocast:
         """The precision, as a context."""
@@ -79,7 +85,7 @@ def compute_notes(compute: Compute) -> tuple[str, ...]:
     chosen = f"Training on {compute.name}, mixed precision {_NAMES[compute.amp]}."
     if not compute.on_gpu:
         return (chosen,)
-    return (chosen, *known_faults(torch.__version__, torch.backends.cudnn.version() or 0, compute.amp))
+    return (chosen, *known_faults(str(torch.__version__), _cudnn() or 0, compute.amp))
 
 
 def known_faults(torch_version: str, cudnn: int, amp: torch.dtype | None) -> tuple[str, ...]:
@@ -100,8 +106,8 @@ def known_faults(torch_version: str, cudnn: int, amp: torch.dtype | None) -> tup
         )
     if amp is torch.bfloat16 and 90800 <= cudnn < 91100:
         found.append(
-            f"cuDNN {cudnn // 10000}.{cudnn // 100 % 100} can compute 3-D convolutions in bf16 wrongly without an error;"
-            " set training.amp to fp16, or install cuDNN 9.11 or later."
+            f"cuDNN {cudnn // 10000}.{cudnn // 100 % 100} can compute 3-D convolutions in bf16 wrongly, without an"
+            " error; set training.amp to fp16, or install cuDNN 9.11 or later."
         )
     return tuple(found)
 
@@ -112,11 +118,11 @@ def environment(compute: Compute) -> str:
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "monai", "numpy")},
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if compute.on_gpu else None,
+        "cudnn": _cudnn() if compute.on_gpu else None,
         "device": compute.name,
         "amp": _NAMES[compute.amp],
     }
-    return json.dumps(found, indent=2) + "\n"
+    return json.dumps({name: value for name, value in found.items() if value is not None}, indent=2) + "\n"
 
 
 @contextmanager
@@ -146,3 +152,7 @@ def reproducible(compute: Compute) -> Iterator[None]:
         finally:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
             torch.backends.cudnn.benchmark = benchmark
+
+
+def _cudnn() -> int | None:
+    return torch.backends.cudnn.version()  # type: ignore[no-untyped-call,no-any-return]

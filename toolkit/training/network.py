@@ -129,8 +129,8 @@ class CosineHead(nn.Module):
             (B, x, y, z), in logits.
         """
         direction = functional.normalize(self.weight, dim=1)
-        length = torch.linalg.vector_norm(features, dim=1).clamp_min(1e-12)  # (B,); functional.normalize's own floor
-        return self.scale * _weigh(feature_map, direction[1] - direction[0]) / length[:, None, None, None]
+        length: Tensor = torch.linalg.vector_norm(features, dim=1).clamp_min(1e-12)  # (B,); floor as in normalize
+        return _weigh(feature_map, self.scale * (direction[1] - direction[0])) / length[:, None, None, None]
 
 
 class GradeNet(nn.Module):

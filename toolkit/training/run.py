@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from toolkit.config import Settings, dump_settings, load_settings
 from toolkit.data.patients import CLASSES, Cohort, Patient
+from toolkit.data.split import Split
 from toolkit.errors import RunError
 from toolkit.evaluation.calibration import Calibration
-from toolkit.training.network import GradeNet, build_network
 from toolkit.training.files import first_line, read_table, replacing, table_text
+from toolkit.training.network import GradeNet, build_network
 
 LATEST = "latest"
 _SPLIT = ("patient", "grade", "split", "folder")
@@ -57,18 +59,6 @@ class EpochRow(BaseModel):
     head_lr: float
     seconds: float
     images_per_second: float
-
-
-class Split(Protocol):
-    """What a run needs of `toolkit.data`'s split."""
-
-    @property
-    def training(self) -> Cohort:
-        """Who is trained on."""
-
-    @property
-    def validation(self) -> Cohort:
-        """Who early stopping and calibration look at."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +171,14 @@ class Run:
         tensors = {name: x.detach().cpu().contiguous() for name, x in network.state_dict().items()}
         with replacing(self.folder / "best.safetensors") as temporary:
             save_file(tensors, temporary)
+
+    def environment(self) -> dict[str, str]:
+        """Versions and device that trained, by name."""
+        file = self._file("environment.json", "the training has not begun")
+        try:
+            return {str(name): str(value) for name, value in json.loads(file.read_bytes()).items()}
+        except (ValueError, AttributeError) as error:
+            raise RunError(f"{file} is broken: {error}; `grade train --resume` writes it anew.") from None
 
     def load_last(self) -> Checkpoint | None:
         """The last finished epoch; None before there is one."""

@@ -34,10 +34,10 @@ def scalar_log(folder: Path, wanted: bool, finished: int) -> Iterator[Callable[[
         raise RunError(
             "training.tensorboard = true, but TensorBoard is not installed; pip install 'grade[tensorboard]'."
         )
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=finished + 1) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=finished + 1) as writer:
 
         def add(row: EpochRow) -> None:
             for name, value in row.model_dump(exclude={"epoch"}, exclude_none=True).items():
-                writer.add_scalar(name, value, row.epoch)  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, row.epoch)
 
         yield add

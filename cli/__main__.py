@@ -1,0 +1,5 @@
+"""`python -m cli` is `grade`."""
+
+from cli.main import run
+
+run()

@@ -1,0 +1,41 @@
+"""`grade evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import Device, RuntimeName
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    cohort: Annotated[Path, typer.Argument(help="Folder of patients with known grades.")],
+    labels: Annotated[Path | None, typer.Option(help="Table of grades (patient, grade).")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("evaluation"),
+    runtime: RuntimeName = "auto",
+    device: Device = "auto",
+) -> None:
+    """Grade patients whose grade is known: metrics with intervals, confusion table, ROC and reliability pictures."""
+    from cli.console import bar, note
+    from cli.prediction import say_plan
+    from cli.tables import show_confusion, show_metrics
+    from deploy.evaluate import evaluate_model
+    from deploy.model import open_model
+    from deploy.predict import PredictOptions
+    from deploy.runtimes import Choice
+    from toolkit.config import LabelTable, PredictSettings
+    from toolkit.data.labels import read_cohort
+
+    known = read_cohort(cohort, LabelTable(file=labels) if labels else None)
+    for sentence in known.notes:
+        note(sentence)
+    options = PredictOptions(out, Choice(runtime, device), PredictSettings())
+    with bar("grading", len(known)) as done:
+        result = evaluate_model(open_model(model), known, options, say_plan, done)
+    for record in result.refused:
+        note(f"{record.patient} was refused: {record.reason}.")
+    show_metrics(f"{len(known) - len(result.refused)} patients of {cohort}", result.metrics)
+    show_confusion(result.metrics.confusion)

@@ -1,0 +1,60 @@
+"""`grade`: the command line. Each command says what it takes and hands over; this file turns errors into sentences."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from cli.calibrate import command as calibrate
+from cli.console import fail
+from cli.demo import command as demo
+from cli.evaluate import command as evaluate
+from cli.export import command as export
+from cli.info import command as info
+from cli.phantom import command as phantom
+from cli.predict import command as predict
+from cli.train import command as train
+from toolkit.errors import GradeError
+
+app = typer.Typer(
+    name="grade",
+    help="Grade glioma in brain MRI: train, calibrate, export, predict. Research use only; not a medical device.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # a traceback never shows a patient
+    rich_markup_mode="rich",
+)
+app.command("train")(train)
+app.command("export")(export)
+app.command("predict")(predict)
+app.command("evaluate")(evaluate)
+app.command("calibrate")(calibrate)
+app.command("phantom")(phantom)
+app.command("demo")(demo)
+app.command("info")(info)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("grade"))
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+def run() -> None:
+    """Entry point of the console script: exit code 1 and one sentence for every error that a user can mend."""
+    try:
+        app()
+    except GradeError as error:
+        fail(str(error))
+    except OSError as error:  # a full disk, a folder that may not be written: nothing in the code can mend these
+        fail(f"{error.strerror or error}: {error.filename}." if error.filename else f"{error}.")
+    except MemoryError:
+        fail("out of memory; use a smaller batch size or fewer workers.")

@@ -1,0 +1,33 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from toolkit.config import Settings
+
+DEFAULT_CONFIG = Path("grade.toml")
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file.", metavar="FILE")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, for example training.epochs=20; repeatable.")
+]
+ModelFolder = Annotated[Path, typer.Option("--model", "-m", help="Folder that `grade export` wrote.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+RuntimeName = Annotated[str, typer.Option(help="auto, onnx, tensorrt or torch.")]
+
+
+def settings_from(config: Path, overrides: list[str] | None, strategy: str | None = None) -> Settings:
+    """The settings of a command: the file when it is there; a file asked for by name must be there.
+
+    Raises:
+        SettingsError: see `load_settings`.
+    """
+    from toolkit.config import load_settings  # here, so that --help answers at once
+
+    file = config if config.exists() or config != DEFAULT_CONFIG else None
+    return load_settings(file, strategy, tuple(overrides or ()))

@@ -1,0 +1,39 @@
+"""`grade predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_CONFIG, Config, Device, ModelFolder, RuntimeName
+
+
+def command(
+    paths: Annotated[list[Path], typer.Argument(help="Patient folders, or folders of patients.")],
+    model: ModelFolder = Path("model"),
+    out: Annotated[Path, typer.Option(help="Results folder to write.")] = Path("results"),
+    runtime: RuntimeName = "auto",
+    device: Device = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Patients at once; chosen otherwise.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Reading threads; chosen otherwise.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded; read nothing.")] = False,
+) -> None:
+    """Grade patients. Exit code 0: all graded; 3: some refused; 1: none graded, or an error."""
+    from cli.options import settings_from
+    from cli.prediction import graded, show_plan
+    from deploy.model import open_model
+    from deploy.predict import PredictOptions
+    from deploy.runtimes import Choice
+    from toolkit.config import PredictSettings
+    from toolkit.data.patients import find_patients
+
+    patients = find_patients(paths)
+    opened = open_model(model)
+    if dry_run:
+        raise typer.Exit(show_plan(patients))
+    written = settings_from(config, None).predict
+    settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
+    raise typer.Exit(graded(patients, opened, PredictOptions(out, Choice(runtime, device), settings)))

@@ -1,0 +1,72 @@
+"""Tables that several commands show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cli.console import figure, note, table
+
+if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
+    from deploy.model import Comparison, Model
+    from toolkit.evaluation.metrics import Confusion, Metrics
+
+_SHOWN = {
+    "auc": "AUC",
+    "sensitivity": "sensitivity (HGG)",
+    "specificity": "specificity (LGG)",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "brier": "Brier score",
+}
+
+
+def show_metrics(title: str, metrics: Metrics) -> None:
+    """Values with their intervals, then what is undefined and why."""
+    rows = []
+    for name, label in _SHOWN.items():
+        value, low, high = getattr(metrics, name)
+        rows.append((label, figure(value), f"{figure(low)} to {figure(high)}"))
+    table(title, ("", "value", "95 % interval"), rows)
+    for sentence in metrics.notes:
+        note(sentence)
+
+
+def show_confusion(confusion: Confusion) -> None:
+    """Patients by reference grade and decision."""
+    rows = [
+        ("HGG", str(confusion.true_hgg), str(confusion.missed_hgg)),
+        ("LGG", str(confusion.false_hgg), str(confusion.true_lgg)),
+    ]
+    table("Reference grade and decision", ("reference", "graded HGG", "graded LGG"), rows)
+
+
+def show_model(model: Model) -> None:
+    """What a model folder is."""
+    manifest = model.manifest
+    calibration, summary, grid = manifest.calibration, manifest.training, manifest.grid
+    value, low, high = summary.auc
+    counts = ", ".join(f"{sum(part.values())} ({part['HGG']} HGG)" for part in (summary.training, summary.validation))
+    rows = [
+        ("network", f"ResNet{manifest.network.depth}-3D, largest batch {manifest.max_batch}"),
+        (
+            "grid",
+            f"{' x '.join(map(str, grid.shape))} at {grid.spacing:g} mm, channels {', '.join(manifest.modalities)}",
+        ),
+        ("trained", f"strategy {summary.strategy}, best of {summary.epochs} epochs: {summary.best_epoch}"),
+        ("patients", f"training, validation: {counts}"),
+        ("validation AUC", f"{figure(value)} ({figure(low)} to {figure(high)})"),
+        ("threshold", f"{calibration.threshold:.4f} by {calibration.rule}, calibration {calibration.method}"),
+        *(
+            ("parity", _comparison(comparison))
+            for comparison in (manifest.parity.comparisons if manifest.parity else ())
+        ),
+    ]
+    table(f"Model {model.folder}, fingerprint {model.fingerprint[:12]}", ("", ""), rows)
+
+
+def _comparison(comparison: Comparison) -> str:
+    overflow = f", {len(comparison.overflows)} extreme scans overflow" if comparison.overflows else ""
+    return (
+        f"{comparison.runtime}: largest |dp| {comparison.difference:.1e} (limit {comparison.limit:g}), "
+        f"{comparison.flips} grade flips{overflow}"
+    )

@@ -1,0 +1,37 @@
+"""`grade train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_CONFIG, Config, Overrides
+
+
+def command(
+    config: Config = DEFAULT_CONFIG,
+    strategy: Annotated[str | None, typer.Option(help="stable, ldam or legacy.")] = None,
+    overrides: Overrides = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the run; date and time otherwise.")] = None,
+    pretrained: Annotated[Path | None, typer.Option(help="A MedicalNet weights file.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run (--name, or the latest).")] = False,
+    allow_conflicts: Annotated[
+        bool, typer.Option("--allow-conflicts", help="Train although settings work against each other.")
+    ] = False,
+) -> None:
+    """Train and calibrate on the cohort that grade.toml names; writes runs/NAME and points runs/latest at it."""
+    from cli.options import settings_from
+    from cli.training import TrainingScreen, show_run
+    from toolkit.training.start import resume_training, start_training
+
+    with TrainingScreen() as screen:
+        if resume:
+            run = resume_training(runs / (name or "latest"), screen)
+        else:
+            more = [f"network.pretrained={pretrained.absolute()}"] if pretrained else []
+            settings = settings_from(config, [*(overrides or []), *more], strategy)
+            run = start_training(settings, runs, name, allow_conflicts, screen)
+    show_run(run)

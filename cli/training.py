@@ -1,0 +1,81 @@
+"""What a training looks like in the terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cli.console import bar, err, figure, note, say, table
+from cli.tables import show_metrics
+from toolkit.data.patients import CLASSES, Patient
+from toolkit.evaluation.metrics import evaluate
+from toolkit.evaluation.stability import stability
+from toolkit.training.run import EpochRow, Run
+
+
+class TrainingScreen:
+    """One bar for the epoch, one line for each epoch that ended."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=err, transient=True)
+        self._task: TaskID | None = None
+        self._start = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    @contextmanager
+    def reading(self, patients: int) -> Iterator[Callable[[Patient], None]]:
+        """A bar for reading and preprocessing."""
+        with bar("reading patients", patients) as done:
+            yield done
+        say(f"{patients} patients read and preprocessed")
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        note(text)
+
+    def epoch_started(self, epoch: int, steps: int) -> None:
+        """Begin the bar of an epoch."""
+        if self._task is None:
+            self._progress.start()
+            self._task = self._progress.add_task("")
+        self._progress.reset(self._task, total=steps, description=f"epoch {epoch}")
+
+    def step(self, loss: float) -> None:
+        """Advance it."""
+        if self._task is not None:
+            self._progress.update(self._task, advance=1, description=f"loss {loss:.3f}")
+
+    def epoch_done(self, row: EpochRow, best: bool) -> None:
+        """Leave a line behind."""
+        say(
+            f"epoch {row.epoch:3}  loss {row.train_loss:.3f} / {row.val_loss:.3f}  "
+            f"AUC {figure(row.train_auc)} / {figure(row.val_auc)} (training / validation)  "
+            f"{row.seconds:.1f} s{'  best' if best else ''}"
+        )
+
+
+def show_run(run: Run) -> None:
+    """What came out of a training: metrics, stability criteria, calibration, where the files are."""
+    outcome, calibration = run.validation(), run.calibration()
+    metrics = evaluate(outcome.grades, calibration.probability(outcome.logit), calibration.threshold)
+    counts = " and ".join(f"{calibration.cases[name]} {name}" for name in CLASSES)
+    show_metrics(f"Validation ({counts}), threshold {calibration.threshold:.3f} by {calibration.rule}", metrics)
+    for text in calibration.notes:
+        note(text)
+    words = {True: "met", False: "not met", None: "undefined"}
+    rows = [(words[criterion.met], criterion.sentence) for criterion in stability(run.history())]
+    table("Stability", ("", ""), rows)
+    say(f"run: {run.folder}   page: {run.folder / 'report.html'}")

@@ -1,0 +1,218 @@
+"""Run -> model folder. It appears whole and proven, or not at all."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+from safetensors.torch import save_file
+
+from deploy.graph import write_onnx
+from deploy.model import (
+    CARD,
+    FORMAT,
+    MANIFEST,
+    ONNX,
+    WEIGHTS,
+    Manifest,
+    Model,
+    NetworkRecord,
+    OutputShapes,
+    ParityReport,
+    TrainingSummary,
+    file_hashes,
+    library_versions,
+    open_model,
+    write_manifest,
+)
+from deploy.parity import check_parity, choose_patients, run_selftest, write_selftest
+from deploy.runtimes import Array, Choice, open_runtime
+from toolkit.config import ExportSettings, Grid
+from toolkit.data.patients import CLASSES, MODALITIES, Cohort
+from toolkit.data.scan import PREPROCESSING, read_scan
+from toolkit.errors import ModelError, PatientRefused
+from toolkit.evaluation.metrics import Metrics, evaluate
+from toolkit.training.network import GradeNet, fold_batchnorm
+from toolkit.training.run import Run
+from toolkit.training.schedule import best_row
+
+_LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100  # fcntl.h: paths are relative to the working folder
+
+
+def export_run(run: Run, out: Path, settings: ExportSettings, on_stage: Callable[[str], None]) -> Model:
+    """Export the best network of a run, prove that it decides like the trained one, and put it at `out`.
+
+    Everything is built in a hidden folder beside `out`. A model that was at `out` stays there until the new one has
+    passed the parity gate, and for good if it does not pass.
+
+    Args:
+        run: a training that ended.
+        out: the model folder.
+        settings: largest batch.
+        on_stage: called with what begins, in a few words.
+
+    Raises:
+        RunError: the run lacks a file.
+        ModelError: the gate found a difference, a validation patient is gone, or `out` holds something else.
+    """
+    _check_place(out)
+    grid, cohort = run.settings.data.grid, run.validation_patients()
+    metrics = _metrics(run)
+    network = run.load_best()
+    with _building(out) as folder:
+        save_file({name: x.contiguous() for name, x in network.state_dict().items()}, folder / WEIGHTS)
+        outputs = _write_graphs(network, grid, folder, on_stage)
+        manifest = _manifest(run, settings, outputs, metrics)
+        on_stage("self-test")
+        write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder)}))
+        write_selftest(folder, open_runtime(open_model(folder), Choice("torch", "cpu")), grid)
+        manifest = manifest.model_copy(update={"files": file_hashes(folder)})
+        write_manifest(folder, manifest)
+        report = _prove(open_model(folder), cohort, on_stage)
+        manifest = manifest.model_copy(update={"parity": report})
+        (folder / CARD).write_text(_card(manifest, metrics, run), encoding="utf-8")
+        write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder)}))
+        _put(folder, out)
+    return open_model(out)
+
+
+def _write_graphs(network: GradeNet, grid: Grid, folder: Path, on_stage: Callable[[str], None]) -> OutputShapes:
+    folded = fold_batchnorm(network)
+    on_stage("ONNX graph in fp32")
+    shapes = write_onnx(folded, grid, "fp32", folder / ONNX["fp32"])
+    on_stage("ONNX graph in fp16")
+    write_onnx(folded, grid, "fp16", folder / ONNX["fp16"])
+    return shapes
+
+
+def _prove(model: Model, cohort: Cohort, on_stage: Callable[[str], None]) -> ParityReport:
+    """Self-test and gate; fp16 runs where it will run in earnest if this machine has a GPU, else on the CPU."""
+    reference = open_runtime(model, Choice("torch", "cpu"))
+    candidates = [
+        open_runtime(model, Choice("onnx", "cpu", "fp32")),
+        open_runtime(model, Choice("onnx", "auto", "fp16")),
+    ]
+    for runtime in (reference, *candidates):
+        run_selftest(model, runtime)
+    chosen = choose_patients(cohort)
+
+    def scans() -> Iterator[tuple[str, Array]]:
+        for number, patient in enumerate(chosen.patients, start=1):
+            on_stage(f"parity: patient {number} of {len(chosen)}")
+            try:
+                yield patient.id, read_scan(patient, model.manifest.grid).data
+            except PatientRefused as reason:
+                raise ModelError(
+                    f"the parity gate needs validation patient {patient.id}, which is refused: {reason};"
+                    f" its folder was {patient.folder}."
+                ) from None
+
+    return check_parity(model, reference, candidates, scans(), len(cohort))
+
+
+def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics: Metrics) -> Manifest:
+    network, history = run.settings.network, run.history()
+    best = best_row(history)
+    summary = TrainingSummary(
+        strategy=run.settings.strategy,
+        epochs=len(history),
+        best_epoch=best.epoch if best else None,
+        training=_per_class(run.training_patients()),
+        validation=_per_class(run.validation_patients()),
+        auc=metrics.auc,
+    )
+    return Manifest(
+        format=FORMAT,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files={},
+        modalities=MODALITIES,
+        classes=CLASSES,
+        grid=run.settings.data.grid,
+        preprocessing=PREPROCESSING,
+        max_batch=settings.max_batch,
+        network=NetworkRecord(
+            depth=network.depth, stem_stride=network.stem_stride, cosine_head=run.settings.training.loss == "ldam"
+        ),
+        outputs=outputs,
+        calibration=run.calibration(),
+        training=summary,
+        parity=None,
+        versions=library_versions(_LIBRARIES),
+    )
+
+
+def _metrics(run: Run) -> Metrics:
+    table, calibration = run.validation(), run.calibration()
+    return evaluate(table.grades, calibration.probability(table.logit), calibration.threshold)
+
+
+def _per_class(cohort: Cohort) -> dict[str, int]:
+    count = Counter(cohort.grades)
+    return {name: count[index] for index, name in enumerate(CLASSES)}
+
+
+def _card(manifest: Manifest, metrics: Metrics, run: Run) -> str:
+    text = (files("deploy") / "card.md").read_text(encoding="utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701 - Markdown
+    environment.filters["interval"] = _interval
+    return environment.from_string(text).render(manifest=manifest, metrics=metrics, settings=run.settings)
+
+
+def _interval(interval: tuple[float | None, float | None, float | None]) -> str:
+    value, low, high = interval
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _check_place(out: Path) -> None:
+    """Refuse to replace what is no model."""
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise ModelError(f"{out} is a link or a file; name a folder for the model with --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise ModelError(f"{out} holds something other than a model; name another folder with --out.")
+
+
+@contextmanager
+def _building(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out`, gone at the end whatever happens."""
+    folder = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.tmp")
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise ModelError(f"model {out} cannot be written: {error}; free some space or name another folder.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put(folder: Path, out: Path) -> None:
+    """Put a finished folder at `out`; what was there ends up in its place, to be deleted."""
+    if not out.exists():
+        folder.rename(out)
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    exchanged = hasattr(libc, "renameat2") and not libc.renameat2(
+        _AT_FDCWD, os.fsencode(folder), _AT_FDCWD, os.fsencode(out), _RENAME_EXCHANGE
+    )
+    if exchanged:
+        return
+    # Some file systems (NFS, for one) cannot exchange two folders: for a moment there is no model at `out`.
+    old = folder.with_suffix(".old")
+    out.rename(old)
+    try:
+        folder.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

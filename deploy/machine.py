@@ -1,0 +1,115 @@
+"""What this machine can run: versions, GPUs, runtimes and why not. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = ("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "monai")
+_QUERY = ("--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader,nounits")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU as its driver names it."""
+
+    name: str
+    memory_gib: float
+    driver: str
+    compute_capability: str
+
+
+@dataclass(frozen=True)
+class RuntimeState:
+    """Whether a runtime can be used here.
+
+    Attributes:
+        name: as `--runtime` takes it.
+        devices: where it would run; empty when it cannot.
+        reason: why it cannot, or cannot use the GPU; empty when it can.
+    """
+
+    name: str
+    devices: tuple[str, ...]
+    reason: str
+
+
+def package_versions() -> dict[str, str | None]:
+    """Versions of the packages that matter; None for those that are not installed."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def system() -> dict[str, str]:
+    """Interpreter, operating system, usable cores."""
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+    }
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs that the driver shows; none without a driver."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    try:
+        answer = subprocess.run([program, *_QUERY], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    if answer.returncode:
+        return ()
+    rows = [[cell.strip() for cell in line.split(",")] for line in answer.stdout.splitlines()]
+    return tuple(Gpu(row[0], round(float(row[1]) / 1024, 1), row[2], row[3]) for row in rows if len(row) == 4)
+
+
+def runtimes(found: tuple[Gpu, ...]) -> tuple[RuntimeState, ...]:
+    """Each runtime, whether it can be used, and why not.
+
+    Args:
+        found: from `gpus`.
+    """
+    return (_onnx(found), _tensorrt(found), _torch(found))
+
+
+def _onnx(found: tuple[Gpu, ...]) -> RuntimeState:
+    spec = find_spec("onnxruntime")
+    if spec is None or not spec.submodule_search_locations:
+        return RuntimeState("onnx", (), "onnxruntime is not installed; pip install '.[cpu]' or '.[gpu]'")
+    if (Path(spec.submodule_search_locations[0]) / "capi" / "libonnxruntime_providers_cuda.so").exists():
+        if found:
+            return RuntimeState("onnx", ("cpu", "cuda"), "")
+        return RuntimeState("onnx", ("cpu",), "the CUDA provider is installed, but the driver shows no GPU")
+    both = _version("onnxruntime") and _version("onnxruntime-gpu")
+    clash = "; onnxruntime hides onnxruntime-gpu: uninstall both, then install onnxruntime-gpu" if both else ""
+    return RuntimeState("onnx", ("cpu",), f"no CUDA provider in this onnxruntime{clash}")
+
+
+def _tensorrt(found: tuple[Gpu, ...]) -> RuntimeState:
+    if find_spec("tensorrt") is None:
+        return RuntimeState("tensorrt", (), "tensorrt is not installed; pip install '.[gpu]'")
+    return RuntimeState(
+        "tensorrt", (), "this version does not build engines yet" if found else "the driver shows no GPU"
+    )
+
+
+def _torch(found: tuple[Gpu, ...]) -> RuntimeState:
+    installed = _version("torch")
+    if installed is None:
+        return RuntimeState("torch", (), "torch is not installed")
+    if "+cpu" in installed:
+        return RuntimeState("torch", ("cpu",), "this torch is a CPU build")
+    return RuntimeState("torch", ("cpu", "cuda") if found else ("cpu",), "" if found else "the driver shows no GPU")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

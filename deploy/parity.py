@@ -1,0 +1,247 @@
+"""Does the exported thing decide like the trained thing? The gate at export, and the self-test before predicting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+
+from deploy.model import SELFTEST, Comparison, Model, ParityReport, Precision
+from deploy.runtimes import Array, Runtime, RuntimeOutputs
+from toolkit.config import Grid
+from toolkit.data.patients import CLASSES, MODALITIES, Cohort
+from toolkit.errors import ModelError
+from toolkit.evaluation.calibration import Calibration
+
+MAX_PATIENTS = 64
+LIMITS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3}  # of the probability
+# Of features, evidence and an extreme scan's logits, as a share of the largest value: those logits run into thousands.
+SHARES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
+SELFTEST_LOGITS = 1e-3  # float32 on another machine, as a share of the logits where these exceed 1
+BATCHES = (2, 3)  # beside 1
+_BLOCK = 8  # voxels along the edge of the self-test's cubes
+
+
+class _Tally:
+    """What one candidate's answers come to; `add` raises nothing, `failures` says what is too much."""
+
+    def __init__(self, runtime: Runtime, calibration: Calibration) -> None:
+        self.runtime, self.calibration = runtime, calibration
+        self.label = _label(runtime)
+        self.limit, self.share = LIMITS[runtime.precision], SHARES[runtime.precision]
+        self.difference = self.logit_difference = self.map_difference = self.extremes_difference = 0.0
+        self.flips = 0
+        self.overflows: list[str] = []
+        self.failures: list[str] = []
+
+    def patient(self, name: str, wanted: RuntimeOutputs, found: RuntimeOutputs) -> None:
+        if not _finite(found):
+            self.failures.append(f"{name} gives values that are not finite")
+            return
+        p, q = probability(wanted, self.calibration)[0], probability(found, self.calibration)[0]
+        if abs(p - q) > self.limit:
+            self.failures.append(f"{name} differs by {abs(p - q):.2g} in probability, more than {self.limit:g}")
+        share = max(_share(wanted.features, found.features), _share(wanted.evidence, found.evidence))
+        if share > self.share:
+            self.failures.append(f"{name} differs by {share:.2g} in features or evidence, more than {self.share:g}")
+        self.flips += (p >= self.calibration.threshold) != (q >= self.calibration.threshold)
+        self.difference = max(self.difference, abs(p - q))
+        self.logit_difference = max(self.logit_difference, float(np.abs(wanted.logits - found.logits).max()))
+        self.map_difference = max(self.map_difference, share)
+
+    def extreme(self, name: str, wanted: RuntimeOutputs, found: RuntimeOutputs) -> None:
+        if not _finite(found):
+            if self.runtime.precision == "fp16":
+                self.overflows.append(name)  # prediction sees that as well, and answers in fp32
+            else:
+                self.failures.append(f"{name} gives values that are not finite")
+            return
+        difference = float(np.abs(probability(wanted, self.calibration) - probability(found, self.calibration)).max())
+        if difference > self.limit and _share(wanted.logits, found.logits) > self.share:
+            self.failures.append(f"{name} differs by {difference:.2g} in probability, more than {self.limit:g}")
+        self.extremes_difference = max(self.extremes_difference, difference)
+
+    def comparison(self) -> Comparison:
+        return Comparison(
+            runtime=self.label,
+            limit=self.limit,
+            difference=self.difference,
+            logit_difference=self.logit_difference,
+            map_difference=self.map_difference,
+            flips=self.flips,
+            extremes_difference=self.extremes_difference,
+            overflows=tuple(self.overflows),
+        )
+
+
+def check_parity(
+    model: Model, reference: Runtime, candidates: Sequence[Runtime], scans: Iterable[tuple[str, Array]], validation: int
+) -> ParityReport:
+    """Compare runtimes with the reference on patients, on extreme scans and in batches.
+
+    On patients the probability may differ by 1e-4 (fp32) or 5e-3 (fp16), so no decision can change that is further from
+    the threshold than that. On an extreme scan, such as no patient gives, the logits may instead differ by a small
+    share of their size; a scan that fp16 cannot represent is recorded, since prediction answers it in fp32.
+
+    Args:
+        model: whose calibration and grid count.
+        reference: torch in float32.
+        candidates: the runtimes to be judged.
+        scans: name and float32 (4, X, Y, Z) of real patients, at least one; read one at a time.
+        validation: how many validation patients there are, of whom `scans` may be a part.
+
+    Raises:
+        ModelError: no patient, the reference is not finite, or a candidate differs by more than it may.
+    """
+    tallies = [_Tally(candidate, model.manifest.calibration) for candidate in candidates]
+    kept: list[Array] = []
+    patients = 0
+    for name, scan in scans:
+        wanted = _reference(reference, name, scan)
+        for tally in tallies:
+            tally.patient(f"patient {name}", wanted, tally.runtime.infer(scan[None]))  # (1, 4, X, Y, Z)
+        kept = [*kept, scan][: max(BATCHES)]
+        patients += 1
+    if not patients:
+        raise ModelError("the parity gate needs at least one validation patient; there is none.")
+    extremes: list[str] = []
+    for name, scan in extreme_scans(model.manifest.grid):
+        extremes.append(name)
+        wanted = _reference(reference, name, scan)
+        for tally in tallies:
+            tally.extreme(f"the scan '{name}'", wanted, tally.runtime.infer(scan[None]))
+    batches = tuple(batch for batch in BATCHES if batch <= model.manifest.max_batch)
+    for tally in tallies:
+        _check_batches(tally, kept, batches)
+    failures = [f"{tally.label}: {failure}" for tally in tallies for failure in tally.failures]
+    if failures:
+        more = f" (and {len(failures) - 3} more)" if len(failures) > 3 else ""
+        raise ModelError(f"the exported model does not decide like the trained one: {'; '.join(failures[:3])}{more}.")
+    return ParityReport(
+        patients=patients,
+        validation=validation,
+        extremes=tuple(extremes),
+        batches=(1, *batches),
+        comparisons=tuple(tally.comparison() for tally in tallies),
+    )
+
+
+def choose_patients(cohort: Cohort, most: int = MAX_PATIENTS) -> Cohort:
+    """At most so many patients, as evenly from both grades as there are, spread over the cohort's order."""
+    lgg, hgg = (np.flatnonzero(cohort.grade_array == grade) for grade in range(len(CLASSES)))
+    from_lgg = min(len(lgg), max(most // 2, most - len(hgg)))
+    from_hgg = min(len(hgg), most - from_lgg)
+    chosen = [
+        int(found[round(k)])
+        for found, share in ((lgg, from_lgg), (hgg, from_hgg))
+        for k in np.linspace(0, max(len(found) - 1, 0), share)
+    ]
+    return cohort.select(sorted(chosen))
+
+
+def extreme_scans(grid: Grid) -> Iterator[tuple[str, Array]]:
+    """Scans beyond what a patient gives: name and float32 (4, X, Y, Z)."""
+    shape = (len(MODALITIES), *grid.shape)
+    rng = np.random.default_rng(0)
+    yield "zeros", np.zeros(shape, np.float32)
+    yield "constant 1", np.ones(shape, np.float32)
+    yield "noise to +-1000", rng.uniform(-1000, 1000, shape).astype(np.float32)
+    spike = np.zeros(shape, np.float32)
+    spike[:, shape[1] // 2, shape[2] // 2, shape[3] // 2] = 1000
+    yield "one voxel of 1000", spike
+    half = rng.standard_normal(shape, np.float32)
+    half[:, : shape[1] // 2] = 0
+    yield "half empty", half
+
+
+def probability(outputs: RuntimeOutputs, calibration: Calibration) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Calibrated P(HGG) of each scan of a batch, (B,)."""
+    logits = outputs.logits.astype(np.float64)
+    return calibration.probability(logits[:, 1] - logits[:, 0])
+
+
+def write_selftest(folder: Path, reference: Runtime, grid: Grid) -> None:
+    """Write `selftest.npz`: a synthetic scan, stored as coarse cubes, and the reference's logits for it.
+
+    Args:
+        folder: the model.
+        reference: torch in float32.
+        grid: of the scan.
+    """
+    cubes = tuple(ceil(n / _BLOCK) for n in grid.shape)
+    coarse = np.random.default_rng(0).standard_normal((len(MODALITIES), *cubes), np.float32)
+    logits = reference.infer(_fine(coarse, grid)[None]).logits[0]
+    np.savez_compressed(folder / SELFTEST, coarse=coarse, logits=logits)
+
+
+def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> None:
+    """Let a runtime answer the stored scan, as it will answer patients.
+
+    Args:
+        model: its self-test.
+        runtime: to be tested.
+        batch: in which prediction will run; each scan of it is compared.
+
+    Raises:
+        ModelError: the answer differs from the exporting machine's by more than rounding explains.
+    """
+    with np.load(model.file(SELFTEST), allow_pickle=False) as stored:
+        coarse, logits = stored["coarse"], stored["logits"]
+    scan = _fine(coarse, model.manifest.grid)
+    outputs = runtime.infer(np.repeat(scan[None], batch, axis=0))  # (B, 4, X, Y, Z)
+    wanted = RuntimeOutputs(logits[None], outputs.features, outputs.evidence)
+    if not _finite(outputs):
+        raise ModelError(
+            f"self-test failed: {_label(runtime)} gives values that are not finite; choose another runtime."
+        )
+    calibration = model.manifest.calibration
+    off = float(np.abs(probability(outputs, calibration) - probability(wanted, calibration)).max())
+    off_logit = float(np.abs(outputs.logits - logits).max())
+    allowed_logit = SELFTEST_LOGITS * max(1.0, float(np.abs(logits).max())) if runtime.precision == "fp32" else np.inf
+    if off > LIMITS[runtime.precision] or off_logit > allowed_logit:
+        raise ModelError(
+            f"self-test failed: {_label(runtime)} differs by {off:.2g} in"
+            f" probability and {off_logit:.2g} in a logit from the exporting machine; no patient was graded:"
+            " check the driver and the libraries, or choose another runtime."
+        )
+
+
+def _reference(reference: Runtime, name: str, scan: Array) -> RuntimeOutputs:
+    outputs = reference.infer(scan[None])
+    if not _finite(outputs):
+        raise ModelError(f"the trained network's own answer to {name} is not finite; train again.")
+    return outputs
+
+
+def _check_batches(tally: _Tally, scans: Sequence[Array], batches: Sequence[int]) -> None:
+    """Each scan must be answered in a batch as it is alone."""
+    alone = [probability(tally.runtime.infer(scan[None]), tally.calibration)[0] for scan in scans]
+    for batch in batches:
+        order = [k % len(scans) for k in range(batch)]
+        together = probability(tally.runtime.infer(np.stack([scans[k] for k in order])), tally.calibration)
+        off = float(np.abs(together - [alone[k] for k in order]).max())
+        if not off <= tally.limit:
+            tally.failures.append(f"a batch of {batch} differs by {off:.2g} in probability from single scans")
+
+
+def _fine(coarse: Array, grid: Grid) -> Array:
+    """Coarse (4, x, y, z) -> (4, X, Y, Z), each value a cube of voxels."""
+    scan = coarse
+    for axis, n in enumerate(grid.shape, start=1):
+        scan = np.repeat(scan, _BLOCK, axis=axis).take(range(n), axis=axis)
+    return np.ascontiguousarray(scan)
+
+
+def _finite(outputs: RuntimeOutputs) -> bool:
+    return all(bool(np.isfinite(array).all()) for array in outputs)
+
+
+def _share(wanted: Array, found: Array) -> float:
+    """Largest difference as a share of the largest wanted value, or of 1 if that is larger."""
+    return float(np.abs(wanted - found).max() / max(1.0, float(np.abs(wanted).max())))
+
+
+def _label(runtime: Runtime) -> str:
+    return f"{runtime.name} {runtime.precision} on {runtime.device}"

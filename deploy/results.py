@@ -1,0 +1,151 @@
+"""The results folder: a row as each patient is done, the full record at the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from toolkit.errors import GradeError
+
+TABLE = "predictions.csv"
+RECORD = "predictions.json"
+COLUMNS = ("patient", "grade", "probability", "threshold", "verdict", "reason", "runtime", "seconds")
+
+
+class Seconds(BaseModel):
+    """What one patient took: reading with preprocessing, and its share of the batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    read: float
+    infer: float
+
+
+class Record(BaseModel):
+    """One patient's result.
+
+    Attributes:
+        patient: id.
+        folder: where the images were.
+        grade: `LGG` or `HGG`; None when refused.
+        probability: calibrated P(HGG); None when refused.
+        threshold: HGG is decided from here on.
+        verdict: None, until a model carries the statistics for one.
+        reason: why it was refused; empty when it was graded.
+        notes: oddities that were accepted.
+        runtime: what answered, such as `onnx fp32 cpu`.
+        seconds: see `Seconds`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patient: str
+    folder: str
+    grade: str | None
+    probability: float | None
+    threshold: float
+    verdict: str | None
+    reason: str
+    notes: tuple[str, ...]
+    runtime: str
+    seconds: Seconds
+
+
+class Results:
+    """Writes `predictions.csv` row by row and, on leaving the `with` block, `predictions.json`.
+
+    Text in the table is quoted and otherwise left as it is, also where a spreadsheet would take it for a formula: an id
+    has to be found again. Import the table as text there. Results that were in the folder are replaced.
+    """
+
+    def __init__(self, folder: Path, head: dict[str, Any]) -> None:
+        self._folder, self._head = folder, head
+        self._records: list[Record] = []
+
+    def __enter__(self) -> Results:
+        try:
+            (self._folder / RECORD).unlink(missing_ok=True)  # it would not belong to the new table
+            self._stream = (self._folder / TABLE).open("w", encoding="utf-8", newline="")
+            self._writer = csv.writer(self._stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+            self._row(COLUMNS)
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
+        return self
+
+    def add(self, record: Record) -> None:
+        """Write a patient's row, so that it stays whatever happens after.
+
+        Raises:
+            GradeError: the disk does not take it.
+        """
+        self._records.append(record)
+        seconds = round(record.seconds.read + record.seconds.infer, 3)
+        probability = None if record.probability is None else round(record.probability, 6)
+        try:
+            self._row(
+                (
+                    record.patient,
+                    record.grade or "",
+                    "" if probability is None else probability,
+                    round(record.threshold, 6),
+                    record.verdict or "",
+                    record.reason,
+                    record.runtime,
+                    seconds,
+                )
+            )
+        except OSError as error:
+            raise _unwritable(self._folder, error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        content = {
+            **self._head,
+            "complete": kind is None,
+            "patients": [record.model_dump(mode="json") for record in self._records],
+        }
+        temporary = self._folder / f".{RECORD}.tmp"
+        try:
+            self._stream.close()
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            os.replace(temporary, self._folder / RECORD)  # noqa: PTH105 - the word says that it is atomic
+        except OSError as failure:
+            temporary.unlink(missing_ok=True)
+            raise _unwritable(self._folder, failure) from failure
+
+    def _row(self, cells: tuple[Any, ...]) -> None:
+        self._writer.writerow(cells)
+        self._stream.flush()
+
+
+def prepare(folder: Path) -> None:
+    """Make the results folder and see that it can be written, before any work.
+
+    Raises:
+        GradeError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def printable(text: str) -> str:
+    """Text without the half characters by which Python holds bytes of a file's name that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _unwritable(folder: Path, error: OSError) -> GradeError:
+    return GradeError(
+        f"results cannot be written to {folder}: {error.strerror or error}; name another folder with --out."
+    )

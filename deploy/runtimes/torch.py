@@ -1,0 +1,81 @@
+"""PyTorch: the reference that the other runtimes are compared with. The only runtime that imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from deploy.model import WEIGHTS, Model, Precision
+from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
+from toolkit.config import NetworkSettings
+from toolkit.errors import ModelError, RuntimeUnavailable
+from toolkit.training.network import GradeNet, build_network, fold_batchnorm
+
+
+@dataclass
+class TorchRuntime:
+    """See `deploy.runtimes.Runtime`."""
+
+    model: Model
+    device: str
+    precision: Precision
+    chosen: str
+    network: GradeNet
+    name: str = "torch"
+
+    def infer(self, scans: Array) -> RuntimeOutputs:
+        """See `deploy.runtimes.Runtime.infer`."""
+        check_scans(scans, self.model.manifest)
+        batch = torch.from_numpy(scans).to(self.device)  # (B, 4, X, Y, Z)
+        if self.precision == "fp16":
+            batch = batch.to(torch.float16, memory_format=torch.channels_last_3d)
+        try:
+            # Without TF32, fp32 on a GPU is as exact as on a CPU.
+            with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+                outputs = self.network(batch)
+        except torch.OutOfMemoryError as error:
+            raise RuntimeUnavailable(
+                f"the memory of {self.device} does not suffice for a batch of {len(scans)}; take a smaller one."
+            ) from error
+        return checked(RuntimeOutputs(*(x.cpu().numpy() for x in outputs)), len(scans), self.model.manifest)
+
+
+def open_torch(model: Model, choice: Choice) -> TorchRuntime:
+    """Open a model in PyTorch; as `deploy.runtimes.open_runtime`."""
+    device = _device(choice.device)
+    on_gpu = device != "cpu"
+    precision: Precision = ("fp16" if on_gpu else "fp32") if choice.precision == "auto" else choice.precision
+    if precision == "fp16" and not on_gpu:
+        raise RuntimeUnavailable("torch computes in fp16 on a GPU only; choose the precision fp32.")
+    if choice.threads:
+        torch.set_num_threads(choice.threads)
+    network = _load(model).to(device)
+    if precision == "fp16":
+        network.backbone.to(torch.float16, memory_format=torch.channels_last_3d)
+    reason = "as asked for" if choice.device != "auto" else "a GPU is there" if on_gpu else "torch finds no GPU"
+    return TorchRuntime(model, device, precision, f"PyTorch on {device} in {precision}: {reason}.", network)
+
+
+def _device(wanted: str) -> str:
+    found = torch.cuda.device_count()
+    if wanted == "cpu" or (wanted == "auto" and not found):
+        return "cpu"
+    index = 0 if wanted == "auto" else int(wanted.partition(":")[2] or 0)
+    if index >= found:
+        raise RuntimeUnavailable(f"device {wanted} was asked for, but torch finds {found} GPUs; choose the device cpu.")
+    return f"cuda:{index}"
+
+
+def _load(model: Model) -> GradeNet:
+    record = model.manifest.network
+    settings = NetworkSettings(depth=record.depth, stem_stride=record.stem_stride)
+    network = build_network(settings, record.cosine_head)
+    path = model.file(WEIGHTS)
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{path} does not fit the manifest's network: {error}; export again.") from error
+    return fold_batchnorm(network)

@@ -1,0 +1,111 @@
+"""A small cohort, an untrained run and its exported model; made once for the whole room."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deploy.export import export_run
+from deploy.model import Model, open_model
+from toolkit.config import DataSettings, ExportSettings, NetworkSettings, Settings
+from toolkit.data.labels import read_cohort
+from toolkit.data.patients import Cohort, Patient
+from toolkit.data.phantom import PhantomSettings, write_cohort
+from toolkit.data.scan import read_scan
+from toolkit.evaluation.calibration import Calibration
+from toolkit.training.network import GradeNet
+from toolkit.training.run import EpochRow, Run, ValidationTable, create_run
+
+SETTINGS = Settings(
+    data=DataSettings(spacing=6.0, shape=(24, 32, 24)),
+    network=NetworkSettings(depth=10),
+    export=ExportSettings(max_batch=3),
+)
+logging.getLogger("torch.__trace").propagate = False  # pytest would keep thousands of records of each export
+
+
+@dataclass(frozen=True)
+class Halves:
+    training: Cohort
+    validation: Cohort
+
+
+def ignore(_: object) -> None:
+    """A progress callback."""
+
+
+def warm(network: GradeNet, scans: torch.Tensor) -> GradeNet:
+    """BatchNorm statistics of real scans, and a head that tells them apart."""
+    network.train()
+    with torch.no_grad():
+        for _ in range(30):
+            network(scans)
+        network.head.linear.weight.mul_(4)  # type: ignore[union-attr]
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    folder = tmp_path_factory.mktemp("cohort")
+    write_cohort(folder, PhantomSettings(patients=6, seed=1, difficulty=0.2, hgg_share=0.5, spacing=4.0), ignore)
+    return read_cohort(folder, None)
+
+
+@pytest.fixture(scope="session")
+def run(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = create_run(tmp_path_factory.mktemp("runs"), "tiny", SETTINGS, Halves(cohort, cohort))
+    scans = np.stack([read_scan(patient, SETTINGS.data.grid).data for patient in cohort.patients])
+    torch.manual_seed(0)
+    network = warm(run.build_network(), torch.from_numpy(scans))
+    run.save_best(network)
+    row = EpochRow(
+        epoch=1,
+        train_loss=0.7,
+        train_auc=0.5,
+        val_loss=0.7,
+        val_auc=0.5,
+        lr=1e-4,
+        head_lr=2e-4,
+        seconds=1,
+        images_per_second=1,
+    )
+    run.write_history([row])
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(scans)).logits.double().numpy()
+    run.write_validation(ValidationTable(tuple(p.id for p in cohort.patients), cohort.grade_array, logits))
+    middle = float(np.median(logits[:, 1] - logits[:, 0]))
+    calibration = Calibration(
+        method="platt", a=1.0, b=-middle, threshold=0.5, rule="youden", cases={"LGG": 3, "HGG": 3}
+    )
+    run.write("calibration.json", calibration.model_dump_json())
+    return run
+
+
+@pytest.fixture(scope="session")
+def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "model"
+    export_run(run, out, SETTINGS.export, ignore)
+    return out
+
+
+@pytest.fixture
+def folder(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the model that a test may damage."""
+    shutil.copytree(exported, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def model(exported: Path) -> Model:
+    return open_model(exported)
+
+
+@pytest.fixture
+def patients(cohort: Cohort) -> tuple[Patient, ...]:
+    return cohort.patients

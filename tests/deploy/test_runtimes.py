@@ -1,0 +1,76 @@
+"""What a runtime takes, gives and refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deploy.model import Model
+from deploy.runtimes import Choice, RuntimeOutputs, checked, open_runtime
+from toolkit.errors import ModelError, RuntimeUnavailable
+
+from .conftest import SETTINGS
+
+SHAPE = (4, *SETTINGS.data.shape)
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_a_gpu_that_is_not_there_is_an_error(model: Model, name: str) -> None:
+    with pytest.raises(RuntimeUnavailable, match="device cuda was asked for.*choose the device cpu"):
+        open_runtime(model, Choice(name, "cuda"))
+
+
+def test_auto_says_what_it_chose(model: Model) -> None:
+    runtime = open_runtime(model, Choice())
+    assert (runtime.name, runtime.device, runtime.precision) == ("onnx", "cpu", "fp32")
+    assert runtime.chosen == "ONNX Runtime on the CPU in fp32: this ONNX Runtime is built without CUDA."
+
+
+@pytest.mark.parametrize(
+    ("choice", "sentence"),
+    [
+        (Choice("tensorrt"), "cannot run TensorRT engines yet"),
+        (Choice("openvino"), "runtime 'openvino' is unknown"),
+        (Choice(device="tpu"), "device 'tpu' is unknown"),
+        (Choice("torch", "cpu", "fp16"), "fp16 on a GPU only"),
+    ],
+)
+def test_what_is_not_there_is_explained(model: Model, choice: Choice, sentence: str) -> None:
+    with pytest.raises(RuntimeUnavailable, match=sentence):
+        open_runtime(model, choice)
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+@pytest.mark.parametrize(
+    "scans",
+    [
+        np.zeros((4, *SHAPE), np.float32),  # max_batch is 3
+        np.zeros((0, *SHAPE), np.float32),
+        np.zeros(SHAPE, np.float32),
+        np.zeros((1, 3, *SHAPE[1:]), np.float32),
+        np.zeros((1, *SHAPE), np.float64),
+    ],
+)
+def test_a_wrong_batch_is_refused(model: Model, name: str, scans: np.ndarray) -> None:
+    with pytest.raises(ModelError, match="a batch of"):
+        open_runtime(model, Choice(name, "cpu")).infer(scans)
+
+
+def test_outputs_of_another_shape_are_refused(model: Model) -> None:
+    shapes = [(2, 2), (2, 512), (2, 1, 1, 1)]
+    outputs = RuntimeOutputs(*(np.zeros(shape, np.float32) for shape in shapes))
+    assert checked(outputs, 2, model.manifest) is outputs
+    with pytest.raises(ModelError, match="features"):
+        checked(outputs._replace(features=np.zeros((2, 511), np.float32)), 2, model.manifest)
+    with pytest.raises(ModelError, match="logits"):
+        checked(outputs, 3, model.manifest)
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_a_scan_is_answered_in_a_batch_as_alone(model: Model, name: str) -> None:
+    runtime = open_runtime(model, Choice(name, "cpu", threads=1))
+    scans = np.random.default_rng(0).standard_normal((3, *SHAPE), np.float32)
+    together = runtime.infer(scans)
+    for row in range(3):
+        for whole, alone in zip(together, runtime.infer(scans[row : row + 1]), strict=True):
+            np.testing.assert_allclose(whole[row], alone[0], atol=1e-5)

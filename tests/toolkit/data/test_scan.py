@@ -1,0 +1,125 @@
+"""The fast preprocessing against a straightforward one."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from toolkit.config import Grid
+from toolkit.data.patients import MODALITIES, Patient
+from toolkit.data.scan import read_scan
+from toolkit.errors import PatientRefused
+
+BRATS = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+SHAPE = (50, 60, 44)
+GRID = Grid(spacing=1.5, shape=(40, 44, 36))
+
+
+def brain(seed, dtype=np.int16):
+    """A smooth random image inside an ellipsoid, 0 outside."""
+    rng = np.random.default_rng(seed)
+    axes = np.meshgrid(*(np.linspace(-1.25, 1.25, n) for n in SHAPE), indexing="ij")
+    inside = sum(axis**2 for axis in axes) < 1
+    image = 500 + 2000 * ndimage.gaussian_filter(rng.normal(size=SHAPE), 2) + rng.normal(0, 5, SHAPE)
+    return np.where(inside, image.clip(50), 0).astype(dtype)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return {name: brain(seed) for seed, name in enumerate(MODALITIES)}
+
+
+def write(folder, images, affine=BRATS):
+    folder.mkdir()
+    for name, image in images.items():
+        nib.save(nib.Nifti1Image(image, affine), folder / f"{folder.name}_{name}.nii.gz")
+    return Patient(folder.name, folder)
+
+
+def straightforward(images, affine, grid):
+    """The same steps, one after the other, in float64."""
+    ras = {
+        name: nib.as_closest_canonical(nib.Nifti1Image(image.astype(float), affine)) for name, image in images.items()
+    }
+    arrays = {name: image.get_fdata() for name, image in ras.items()}
+    mask = np.any([array != 0 for array in arrays.values()], axis=0)
+    used = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    edges = np.linalg.norm(ras["flair"].affine[:3, :3], axis=0)
+    channels = []
+    for array in arrays.values():
+        scores = np.where(mask, (array - array[mask].mean()) / array[mask].std(), 0)
+        for axis, (where, edge) in enumerate(zip(used, edges, strict=True)):
+            scale = grid.spacing / edge
+            width = max(1, scale)
+            centres = (where[0] + where[-1]) / 2 + (np.arange(grid.shape[axis]) - (grid.shape[axis] - 1) / 2) * scale
+            matrix = np.zeros((grid.shape[axis], scores.shape[axis]))
+            for row, centre in enumerate(centres):
+                near = np.arange(int(centre) - 20, int(centre) + 21)
+                weights = np.maximum(0, 1 - np.abs(near - centre) / width)
+                for voxel, weight in zip(near, weights / weights.sum(), strict=True):
+                    if 0 <= voxel < scores.shape[axis]:
+                        matrix[row, voxel] = weight
+            scores = np.moveaxis(np.tensordot(matrix, scores, (1, axis)), 0, axis)
+        channels.append(scores)
+    return np.stack(channels)
+
+
+@pytest.mark.parametrize("affine", [BRATS, np.diag([0.9, 1.1, 2.0, 1.0])], ids=["BraTS", "anisotropic"])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, np.float64, np.int64])
+def test_equals_the_straightforward_way(tmp_path, images, affine, dtype):
+    images = {name: (image / 10 if dtype == np.uint8 else image).astype(dtype) for name, image in images.items()}
+    folder = tmp_path / "patient"
+    folder.mkdir()
+    for name, image in images.items():
+        nib.save(nib.Nifti1Image(image, affine, dtype=image.dtype), folder / f"patient_{name}.nii.gz")
+    scan = read_scan(Patient("patient", folder), GRID)
+    assert scan.data.dtype == np.float32
+    assert scan.data.flags.c_contiguous
+    assert scan.data.shape == (4, *GRID.shape)
+    np.testing.assert_allclose(scan.data, straightforward(images, affine, GRID), atol=1e-4)
+
+
+def test_mirrored_and_permuted_storage_with_its_affine_gives_the_same_scan(tmp_path, images):
+    expected = read_scan(write(tmp_path / "plain", images), GRID).data
+    flip = BRATS @ np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    mirrored = write(tmp_path / "mirrored", {name: image[::-1] for name, image in images.items()}, flip)
+    np.testing.assert_allclose(read_scan(mirrored, GRID).data, expected, atol=1e-5)
+    permute = BRATS[:, [2, 0, 1, 3]]
+    permuted = write(tmp_path / "permuted", {n: image.transpose(2, 0, 1) for n, image in images.items()}, permute)
+    np.testing.assert_allclose(read_scan(permuted, GRID).data, expected, atol=1e-5)
+
+
+def test_the_affine_leads_back_to_the_patient(tmp_path, images):
+    """A bright voxel is found again at its place in mm."""
+    images = {name: image.copy() for name, image in images.items()}
+    images["t1"][20, 33, 25] = 20000
+    scan = read_scan(write(tmp_path / "spot", images), GRID)
+    peak = np.array(np.unravel_index(scan.data[1].argmax(), GRID.shape))
+    found = scan.affine @ [*peak, 1]
+    there = BRATS @ [20, 33, 25, 1]
+    assert np.abs(found - there).max() <= GRID.spacing / 2 + 1e-6
+
+
+def test_scale_and_offset_of_the_file_do_not_matter(tmp_path, images):
+    expected = read_scan(write(tmp_path / "plain", images), GRID).data
+    scaled = {name: image.astype(np.float32) * 0.037 - 11 for name, image in images.items()}
+    np.testing.assert_allclose(read_scan(write(tmp_path / "scaled", scaled), GRID).data, expected, atol=1e-4)
+
+
+def test_large_offset_inside_the_brain_keeps_its_digits(tmp_path, images):
+    """Values near 10^9 that differ by tens: float32 alone would lose them."""
+    raised = {
+        name: np.where(image > 0, image.astype(np.int32) + 10**9, 0).astype(np.int32) for name, image in images.items()
+    }
+    expected = straightforward(raised, BRATS, GRID)
+    np.testing.assert_allclose(read_scan(write(tmp_path / "raised", raised), GRID).data, expected, atol=1e-4)
+
+
+def test_brain_larger_than_the_grid_is_noted(tmp_path, images):
+    scan = read_scan(write(tmp_path / "large", images), Grid(spacing=1.0, shape=(32, 64, 48)))
+    assert any("rim is cut off" in note for note in scan.notes)
+
+
+def test_a_scaled_copy_is_no_second_modality(tmp_path, images):
+    with pytest.raises(PatientRefused, match="t1 and t2 hold the same voxels"):
+        read_scan(write(tmp_path / "copy", images | {"t2": (images["t1"] * 2).astype(np.int16)}), GRID)

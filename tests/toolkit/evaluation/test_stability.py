@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from toolkit.evaluation.stability import best_epoch, stability
+
+
+def _history(make_epoch, val_auc, train_auc=None, loss=None):
+    n = len(val_auc)
+    loss = loss or [1 / (i + 1) for i in range(n)]
+    train_auc = train_auc or [0.9] * n
+    return [make_epoch(epoch=i + 1, train_loss=loss[i], train_auc=train_auc[i], val_auc=val_auc[i]) for i in range(n)]
+
+
+def test_spread_by_hand(make_epoch):
+    # mean 0.86; squares 4, 1, 0, 1, 4 (1e-4): sum 10e-4, over 4
+    spread, _, _ = stability(_history(make_epoch, [0.1, 0.5, 0.84, 0.85, 0.86, 0.87, 0.88]))
+    assert spread.value == pytest.approx(np.sqrt(10e-4 / 4))
+    assert (spread.met, spread.limit) == (True, 0.02)
+    assert spread.sentence == (
+        "The standard deviation of the validation AUC over the last 5 epochs is 0.016, below the limit of 0.02."
+    )
+
+
+def test_unsteady_auc_fails(make_epoch):
+    spread, _, _ = stability(_history(make_epoch, [0.7, 0.9, 0.7, 0.9, 0.7]))
+    assert spread.met is False
+    assert spread.sentence.endswith("is 0.110, not below the limit of 0.02.")
+
+
+@pytest.mark.parametrize("val_auc", [[], [0.8] * 4, [0.8, 0.8, None, 0.8, 0.8, 0.8]])
+def test_spread_is_undefined_without_five_values(make_epoch, val_auc):
+    spread, _, _ = stability(_history(make_epoch, val_auc))
+    assert (spread.value, spread.met) == (None, None)
+    assert spread.sentence.startswith("Not defined: it needs a validation AUC in each of the last 5 epochs")
+
+
+def test_trend_by_hand(make_epoch):
+    # moving means of three: 7, 6, 5, 3, 4; their ranks 5 4 3 1 2 against 1 2 3 4 5:
+    # differences 4 2 0 3 3 -> squares 16 4 0 9 9 = 38; rho = 1 - 6 * 38 / (5 * 24) = -0.9
+    loss = [8.0, 7, 6, 5, 4, 0, 8]
+    _, trend, _ = stability(_history(make_epoch, [0.8] * 7, loss=loss))
+    assert trend.value == pytest.approx(-0.9)
+    assert trend.met is True
+
+
+def test_rising_loss_fails(make_epoch):
+    _, trend, _ = stability(_history(make_epoch, [0.8] * 8, loss=[float(i) for i in range(8)]))
+    assert (trend.value, trend.met) == (pytest.approx(1), False)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ([3.0, 2, 1, 0.5, 0.4, 0.3], "it needs 7 epochs, and there are 6"),
+        ([0.7] * 8, "stayed at 0.7"),
+        ([3.0, 2, float("nan"), 1, 1, 1, 1, 1], "loss of epoch 3 is not finite"),
+    ],
+)
+def test_trend_is_undefined(make_epoch, loss, words):
+    _, trend, _ = stability(_history(make_epoch, [0.8] * len(loss), loss=loss))
+    assert (trend.value, trend.met) == (None, None)
+    assert words in trend.sentence
+
+
+def test_gap_is_that_of_the_earliest_best_epoch(make_epoch):
+    rows = _history(make_epoch, [0.7, 0.9, 0.9, 0.8], train_auc=[0.75, 0.95, 0.99, 1.0])
+    _, _, gap = stability(rows)
+    assert best_epoch(rows) is rows[1]
+    assert (gap.value, gap.met, gap.limit) == (pytest.approx(0.05), True, 0.1)
+    assert "best epoch, 2," in gap.sentence
+
+
+def test_over_fitting_fails(make_epoch):
+    _, _, gap = stability(_history(make_epoch, [0.8], train_auc=[0.95]))
+    assert (gap.value, gap.met) == (pytest.approx(0.15), False)
+
+
+def test_gap_is_undefined(make_epoch):
+    _, _, no_validation = stability(_history(make_epoch, [None, None]))
+    _, _, no_training = stability([make_epoch(epoch=1, train_loss=1.0, train_auc=None)])
+    assert (no_validation.met, no_training.met) == (None, None)
+    assert no_validation.sentence == "Not defined: no epoch has a validation AUC."
+    assert no_training.sentence == "Not defined: the best epoch, 1, has no training AUC."
+    assert best_epoch([]) is None

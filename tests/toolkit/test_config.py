@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from toolkit.config import PRESETS, Settings, dump_settings, load_settings, parse_rule
+from toolkit.errors import SettingsError
+
+
+def write(folder, text):
+    file = folder / "grade.toml"
+    file.write_text(text)
+    return file
+
+
+def test_later_wins(tmp_path):
+    file = write(tmp_path, 'strategy = "legacy"\n[training]\nhead_lr = 3e-4\nlr = 2e-4\n')
+    training = load_settings(file, None, ("training.lr=5e-5",)).training
+    assert (training.batch_size, training.head_lr, training.lr) == (2, 3e-4, 5e-5)  # preset, file, --set
+
+
+def test_the_table_of_the_design():
+    stable, ldam, legacy = (load_settings(None, name).training for name in ("stable", "ldam", "legacy"))
+    assert [t.sampler for t in (stable, ldam, legacy)] == ["weighted", "shuffle", "weighted"]
+    assert [t.loss for t in (stable, ldam, legacy)] == ["cross-entropy", "ldam", "ldam"]
+    assert [(t.ldam_max_m, t.ldam_s, t.drw_epoch) for t in (ldam, legacy)] == [(0.15, 12, 1), (0.2, 15, 25)]
+    assert [t.batch_size * t.accumulation for t in (stable, ldam, legacy)] == [8, 8, 4]
+    assert [(t.lr, t.head_lr) for t in (stable, ldam, legacy)] == [(1e-4, 2e-4), (1e-4, 2e-4), (1e-4, 5e-4)]
+    assert [(t.early_stopping, t.min_epochs) for t in (stable, ldam, legacy)] == [(10, 15), (10, 15), (7, 10)]
+    assert [t.warmup_epochs for t in (stable, ldam, legacy)] == [3, 3, 4]
+    assert [t.augment.rotation for t in (stable, ldam, legacy)] == [10, 10, 11.5]
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    file = write(tmp_path, '[data]\ncohort = "BraTS"\nlabels = "/abs/labels.csv"\nvalidation = "held out"\n')
+    data = load_settings(file).data
+    assert data.cohort == tmp_path / "BraTS"
+    assert data.labels.file == Path("/abs/labels.csv")
+    assert data.validation == tmp_path / "held out"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_dump_and_load_again(tmp_path, name):
+    settings = load_settings(None, name, ("data.cohort=somewhere", 'data.labels={file="x.csv",lgg=["low"]}'))
+    assert load_settings(write(tmp_path, dump_settings(settings))) == settings
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValidationError):
+        Settings().training.lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("training.epoch=5", "unknown setting 'training.epoch'; known there: epochs, min_epochs"),
+        ("training.augment.rot=5", "unknown setting 'training.augment.rot'"),
+        ("colour=1", "unknown setting 'colour'; known there: strategy, data"),
+        ("training.epochs=many", "training.epochs = 'many'"),
+        ("training.epochs=0", "training.epochs = 0: .*greater than or equal to 1"),
+        ("data.validation=1.5", "a share lies between 0 and 1"),
+        ("data.shape=[1,2,3]", "16 to 512 voxels"),
+        ("data.spacing=nan", "data.spacing = nan"),
+        ("training.device=gpu", "training.device"),
+        ("network.depth=12", "10, 18, 34 or 50"),
+        ("calibration.rule=cost=1", "'cost=1' is no threshold rule"),
+        ("strategy=fast", "strategy 'fast' is unknown; choose one of stable, ldam, legacy"),
+        ("nonsense", "write it as branch.key=value"),
+    ],
+)
+def test_refused_settings(override, reason):
+    with pytest.raises(SettingsError, match=reason):
+        load_settings(None, None, (override,))
+
+
+def test_refused_files(tmp_path):
+    with pytest.raises(SettingsError, match="there is no settings file"):
+        load_settings(tmp_path / "absent.toml")
+    with pytest.raises(SettingsError, match="not valid TOML"):
+        load_settings(write(tmp_path, "[data\n"))
+    with pytest.raises(SettingsError, match=r"unknown setting 'data.cohrt' in .*grade.toml"):
+        load_settings(write(tmp_path, '[data]\ncohrt = "x"\n'))
+
+
+def test_rules():
+    assert parse_rule("youden") == ("youden", 0, 0)
+    assert parse_rule("sensitivity=0.95") == ("sensitivity", 0.95, 0)
+    assert parse_rule("cost=5:1") == ("cost", 5, 1)
+    for rule in ("", "youden=1", "sensitivity=1", "sensitivity=0", "sensitivity=nan", "cost=1:0", "cost=inf:1", "best"):
+        with pytest.raises(ValueError, match="no threshold rule"):
+            parse_rule(rule)

@@ -1,0 +1,228 @@
+"""The training: one loop, from a run folder to a trained and calibrated network."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from toolkit.errors import RunError
+from toolkit.evaluation.metrics import auc
+from toolkit.training.augment import augment
+from toolkit.training.balance import SampleLoss, epoch_order, sample_loss
+from toolkit.training.compute import Compute, choose_compute, compute_notes, environment, reproducible
+from toolkit.training.interrupt import stop_on_interrupt
+from toolkit.training.network import GradeNet
+from toolkit.training.outcome import write_outcome
+from toolkit.training.run import EpochRow, Interrupted, Run, ValidationTable
+from toolkit.training.scalars import scalar_log
+from toolkit.training.scans import ScanStore, TrainingData
+from toolkit.training.schedule import (
+    accumulation_groups,
+    best_row,
+    epoch_generator,
+    epoch_seed,
+    lr_factor,
+    should_stop,
+)
+from toolkit.training.session import Progress, Session, begin, check_data, store
+
+# Optimiser steps in a row that may be skipped. fp16 starts with a gradient scale of 65536 and halves it at each skip.
+SKIPS_ALLOWED = 4
+SKIPS_ALLOWED_FP16 = 20
+
+
+class _Epoch(NamedTuple):
+    """What an epoch of training saw."""
+
+    logits: Tensor  # (n, 2) on the CPU
+    grades: Tensor  # (n,) on the CPU
+    losses: Tensor  # (n,) on the CPU
+    seconds: float
+
+
+def train(run: Run, training: TrainingData, validation: TrainingData, progress: Progress) -> None:
+    """Train a run to its end, from where it was left.
+
+    Everything random follows from (seed, epoch), so that on the CPU a training that was cut off and resumed ends with
+    the same bits as one that was not.
+
+    Args:
+        run: a new run, or one with a `last.pt`.
+        training: at least two patients, both grades.
+        validation: at least one patient; with one grade only, the validation loss takes the place of the AUC.
+        progress: is told of every step.
+
+    Raises:
+        Interrupted: SIGINT; the run can be resumed.
+        RunError: the data, a checkpoint or the numbers are unusable.
+        RuntimeUnavailable: the device asked for is not there.
+    """
+    settings = run.settings.training
+    check_data(run.settings, training, validation)
+    compute = choose_compute(settings)
+    for text in compute_notes(compute):
+        progress.note(text)
+    run.write("environment.json", environment(compute))
+    with reproducible(compute), stop_on_interrupt() as stop:
+        session = begin(run, compute, training, progress)
+        validation_scans = store(validation, compute, progress)
+        with scalar_log(run.folder, settings.tensorboard, len(session.history)) as log:
+            while len(session.history) < settings.epochs and not should_stop(session.history, settings):
+                epoch = len(session.history) + 1
+                _obey(stop, epoch)
+                start = time.perf_counter()
+                seen = _train_epoch(session, epoch, progress, stop)
+                _check_statistics(session.network, epoch)
+                logits = _infer(session.network, validation_scans, settings.batch_size, compute)
+                row = _row(session, seen, logits, validation.cohort.grade_array, time.perf_counter() - start)
+                session.history.append(row)
+                best = best_row(session.history) is row
+                if best:
+                    run.save_best(session.network)
+                run.save_last(session.checkpoint())
+                log(row)
+                progress.epoch_done(row, best)
+        network = compute.place(run.load_best())
+        exact = dataclasses.replace(compute, amp=None)
+        logits = _infer(network, validation_scans, settings.batch_size, exact)
+    names = tuple(patient.id for patient in validation.cohort.patients)
+    write_outcome(run, ValidationTable(names, validation.cohort.grade_array, logits.double().numpy()))
+
+
+def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threading.Event) -> _Epoch:
+    """One pass over the sampled patients."""
+    settings, start = session.settings, time.perf_counter()
+    order = epoch_order(session.grades.cpu(), settings.sampler, epoch_generator(settings.seed, epoch, "sampler"))
+    groups = accumulation_groups(order, settings.batch_size, settings.accumulation)
+    generator = epoch_generator(settings.seed, epoch, "augmentation")
+    torch.manual_seed(epoch_seed(settings.seed, epoch, "dropout"))
+    loss_of = sample_loss(settings, session.grades, epoch)
+    session.network.train()
+    progress.epoch_started(epoch, len(groups))
+    logits, losses = [], []
+    for number, group in enumerate(groups):
+        _set_learning_rates(session, (epoch - 1) * len(groups) + number, len(groups))
+        session.optimizer.zero_grad()
+        group_logits, group_losses = _accumulate(session, group, loss_of, generator)
+        taken = _step(session, group_losses)
+        session.skipped = 0 if taken else session.skipped + 1
+        _check_skips(session, epoch, number + 1)
+        logits.append(group_logits)
+        losses.append(group_losses)
+        progress.step(group_losses.mean().item())
+        _obey(stop, epoch)
+    visited = torch.cat([indices for group in groups for indices in group])
+    grades = session.grades[visited.to(session.grades.device)]
+    return _Epoch(torch.cat(logits).cpu(), grades.cpu(), torch.cat(losses).cpu(), time.perf_counter() - start)
+
+
+def _accumulate(
+    session: Session, group: Sequence[Tensor], loss_of: SampleLoss, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the mean loss over a group of batches; returns logits (n, 2) and losses (n,), detached."""
+    compute, count = session.compute, sum(len(indices) for indices in group)
+    logits, losses = [], []
+    for indices in group:
+        scans = augment(session.scans.gather(indices), session.settings.augment, generator)  # (B, 4, X, Y, Z)
+        grades = session.grades[indices.to(compute.device)]
+        with compute.autocast():
+            batch_logits = session.network(scans.to(memory_format=compute.layout)).logits  # (B, 2)
+        batch_losses = loss_of(batch_logits, grades)  # (B,)
+        session.scaler.scale(batch_losses.sum() / count).backward()  # type: ignore[no-untyped-call]
+        logits.append(batch_logits.detach())
+        losses.append(batch_losses.detach())
+    return torch.cat(logits), torch.cat(losses)
+
+
+def _step(session: Session, losses: Tensor) -> bool:
+    """An optimiser step; it is skipped, and False returned, where a loss or a gradient is not finite."""
+    session.scaler.unscale_(session.optimizer)
+    gradients = [p.grad for p in session.network.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    taken = bool(torch.isfinite(norm) & torch.isfinite(losses).all())
+    if taken:
+        session.scaler.step(session.optimizer)
+    session.scaler.update()
+    return taken
+
+
+@torch.inference_mode()
+def _infer(network: GradeNet, scans: ScanStore, batch_size: int, compute: Compute) -> Tensor:
+    """Logits (N, 2) of all scans, on the CPU."""
+    network.eval()
+    found = []
+    for indices in torch.split(torch.arange(len(scans)), batch_size):
+        batch = scans.gather(indices).to(memory_format=compute.layout)
+        with compute.autocast():
+            logits = network(batch).logits
+        if not torch.isfinite(logits).all():
+            logits = network(batch).logits  # fp16 ends at 65504; float32 does not
+        found.append(logits)
+    return torch.cat(found).cpu()
+
+
+def _row(session: Session, seen: _Epoch, logits: Tensor, grades: np.ndarray[Any, Any], seconds: float) -> EpochRow:
+    """The line of an epoch that has just been trained and validated."""
+    epoch = len(session.history) + 1
+    if not torch.isfinite(logits).all():
+        raise RunError(f"validation logits of epoch {epoch} are not finite; lower training.lr, or look at the scans.")
+    finite = torch.isfinite(seen.losses)  # those of skipped steps may not be
+    if not finite.any():
+        raise RunError(f"no loss of epoch {epoch} is finite; lower training.lr or set training.amp to off.")
+    backbone, head = session.optimizer.param_groups
+    return EpochRow(
+        epoch=epoch,
+        train_loss=seen.losses[finite].double().mean().item(),
+        train_auc=auc(seen.grades[finite].numpy(), _score(seen.logits[finite])),
+        val_loss=functional.cross_entropy(logits.double(), torch.from_numpy(grades)).item(),
+        val_auc=auc(grades, _score(logits)),
+        lr=backbone["lr"],
+        head_lr=head["lr"],
+        seconds=seconds,
+        images_per_second=len(seen.losses) / seen.seconds,
+    )
+
+
+def _set_learning_rates(session: Session, step: int, steps_per_epoch: int) -> None:
+    settings = session.settings
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    factor = lr_factor(step, warmup, settings.epochs * steps_per_epoch)
+    backbone, head = session.optimizer.param_groups
+    backbone["lr"], head["lr"] = factor * settings.lr, factor * settings.head_lr
+
+
+def _score(logits: Tensor) -> np.ndarray[Any, Any]:
+    return (logits[:, 1] - logits[:, 0]).double().numpy()
+
+
+def _check_statistics(network: GradeNet, epoch: int) -> None:
+    """BatchNorm's running statistics also take in batches whose step was skipped (pytorch issue 88474)."""
+    for name, buffer in network.named_buffers():
+        if not torch.isfinite(buffer).all():
+            raise RunError(
+                f"{name} is not finite after epoch {epoch}: a batch overflowed; train again with training.amp set to"
+                " bf16 or off."
+            )
+
+
+def _check_skips(session: Session, epoch: int, step: int) -> None:
+    allowed = SKIPS_ALLOWED_FP16 if session.compute.amp is torch.float16 else SKIPS_ALLOWED
+    if session.skipped > allowed:
+        raise RunError(
+            f"epoch {epoch}, step {step}: loss or gradient was not finite in {session.skipped} steps in a row;"
+            " lower training.lr, set training.amp to off, or look for scans that are not finite."
+        )
+
+
+def _obey(stop: threading.Event, epoch: int) -> None:
+    if stop.is_set():
+        done = f"after epoch {epoch - 1}" if epoch > 1 else "before its first epoch ended"
+        raise Interrupted(f"stopped {done}; `grade train --resume` continues.")

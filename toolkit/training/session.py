@@ -1,0 +1,144 @@
+"""What the loop works on: network, optimiser, scans; begun fresh or restored from `last.pt`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toolkit.config import Settings, TrainingSettings
+from toolkit.errors import RunError
+from toolkit.training.compute import Compute
+from toolkit.training.files import first_line
+from toolkit.training.network import GradeNet, load_pretrained
+from toolkit.training.run import Checkpoint, EpochRow, Run, point_latest
+from toolkit.training.scans import ScanStore, TrainingData
+
+
+class Progress(Protocol):
+    """What a training tells whoever watches it."""
+
+    def note(self, text: str) -> None:
+        """One sentence worth knowing."""
+
+    def epoch_started(self, epoch: int, steps: int) -> None:
+        """An epoch, counted from 1, begins; it has so many optimiser steps."""
+
+    def step(self, loss: float) -> None:
+        """An optimiser step ended; its mean loss."""
+
+    def epoch_done(self, row: EpochRow, best: bool) -> None:
+        """An epoch was validated and saved; whether it is the best one so far."""
+
+
+@dataclass
+class Session:
+    """What the loop works on."""
+
+    settings: TrainingSettings
+    compute: Compute
+    network: GradeNet
+    optimizer: torch.optim.AdamW
+    scaler: torch.amp.GradScaler
+    history: list[EpochRow]
+    scans: ScanStore
+    grades: Tensor  # (N,) int64 on the device
+    skipped: int = 0  # optimiser steps in a row
+
+    def checkpoint(self) -> Checkpoint:
+        """What `last.pt` keeps."""
+        return Checkpoint(
+            self.history, self.network.state_dict(), self.optimizer.state_dict(), self.scaler.state_dict()
+        )
+
+
+def check_data(settings: Settings, training: TrainingData, validation: TrainingData) -> None:
+    """Refuse what cannot be trained on.
+
+    Raises:
+        RunError: patients without scans, a grade that is missing, or batches that BatchNorm cannot normalise.
+    """
+    for name, data in (("training", training), ("validation", validation)):
+        if len(data.cohort) != len(data.scans):
+            raise RunError(f"{name} has {len(data.cohort)} patients and {len(data.scans)} scans; give one for each.")
+    counts = np.bincount(training.cohort.grade_array, minlength=2)
+    if counts.min() == 0 or len(validation.cohort) == 0:
+        raise RunError(
+            f"training needs both grades and validation a patient; found {counts[0]} LGG, {counts[1]} HGG and"
+            f" {len(validation.cohort)} to validate on."
+        )
+    smallest = 16 * settings.network.stem_stride  # voxels that the last feature map makes one of
+    if settings.training.batch_size == 1 and all(n <= smallest for n in training.scans[0].shape[1:]):
+        raise RunError(
+            f"batches of 1 on a grid of {training.scans[0].shape[1:]} leave BatchNorm one value to normalise;"
+            " set training.batch_size to 2."
+        )
+
+
+def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress) -> Session:
+    """Everything the loop works on: fresh, or as `last.pt` has it."""
+    settings = run.settings.training
+    torch.manual_seed(settings.seed)
+    network = run.build_network()
+    last = run.load_last()
+    if last is None and run.settings.network.pretrained is not None:
+        _load_pretrained(network, run.settings, progress)
+    network = compute.place(network)
+    groups = [{"params": network.backbone.parameters()}, {"params": network.head.parameters()}]
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+    scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.amp is torch.float16)
+    session = Session(
+        settings=settings,
+        compute=compute,
+        network=network,
+        optimizer=optimizer,
+        scaler=scaler,
+        history=[],
+        scans=store(training, compute, progress),
+        grades=torch.from_numpy(training.cohort.grade_array).to(compute.device),
+    )
+    if last is not None:
+        _restore(session, run, last)
+        progress.note(f"Continuing after epoch {len(session.history)}.")
+    return session
+
+
+def _restore(session: Session, run: Run, last: Checkpoint) -> None:
+    try:
+        session.network.load_state_dict(last.network)
+        session.optimizer.load_state_dict(last.optimizer)
+        if last.scaler:
+            session.scaler.load_state_dict(last.scaler)
+    except (RuntimeError, ValueError, LookupError) as error:
+        raise RunError(
+            f"{run.folder / 'last.pt'} does not fit the run's settings: {first_line(error)};"
+            " delete it to train this run from the first epoch."
+        ) from error
+    run.load_best()  # a broken file is better known now than after the last epoch
+    session.history = last.history
+    run.write_history(last.history)  # it may lack an epoch that `last.pt` has
+    point_latest(run)
+
+
+def _load_pretrained(network: GradeNet, settings: Settings, progress: Progress) -> None:
+    file = settings.network.pretrained
+    if file is None:
+        return
+    report = load_pretrained(network, file)
+    progress.note(
+        f"Pretrained weights: {len(report.matched)} tensors loaded, {len(report.missing)} missing,"
+        f" {len(report.mismatched)} of another shape, {len(report.unexpected)} unexpected."
+    )
+    if settings.network.stem_stride != 2:
+        progress.note(f"MedicalNet was trained with stem stride 2, not {settings.network.stem_stride}.")
+
+
+def store(data: TrainingData, compute: Compute, progress: Progress) -> ScanStore:
+    """The scans, with a note where they do not fit on the GPU."""
+    scans = ScanStore(data.scans, compute)
+    if not scans.resident:
+        progress.note(f"{len(scans)} scans ({scans.gigabytes:.1f} GB) stay in the host's memory: the GPU has no room.")
+    return scans
