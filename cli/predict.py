@@ -31,9 +31,9 @@ def command(
     from toolkit.data.patients import find_patients
 
     patients = find_patients(paths)
-    opened = open_model(model)
     if dry_run:
         raise typer.Exit(show_plan(patients))
+    opened = open_model(model)
     written = settings_from(config, None).predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
     raise typer.Exit(graded(patients, opened, PredictOptions(out, Choice(runtime, device), settings)))

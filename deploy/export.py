@@ -73,7 +73,6 @@ def export_run(run: Run, out: Path, settings: ExportSettings, on_stage: Callable
         save_file({name: x.contiguous() for name, x in network.state_dict().items()}, folder / WEIGHTS)
         outputs = _write_graphs(network, grid, folder, on_stage)
         manifest = _manifest(run, settings, outputs, metrics)
-        on_stage("self-test")
         write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder)}))
         write_selftest(folder, open_runtime(open_model(folder), Choice("torch", "cpu")), grid)
         manifest = manifest.model_copy(update={"files": file_hashes(folder)})
@@ -96,14 +95,12 @@ def _write_graphs(network: GradeNet, grid: Grid, folder: Path, on_stage: Callabl
 
 
 def _prove(model: Model, cohort: Cohort, on_stage: Callable[[str], None]) -> ParityReport:
-    """Self-test and gate; fp16 runs where it will run in earnest if this machine has a GPU, else on the CPU."""
+    """Gate and self-test; fp16 runs where it will run in earnest if this machine has a GPU, else on the CPU."""
     reference = open_runtime(model, Choice("torch", "cpu"))
     candidates = [
         open_runtime(model, Choice("onnx", "cpu", "fp32")),
         open_runtime(model, Choice("onnx", "auto", "fp16")),
     ]
-    for runtime in (reference, *candidates):
-        run_selftest(model, runtime)
     chosen = choose_patients(cohort)
 
     def scans() -> Iterator[tuple[str, Array]]:
@@ -117,7 +114,11 @@ def _prove(model: Model, cohort: Cohort, on_stage: Callable[[str], None]) -> Par
                     f" its folder was {patient.folder}."
                 ) from None
 
-    return check_parity(model, reference, candidates, scans(), len(cohort))
+    report = check_parity(model, reference, candidates, scans(), len(cohort))
+    on_stage("self-test")
+    for runtime in candidates:
+        run_selftest(model, runtime)
+    return report
 
 
 def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics: Metrics) -> Manifest:

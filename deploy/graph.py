@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,11 +104,13 @@ def _check(graph: Any, name: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of operators that this network has none of, such as torchvision's."""
+    """The exporter warns of operators that this network has none of, such as torchvision's, and of its own future."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         logger.setLevel(level)

@@ -157,7 +157,7 @@ def extreme_scans(grid: Grid) -> Iterator[tuple[str, Array]]:
 
 
 def probability(outputs: RuntimeOutputs, calibration: Calibration) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Calibrated P(HGG) of each scan of a batch, (B,)."""
+    """Calibrated P(HGG) of each scan of a batch, (B,); the logits must be finite."""
     logits = outputs.logits.astype(np.float64)
     return calibration.probability(logits[:, 1] - logits[:, 0])
 
@@ -203,8 +203,8 @@ def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> None:
     if off > LIMITS[runtime.precision] or off_logit > allowed_logit:
         raise ModelError(
             f"self-test failed: {_label(runtime)} differs by {off:.2g} in"
-            f" probability and {off_logit:.2g} in a logit from the exporting machine; no patient was graded:"
-            " check the driver and the libraries, or choose another runtime."
+            f" probability and {off_logit:.2g} in a logit from the exporting machine, so it may grade nobody; check the"
+            " driver and the libraries, or choose another runtime."
         )
 
 
@@ -216,13 +216,18 @@ def _reference(reference: Runtime, name: str, scan: Array) -> RuntimeOutputs:
 
 
 def _check_batches(tally: _Tally, scans: Sequence[Array], batches: Sequence[int]) -> None:
-    """Each scan must be answered in a batch as it is alone."""
+    """Each scan must be answered in a batch as it is alone; nothing to see where a patient has already failed."""
+    if tally.failures:
+        return
     alone = [probability(tally.runtime.infer(scan[None]), tally.calibration)[0] for scan in scans]
     for batch in batches:
         order = [k % len(scans) for k in range(batch)]
-        together = probability(tally.runtime.infer(np.stack([scans[k] for k in order])), tally.calibration)
-        off = float(np.abs(together - [alone[k] for k in order]).max())
-        if not off <= tally.limit:
+        outputs = tally.runtime.infer(np.stack([scans[k] for k in order]))  # (B, 4, X, Y, Z)
+        if not _finite(outputs):
+            tally.failures.append(f"a batch of {batch} gives values that are not finite")
+            return
+        off = float(np.abs(probability(outputs, tally.calibration) - [alone[k] for k in order]).max())
+        if off > tally.limit:
             tally.failures.append(f"a batch of {batch} differs by {off:.2g} in probability from single scans")
 
 

@@ -97,7 +97,7 @@ def test_fp16_may_overflow_on_an_extreme_scan_but_not_on_a_patient(plain: Model)
 
     report = check_parity(plain, Made(exact), [Made(overflow, "fp16")], [patient(0.5)], 1)
     assert report.comparisons[0].overflows == ("the scan 'noise to +-1000'", "the scan 'one voxel of 1000'")
-    with pytest.raises(ModelError, match="noise to .*not finite"):
+    with pytest.raises(ModelError, match=r"noise to .*not finite"):
         check_parity(plain, Made(exact), [Made(overflow, "fp32")], [patient(0.5)], 1)
     with pytest.raises(ModelError, match=r"patient P200\.0 gives values that are not finite"):
         check_parity(plain, Made(exact), [Made(overflow, "fp16")], [patient(200.0)], 1)

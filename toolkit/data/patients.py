@@ -20,11 +20,11 @@ MODALITIES = ("flair", "t1", "t1ce", "t2")  # channel order, stored in every art
 CLASSES = ("LGG", "HGG")  # class index = position
 
 # BraTS 2012-2021: t1 t1ce t2 flair (t1gd in TCIA's release); 2023: t1n t1c t2w t2f; UCSF-PDGM: T1 T1c T2 FLAIR;
-# UPENN-GBM and EGD: T1 T1GD T2 FLAIR.
+# UPENN-GBM and EGD: T1 T1GD T2 FLAIR; LUMIERE: T1 CT1 T2 FLAIR.
 _TOKENS = {
     "flair": {"flair", "t2f", "t2flair"},
     "t1": {"t1", "t1n", "t1w", "t1pre"},
-    "t1ce": {"t1ce", "t1c", "t1gd", "t1gad", "t1post", "t1wce"},
+    "t1ce": {"t1ce", "t1c", "t1gd", "t1gad", "t1post", "t1wce", "ct1"},
     "t2": {"t2", "t2w"},
     "seg": {"seg", "segm", "segmentation", "mask", "label"},
 }
@@ -110,12 +110,13 @@ def find_patients(paths: Sequence[Path]) -> tuple[Patient, ...]:
     for path in paths:
         if not os.path.isdir(path):  # noqa: PTH112 - is_dir() raises where a folder above may not be opened
             what = "is a file; name the patient's folder" if os.path.exists(path) else "does not exist"  # noqa: PTH110
-            raise CohortError(f"{path} {what}.")
+            raise CohortError(f"{printable(str(path))} {what}.")
         folders.update(dict.fromkeys(_walk(_absolute(path), ())))
     if not folders:
-        names = ", ".join(str(path) for path in paths) or "nothing"
-        raise CohortError(f"no patient below {names}: a patient is a folder that directly holds NIfTI files.")
-    return tuple(Patient(name, folder) for name, folder in zip(_unique_names(list(folders)), folders, strict=True))
+        where = ", ".join(printable(str(path)) for path in paths) or "nothing"
+        raise CohortError(f"no patient below {where}: a patient is a folder that directly holds NIfTI files.")
+    names = (name.encode("utf-8", "backslashreplace").decode() for name in _unique_names(list(folders)))
+    return tuple(Patient(name, folder) for name, folder in zip(names, folders, strict=True))
 
 
 def match_modalities(folder: Path) -> MatchedFiles:
@@ -153,8 +154,8 @@ def match_modalities(folder: Path) -> MatchedFiles:
 
 
 def printable(name: str) -> str:
-    """A name that fits in one line of UTF-8, whatever bytes a file system holds; what does not is escaped."""
-    return "".join(c if c.isprintable() else c.encode("utf-8", "backslashreplace").decode() if c > "\x9f" else f"\\x{ord(c):02x}" for c in name)
+    """A name as one line of UTF-8, whatever bytes the file system holds: what cannot be printed is escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
 
 
 def _absolute(path: Path) -> Path:
@@ -174,7 +175,7 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     if any(_IMAGE.search(entry.name) for entry in entries):
         yield folder
     for entry in entries:
-        if not _IMAGE.search(entry.name) and os.path.isdir(entry.path):  # noqa: PTH112 - entry.is_dir() raises at a link loop
+        if not _IMAGE.search(entry.name) and os.path.isdir(entry.path):  # noqa: PTH112 - is_dir() raises at link loops
             yield from _walk(folder / entry.name, (*above, real))
 
 
@@ -187,21 +188,22 @@ def _unique_names(folders: list[Path]) -> list[str]:
 
 
 def _list(folder: Path) -> list[str]:
+    name = printable(folder.name)
     try:
         return sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
-        raise PatientRefused(f"the folder {folder.name} vanished") from None
+        raise PatientRefused(f"the folder {name} vanished") from None
     except PermissionError:
-        raise PatientRefused(f"the folder {folder.name} may not be opened: permission denied") from None
+        raise PatientRefused(f"the folder {name} may not be opened: permission denied") from None
     except OSError as error:
-        raise PatientRefused(f"the folder {folder.name} cannot be opened: {error.strerror or error}") from error
+        raise PatientRefused(f"the folder {name} cannot be opened: {error.strerror or error}") from error
 
 
 def _meaning(name: str) -> str | None:
     stem, images = _IMAGE.subn("", name)
     if not images:
         return None
-    tokens = [token for token in re.split(r"[-_.\s]+", stem.lower()) if token]
+    tokens = [token for token in re.split(r"[\W_]+", stem.lower()) if token]
     return _MEANING.get(tokens[-1]) if tokens else None
 
 

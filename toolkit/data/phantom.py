@@ -154,7 +154,9 @@ def write_cohort(out: Path, settings: PhantomSettings, on_done: Callable[[str], 
                 on_done(jobs[job].id)
             _write_record(out / "phantom.csv", patients, settings)
         except OSError as error:
-            raise CohortError(f"the phantom cohort cannot be written to {out}: {error}; choose another folder.") from error
+            raise CohortError(
+                f"the phantom cohort cannot be written to {out}: {error}; choose another folder."
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -187,7 +189,7 @@ def _nifti(volume: Array, spacing: float) -> bytes:
     header.set_xyzt_units("mm")
     header.set_slope_inter(1, 0)
     header["vox_offset"] = 352  # 348 bytes of header, 4 that say: no extensions
-    return igzip.compress(header.binaryblock + bytes(4) + volume.tobytes(order="F"), 1, mtime=0)
+    return bytes(igzip.compress(header.binaryblock + bytes(4) + volume.tobytes(order="F"), 1, mtime=0))
 
 
 def _write_record(file: Path, patients: tuple[PhantomPatient, ...], settings: PhantomSettings) -> None:

@@ -92,7 +92,7 @@ def linear(matrix: Array, axes: Axes, origin: Array) -> Array:
     """`matrix @ (u - origin)` at every grid point u: float32 (3, X, Y, Z)."""
     x, y, z = (np.asarray(u - o, dtype=np.float32) for u, o in zip(axes, origin, strict=True))
     plane = matrix.astype(np.float32)[:, :, None, None, None]
-    return plane[:, 0] * x[:, None, None] + plane[:, 1] * y[:, None] + plane[:, 2] * z
+    return np.asarray(plane[:, 0] * x[:, None, None] + plane[:, 1] * y[:, None] + plane[:, 2] * z)
 
 
 def crop(axes: Axes, low: Array, high: Array) -> Box:

@@ -18,6 +18,7 @@ SIGNAL = {
     "necrosis": (1.45, 0.64, 0.62, 2.90),
 }
 VARIATION = 0.05  # of each signal between patients, as a share
+TEXTURE = (1.0, 0.4, 0.4, 1.0)  # how much of a tumour's texture each modality shows
 MISMATCH = 0.6  # FLAIR of the inner core where T2 and FLAIR disagree, as a share of the core's
 VESSEL = 1.5  # uptake of vessels, in units of white matter's T1ce
 
@@ -34,13 +35,15 @@ def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Array
         int16 (4, n), rows in the order of MODALITIES, columns the brain's voxels; at least 1, for 0 is background.
     """
     grain = rng.spawn(1)[0]  # voxel noise has a stream of its own: what is drawn below does not depend on the grid
-    signal = {name: np.array(values) * np.exp(VARIATION * rng.standard_normal(4)) for name, values in SIGNAL.items()}
+    vary = {name: np.exp(VARIATION * rng.standard_normal(4)) for name in SIGNAL}
+    signal = {name: (np.array(values) * vary[name]).astype(np.float32) for name, values in SIGNAL.items()}
     vessels = _vessels(rng, brain)
     images = np.empty((len(MODALITIES), len(brain.csf)), np.int16)
     for channel, modality in enumerate(MODALITIES):
-        image = _contrast({name: np.float32(values[channel]) for name, values in signal.items()}, brain, tumour, modality)
+        csf, grey, white = (signal[name][channel] for name in ("csf", "grey", "white"))
+        image = csf * brain.csf + grey * brain.grey + white * brain.white
+        image[tumour.voxels] = _with_tumour(image[tumour.voxels], signal, tumour, channel)
         if modality == "t1ce":
-            image[tumour.voxels] += tumour.uptake
             image += vessels
         image *= np.exp(rng.uniform(0.03, 0.12) * smooth_noise(rng, brain.axes, 50.0)[brain.mask])  # bias field
         # Rician noise is Gaussian to a good approximation above a signal-to-noise ratio of 3 (Gudbjartsson 1995).
@@ -50,18 +53,18 @@ def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Array
     return images
 
 
-def _contrast(signal: dict[str, np.float32], brain: Brain, tumour: Tumour, modality: str) -> Array:
-    """Signal of every voxel before the scanner's faults, white matter about 1: float32 (n,)."""
-    image = signal["csf"] * brain.csf + signal["grey"] * brain.grey + signal["white"] * brain.white
-    local = image[tumour.voxels]
-    local += tumour.oedema * (signal["oedema"] - local)
-    core = signal["core"] * tumour.texture
-    if modality == "flair":
-        core *= 1 - (1 - MISMATCH) * tumour.mismatch
-    local += tumour.core * (core - local)
-    local += tumour.necrosis * (signal["necrosis"] * tumour.texture - local)
-    image[tumour.voxels] = local
-    return np.asarray(image)
+def _with_tumour(local: Array, signal: dict[str, Array], tumour: Tumour, channel: int) -> Array:
+    """Signal of the voxels near the tumour, the tumour put over the healthy tissue: float32 (m,)."""
+    oedema, core, necrosis = (signal[name][channel] for name in ("oedema", "core", "necrosis"))
+    factor = np.exp(TEXTURE[channel] * tumour.texture)
+    if MODALITIES[channel] == "flair":
+        core = core * (1 - (1 - MISMATCH) * tumour.mismatch)
+    local = local + tumour.oedema * (oedema - local)
+    local += tumour.core * (core * factor - local)
+    local += tumour.necrosis * (necrosis * factor**0.6 - local)  # fluid is more even than solid tumour
+    if MODALITIES[channel] == "t1ce":
+        local += tumour.uptake
+    return local
 
 
 def _vessels(rng: np.random.Generator, brain: Brain) -> Array:

@@ -1,4 +1,4 @@
-"""A phantom glioma: from a latent aggressiveness to traits, from traits to a shape with core, ring, necrosis, oedema."""
+"""A phantom glioma: from a latent aggressiveness to traits, from traits to core, ring, necrosis and oedema."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Traits:
     uptake: float  # contrast uptake of the ring, in units of white matter's T1ce
     necrosis: float  # 0..1, depth of the necrotic core as a share of the radius
     oedema: float  # mm beyond the core
-    heterogeneity: float  # standard deviation of the texture, share of the signal
+    heterogeneity: float  # standard deviation of the texture
     blur: float  # mm, scale of the logistic fall at the core's border
     mismatch: bool  # T2-FLAIR mismatch: the inner core dark on FLAIR
 
@@ -38,7 +38,7 @@ class Tumour:
     necrosis: Array
     oedema: Array
     uptake: Array  # in units of white matter's T1ce
-    texture: Array  # factor about 1
+    texture: Array  # logarithm of a factor, about 0
     labels: Array  # int16, BraTS labels
 
 
@@ -55,14 +55,14 @@ def draw_traits(rng: np.random.Generator, latent: float) -> Traits:
     Returns:
         The traits.
     """
-    levels = expit(1.7 * (latent + TRAIT_NOISE * rng.standard_normal(6)))
+    levels = expit(1.7 * (latent + TRAIT_NOISE * rng.standard_normal(6))).tolist()
     return Traits(
         uptake=1.5 * levels[0],
         necrosis=0.8 * levels[1],
         oedema=3 + 17 * levels[2],
-        heterogeneity=0.03 + 0.22 * levels[3],
+        heterogeneity=0.03 + 0.17 * levels[3],
         blur=0.4 + 0.8 * levels[4],
-        mismatch=bool(rng.random() < 0.4 * (1 - levels[5])),
+        mismatch=rng.random() < 0.3 * (1 - levels[5]),
     )
 
 
@@ -75,11 +75,11 @@ def grow_tumour(rng: np.random.Generator, brain: Brain, traits: Traits) -> Tumou
         traits: what it is like.
 
     Returns:
-        The tumour on a box about it.
+        The tumour, on the brain's voxels near it.
     """
     radius = float(np.clip(20 * np.exp(0.25 * rng.standard_normal()), 12, 32))
     site = draw_site(rng, brain)
-    reach = 1.6 * radius + 1.5 * traits.oedema
+    reach = 2 * radius + 1.5 * traits.oedema  # mm; beyond, shares are 0
     box = crop(brain.axes, site - reach, site + reach)
     axes: Axes = (brain.axes[0][box[0]], brain.axes[1][box[1]], brain.axes[2][box[2]])
     near = brain.mask[box]
@@ -87,7 +87,7 @@ def grow_tumour(rng: np.random.Generator, brain: Brain, traits: Traits) -> Tumou
     voxels = rank[box][near]  # (m,)
 
     def noise(length: float) -> Array:
-        return smooth_noise(rng, axes, length)[near]  # (X, Y, Z) -> (m,)
+        return np.asarray(smooth_noise(rng, axes, length)[near])  # (X, Y, Z) -> (m,)
 
     lobes = 0.2 * noise(0.5 * radius) + 0.06 * noise(5.0)
     depth = radius * (1 + lobes) - _distance(rng, axes, site)[near]  # mm below the tumour's surface
@@ -97,12 +97,12 @@ def grow_tumour(rng: np.random.Generator, brain: Brain, traits: Traits) -> Tumou
     coarse, fine = noise(4.0), noise(1.8)
     ring = radius * (1 - traits.necrosis) * (1 + 0.15 * noise(6.0)) + 1.2 * noise(3.0) + 0.5 * fine  # mm, thickness
     necrosis = expit((depth - ring) / 0.5) * core * min(1.0, 3 * traits.necrosis)
-    fingers = traits.oedema * (0.55 + 0.45 * noise(9.0))
+    fingers = traits.oedema * (0.6 + 0.3 * noise(9.0))
     spread = np.clip(1.2 * brain.white[voxels] + 0.3 * brain.grey[voxels], 0, 1)
     oedema = expit((depth + fingers) / 1.5) * spread
-    patches = np.clip(1 + traits.heterogeneity * (1.5 * coarse + fine), 0, 2)
+    patches = np.clip(1 + traits.heterogeneity * (2 * coarse + fine), 0, 2)
     uptake = traits.uptake * patches * np.clip(expit(depth / 0.4) - necrosis, 0, 1)  # sharp: vessels leak or do not
-    texture = np.exp(traits.heterogeneity * (0.5 * coarse + 0.7 * fine))
+    texture = traits.heterogeneity * (0.6 * coarse + 0.8 * fine)
     mismatch = traits.mismatch * expit((depth - 3) / 0.8)
     labels = np.where(oedema > 0.5, OEDEMA, 0).astype(np.int16)
     labels[core > 0.5] = NECROSIS

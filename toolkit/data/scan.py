@@ -24,9 +24,14 @@ PREPROCESSING = 1  # raised whenever the numbers of a scan change; part of the c
 MAX_NONFINITE = 0.001  # share of the brain that may be replaced by background
 MIN_BRAIN = 500  # voxels
 MIN_COVER = 0.25  # share of the brain in which each modality must hold signal
+USUAL_COVER = 0.97  # less is noted; 0.998 at least in six real patients
 MIN_LEVELS = 10  # distinct values of a modality; fewer is a label map
 MAX_ONE_VALUE = 0.5  # share of a modality's signal that may be one single value
-SAMPLE = 50_000  # voxels that those two and the search for doubles look at
+MAX_AT_TOP = 0.05  # share that may hold the largest value; clipping at the 99th percentile leaves 0.01
+MAX_BELOW = 0.9  # share that may be darker than the background; about 0.5 in files that hold z-scores
+MAX_SPIKE = 100.0  # largest voxel in units of the median one; 8 at most in six real patients
+MAX_LIKENESS = 0.998  # correlation of two modalities; 0.79 at most in six real patients
+SAMPLE = 50_000  # voxels that these five look at
 USUAL_BRAIN = (600.0, 2200.0)  # ml, adult, with room to spare; anything else is noted
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -77,10 +82,7 @@ def read_scan(patient: Patient, grid: Grid) -> Scan:
     _check_one_grid(volumes)
     voxels = {name: volume.voxels for name, volume in volumes.items()}
     brain = _find_brain(voxels, notes)
-    scores = {name: _z_scores(name, voxels[name][brain.box], brain) for name in MODALITIES}
-    _check_all_different(scores)
-
-    affine = volumes[MODALITIES[0]].affine
+    affine = np.median([volume.affine for volume in volumes.values()], axis=0)  # jitter of one file moves nothing
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     notes += _size_notes(brain, edges, grid)
     matrices = [
@@ -88,8 +90,12 @@ def read_scan(patient: Patient, grid: Grid) -> Scan:
         for size, edge, out_size in zip(brain.mask.shape, edges, grid.shape, strict=True)
     ]
     data = np.empty((len(MODALITIES), *grid.shape), np.float32)  # (4, X, Y, Z)
+    samples: dict[str, Array] = {}
     for channel, name in enumerate(MODALITIES):
-        data[channel] = resample(scores[name], matrices)
+        scores = _z_scores(name, voxels[name][brain.box], volumes[name].slope, brain)
+        samples[name] = _sample(scores).copy()
+        data[channel] = resample(scores, matrices)
+    _check_all_different(samples)
     return Scan(data, _grid_affine(affine, edges, brain, grid), tuple(notes))
 
 
@@ -135,6 +141,9 @@ def _difference(first: Affine, second: Affine) -> str:
 def _find_brain(voxels: dict[str, Voxels], notes: list[str]) -> _Brain:
     """Voxels that differ from the background in any modality; replaces a few non-finite voxels in `voxels`."""
     background = {name: _background(array) for name, array in voxels.items()}
+    for name, value in background.items():
+        if not np.isfinite(value):
+            raise PatientRefused(f"{name} has a background that is not finite ({value}); write 0 outside the brain")
     replaced = {name: _replace_nonfinite(voxels, name, background[name]) for name in voxels}
     mask = np.zeros_like(voxels[MODALITIES[0]], np.bool_)
     signal: dict[str, int] = {}
@@ -157,6 +166,8 @@ def _find_brain(voxels: dict[str, Voxels], notes: list[str]) -> _Brain:
             raise PatientRefused(
                 f"{name} is nearly empty: only {count} of the {size} brain voxels differ from background"
             )
+        if count < USUAL_COVER * size:
+            notes.append(f"{name} covers only {count / size:.0%} of the brain; are the modalities registered?")
     box = _bounding_box(mask)
     return _Brain(box, mask[box], background)
 
@@ -171,11 +182,11 @@ def _background(array: Voxels) -> Any:
 
 def _replace_nonfinite(voxels: dict[str, Voxels], name: str, background: Any) -> int:
     array = voxels[name]
-    if array.dtype.kind != "f" or np.isfinite(array.sum(dtype=np.float64)):
-        return 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        if array.dtype.kind != "f" or np.isfinite(array.sum(dtype=np.float64)):
+            return 0
     bad = ~np.isfinite(array)
-    if np.isfinite(background):
-        voxels[name] = np.where(bad, background, array)
+    voxels[name] = np.where(bad, background, array)
     return int(np.count_nonzero(bad))
 
 
@@ -191,44 +202,72 @@ def _bounding_box(mask: Mask) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _z_scores(name: str, crop: Voxels, brain: _Brain) -> Array:
+def _z_scores(name: str, crop: Voxels, slope: float, brain: _Brain) -> Array:
     """(voxel - mean) / standard deviation over the brain, 0 outside; float32, in the memory order of the file.
 
-    A positive slope and any offset of the header cancel in a z-score, so neither is applied.
+    The size of the header's slope and its offset cancel in a z-score; the slope's sign does not.
     """
-    _check_levels(name, crop, brain)
-    wide = crop.dtype.itemsize > 4 or (crop.dtype.kind in "iu" and crop.dtype.itemsize == 4)  # more than float32 holds
-    values = np.subtract(crop, brain.background[name], dtype=np.float64 if wide else np.float32)
-    values /= max(values.max(), -values.min())  # squares neither overflow nor vanish, however huge or tiny the voxels
+    values = _above_background(crop, brain.background[name])
+    if slope < 0:
+        np.negative(values, out=values)
+    largest = max(values.max(), -values.min())
+    _check_levels(name, values, largest, brain.mask)
+    values /= largest  # squares neither overflow nor vanish, however huge or tiny the voxels
     count = np.count_nonzero(brain.mask)
     values -= np.multiply(brain.mask, values.sum(dtype=np.float64) / count, dtype=values.dtype)  # background stays 0
     flat = values.ravel(order="K")
     deviation = np.sqrt(sum(float(part @ part) for part in np.array_split(flat, len(flat) // SAMPLE + 1)) / count)
-    if deviation < (1e-12 if wide else 1e-6):  # of values up to 1: rounding alone
+    if deviation < (1e-12 if values.dtype == np.float64 else 1e-6):  # of values up to 1: rounding alone
         raise PatientRefused(f"{name} is constant inside the brain")
     values /= deviation
     scores: Array = values.astype(np.float32, copy=False)
     return scores
 
 
-def _check_levels(name: str, crop: Voxels, brain: _Brain) -> None:
-    sample = _sample(crop)[_sample(brain.mask)]
-    levels, counts = np.unique(sample[sample != brain.background[name]], return_counts=True)
+def _above_background(crop: Voxels, background: Any) -> Voxels:
+    """Difference to the background in float32, or in float64 where float32 holds too few digits."""
+    if crop.dtype.kind in "iu" and crop.dtype.itemsize == 8:  # nor does float64 hold them all
+        ends = (int(crop.min()), int(crop.max()), int(background))
+        if max(ends) - min(ends) < 1 << 63:
+            crop, background = np.subtract(crop, background).view(np.int64), 0  # wraps to the right difference
+    wide = crop.dtype.itemsize > 4 or (crop.dtype.kind in "iu" and crop.dtype.itemsize == 4)
+    with np.errstate(over="ignore"):  # an infinite difference is refused as extreme
+        values: Voxels = np.subtract(crop, background, dtype=np.float64 if wide else np.float32)
+    return values
+
+
+def _check_levels(name: str, values: Voxels, largest: float, mask: Mask) -> None:
+    """Does the modality, as voxels above background, look like an image?"""
+    signal = _sample(values)[_sample(mask)]
+    signal = signal[signal != 0]
+    levels, counts = np.unique(signal, return_counts=True)
     if len(levels) == 1:
-        raise PatientRefused(f"{name} is constant inside the brain: every voxel is {levels[0]:g}")
+        raise PatientRefused(f"{name} is constant inside the brain")
     if len(levels) < MIN_LEVELS:
         raise PatientRefused(
             f"{name} holds only {len(levels)} different values; it looks like a label map, not an image"
         )
     if counts.max() > MAX_ONE_VALUE * counts.sum():
-        share, value = counts.max() / counts.sum(), levels[counts.argmax()]
-        raise PatientRefused(f"{name} is saturated or nearly constant: {share:.0%} of its brain voxels are {value:g}")
+        raise PatientRefused(
+            f"{name} is saturated or nearly constant: {counts.max() / counts.sum():.0%} of its brain voxels are equal"
+        )
+    if counts[-1] > MAX_AT_TOP * counts.sum():
+        raise PatientRefused(
+            f"{name} is saturated: {counts[-1] / counts.sum():.0%} of its brain voxels hold the largest value"
+        )
+    if counts[levels < 0].sum() > MAX_BELOW * counts.sum():
+        raise PatientRefused(
+            f"{name} is darker than its background: its contrast is inverted, or the sign of its slope is wrong"
+        )
+    if largest > MAX_SPIKE * np.median(np.abs(signal)):
+        raise PatientRefused(f"{name} holds extreme voxels: the largest is over {MAX_SPIKE:g} times the median one")
 
 
-def _check_all_different(scores: dict[str, Array]) -> None:
-    samples = {name: _sample(array) for name, array in scores.items()}
+def _check_all_different(samples: dict[str, Array]) -> None:
+    """Correlation r of two z-scores: the mean square of their difference is 2 (1 - r) times that of either."""
     for first, second in combinations(samples, 2):
-        if np.abs(samples[first] - samples[second]).max() < 1e-3:
+        difference = samples[first] - samples[second]
+        if np.square(difference).mean() < 2 * (1 - MAX_LIKENESS) * np.square(samples[first]).mean():
             raise PatientRefused(
                 f"{first} and {second} hold the same voxels under two names; one of them is a duplicate"
             )

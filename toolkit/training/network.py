@@ -26,7 +26,7 @@ _PLANS: dict[int, tuple[str, list[int], str]] = {
     34: ("basic", [3, 4, 6, 3], "A"),
     50: ("bottleneck", [3, 4, 6, 3], "B"),
 }
-_PLANES = [64, 128, 256, 512]
+PLANES = [64, 128, 256, 512]  # channels of the four stages, before a bottleneck's expansion
 _EXPANSION = {"basic": 1, "bottleneck": 4}
 _MATCH_NEEDED = 0.95  # a share below means: another depth, or no MedicalNet file
 _COUNTER = "num_batches_tracked"  # BatchNorm's counter: no weight, and absent from files of torch 0.4
@@ -172,14 +172,14 @@ def build_network(settings: NetworkSettings, cosine_head: bool, scale: float = 1
     backbone = Backbone(
         block,
         layers,
-        _PLANES,
+        PLANES,
         n_input_channels=CHANNELS,
         conv1_t_stride=settings.stem_stride,
         shortcut_type=shortcut,
         bias_downsample=False,  # MedicalNet's shortcut convolutions have none
         feed_forward=False,
     )
-    features = _PLANES[-1] * _EXPANSION[block]
+    features = PLANES[-1] * _EXPANSION[block]
     head = CosineHead(features, scale) if cosine_head else LinearHead(features)
     return GradeNet(backbone, head, settings.dropout)
 

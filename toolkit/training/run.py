@@ -236,7 +236,7 @@ def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run
     Raises:
         RunError: the name is taken or no name for a folder, or the folder cannot be written.
     """
-    if name != Path(name).name or name.startswith(".") or name == LATEST:
+    if not name or name != Path(name).name or name.startswith(".") or name == LATEST:
         raise RunError(f"'{name}' cannot name a run; take a plain folder name other than '{LATEST}'.")
     run = Run(parent.absolute() / name, settings)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,22 @@ def one_thread() -> None:
     torch.set_num_threads(1)  # five small trainings at once are slower with more
 
 
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[None]:
+    """A network of 1/16 of the channels: what is tested around it does not depend on its size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("toolkit.training.network.PLANES", [4, 8, 16, 32])
+        yield
+
+
+@pytest.fixture(scope="module")
+def short_report() -> Iterator[None]:
+    """No pictures, no bootstrap: test_outcome.py makes the real report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("toolkit.training.outcome.training_report", lambda record: f"report of {record.name}")
+        yield
+
+
 @pytest.fixture(scope="session")
 def training() -> TrainingData:
     return make_data([0, 0, 0, 1, 1, 1, 1, 1, 1], seed=1)
@@ -92,11 +108,16 @@ def new_run(tmp_path: Path, training: TrainingData, validation: TrainingData) ->
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recorder() -> type[Recorder]:
     return Recorder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data() -> Callable[..., TrainingData]:
     return make_data
+
+
+@pytest.fixture(scope="session", name="make_settings")
+def settings_maker() -> Callable[..., Settings]:
+    return make_settings

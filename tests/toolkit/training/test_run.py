@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.config import CalibrationSettings
+from toolkit.data.patients import Cohort, Patient
 from toolkit.data.split import Split
 from toolkit.errors import RunError, SettingsError
-from toolkit.evaluation.calibration import fit_calibration
-from toolkit.training.outcome import recalibrate, write_outcome
+from toolkit.training.outcome import write_outcome
 from toolkit.training.run import Checkpoint, EpochRow, Run, ValidationTable, create_run, open_run, point_latest
 from toolkit.training.scans import TrainingData
 
 RunMaker = Callable[..., Run]
+pytestmark = pytest.mark.usefixtures("narrow", "short_report")
 
 ROWS = [
     EpochRow(
@@ -262,18 +262,7 @@ def test_no_run(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
-def test_recalibrate_with_another_rule(new_run: RunMaker) -> None:
-    run = finished(new_run())
-    settings = CalibrationSettings(method="temperature", rule="sensitivity=0.95")
-    found = recalibrate(run, settings)
-    assert found == run.calibration() == fit_calibration(run.validation().logit, run.validation().grades, settings)
-    assert found.rule == "sensitivity=0.95"
-    assert "sensitivity=0.95" in (run.folder / "report.html").read_text()
-
-
 def test_patient_folders_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_run: RunMaker) -> None:
-    from toolkit.data.patients import Cohort, Patient
-
     monkeypatch.chdir(tmp_path)
     cohort = Cohort((Patient("a", Path("data/a")),), (1,))
     run = create_run(Path("runs"), "relative", new_run().settings, Split(cohort, cohort))

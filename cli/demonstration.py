@@ -1,0 +1,109 @@
+"""The steps of `grade demo`: what a user would type, on patients that are made up."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from cli.console import bar, fail, figure, say, stages, table
+from cli.prediction import say_plan
+from cli.tables import show_model
+from cli.training import TrainingScreen, show_run
+from deploy.evaluate import evaluate_model
+from deploy.export import export_run
+from deploy.model import Model
+from deploy.predict import PredictOptions
+from deploy.results import Record
+from deploy.runtimes import Choice
+from toolkit.config import PredictSettings, Settings, load_settings
+from toolkit.data.labels import read_cohort
+from toolkit.data.patients import CLASSES
+from toolkit.data.phantom import PhantomSettings, write_cohort
+from toolkit.training.start import start_training
+
+MARK = ".grade-demo"  # what a demo wrote may be deleted by the next one
+PATIENTS, HELD_OUT = 100, 40
+DIFFICULTY = 0.2  # the best possible grader reaches AUC 0.98
+SPACING = 2.0  # mm; quick to write
+
+# A network and a grid that a laptop trains in minutes. With real patients leave all of it out: the defaults are the
+# full ResNet50-3D at 1.5 mm.
+SETTINGS = """\
+strategy = "stable"
+
+[data]
+cohort = "cohort"
+spacing = 3.0
+shape = [52, 64, 52]
+
+[network]
+depth = 10
+
+[training]
+seed = {seed}
+epochs = 12
+min_epochs = 12
+warmup_epochs = 1
+lr = 5e-4
+head_lr = 1e-3
+"""
+
+
+def begin(out: Path, seed: int) -> Settings:
+    """Make the folder and its `grade.toml`."""
+    if (out / MARK).is_file():
+        shutil.rmtree(out)
+    elif out.exists() and any(out.iterdir()):
+        fail(f"{out} holds something other than a demo; name another folder with --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).touch()
+    file = out / "grade.toml"
+    file.write_text(SETTINGS.format(seed=seed), encoding="utf-8")
+    return load_settings(file)
+
+
+def make_patients(out: Path, seed: int) -> None:
+    """A cohort to train on, and other patients for the end."""
+    for name, patients, own_seed in (("cohort", PATIENTS, 2 * seed), ("held-out", HELD_OUT, 2 * seed + 1)):
+        settings = PhantomSettings(patients, own_seed, DIFFICULTY, hgg_share=0.6, spacing=SPACING)
+        with bar(f"making patients: {name}", patients) as done:
+            write_cohort(out / name, settings, done)
+        say(f"{patients} synthetic patients in {out / name}")
+
+
+def train_and_export(out: Path, settings: Settings) -> Model:
+    """`grade train` and `grade export`."""
+    with TrainingScreen() as screen:
+        run = start_training(settings, out / "runs", "demo", allow_conflicts=False, watcher=screen)
+    show_run(run)
+    with stages() as on_stage:
+        model = export_run(run, out / "model", settings.export, on_stage)
+    show_model(model)
+    return model
+
+
+def held_out(out: Path, model: Model) -> None:
+    """`grade evaluate` on patients that the training has not seen."""
+    cohort = read_cohort(out / "held-out", None)
+    records: list[Record] = []
+
+    options = PredictOptions(out / "results", Choice(), PredictSettings())
+    with bar("grading", len(cohort)) as done:
+
+        def keep(record: Record) -> None:
+            records.append(record)
+            done()
+
+        result = evaluate_model(model, cohort, options, say_plan, keep)
+    rows = [
+        (record.patient, CLASSES[known], record.grade or "refused", figure(record.probability), record.reason)
+        for known, record in zip(cohort.grades, records, strict=True)
+    ]
+    table("Held-out patients", ("patient", "made as", "graded", "P(HGG)", ""), rows)
+    auc, metrics = result.metrics.auc, result.metrics
+    say(
+        f"held-out AUC {figure(auc.value)} ({figure(auc.low)} to {figure(auc.high)}), sensitivity "
+        f"{figure(metrics.sensitivity.value)}, specificity {figure(metrics.specificity.value)}"
+    )
+    say(f"pages: {out / 'runs/demo/report.html'} and {out / 'results/report.html'}; model: {out / 'model'}")
+    say(f"next, your own patients: grade predict patient_dir/ --model {out / 'model'}")

@@ -1,0 +1,78 @@
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cli.main import run
+from toolkit.data.patients import MODALITIES
+
+AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+
+SETTINGS = """
+[data]
+cohort = "cohort"
+spacing = 1.5
+shape = [16, 16, 16]
+validation = 0.5
+
+[network]
+depth = 10
+
+[training]
+epochs = 2
+min_epochs = 1
+warmup_epochs = 0
+"""
+
+
+class Grade:
+    """The command line, called as the console script calls it."""
+
+    def __init__(self, capsys):
+        self._capsys = capsys
+
+    def __call__(self, *words):
+        """Exit code, standard output and standard error."""
+        before, sys.argv = sys.argv, ["grade", *map(str, words)]
+        try:
+            with pytest.raises(SystemExit) as ended:
+                run()
+        finally:
+            sys.argv = before
+        shown = self._capsys.readouterr()
+        return ended.value.code or 0, shown.out, shown.err
+
+
+@pytest.fixture
+def grade(capsys):
+    return Grade(capsys)
+
+
+def write_patient(folder, seed, bright, affine=AFFINE):
+    """A tiny patient; in an HGG one the middle of T1ce is bright."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for name in MODALITIES:
+        image = np.zeros((24, 24, 20))
+        image[3:21, 4:20, 2:18] = 400 + ndimage.gaussian_filter(rng.normal(0, 200, (18, 16, 16)), 1)
+        if name == "t1ce" and bright:
+            image[9:15, 9:15, 7:13] += 400
+        nib.save(nib.Nifti1Image(image.astype(np.int16), affine), folder / f"{folder.name}_{name}.nii.gz")
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Six LGG and six HGG in BraTS 2018's layout."""
+    for seed in range(12):
+        write_patient(tmp_path / "cohort" / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
+    return tmp_path / "cohort"
+
+
+@pytest.fixture
+def project(tmp_path, cohort, monkeypatch):
+    """A folder with a grade.toml, which is the working folder."""
+    (tmp_path / "grade.toml").write_text(SETTINGS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
