@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import jinja2
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from deploy.graph import write_onnx
 from deploy.model import (
@@ -70,7 +70,8 @@ def export_run(run: Run, out: Path, settings: ExportSettings, on_stage: Callable
     metrics = _metrics(run)
     network = run.load_best()
     with _building(out) as folder:
-        save_file({name: x.contiguous() for name, x in network.state_dict().items()}, folder / WEIGHTS)
+        # save_file would make a file that only its owner may read.
+        (folder / WEIGHTS).write_bytes(save({name: x.contiguous() for name, x in network.state_dict().items()}))
         outputs = _write_graphs(network, grid, folder, on_stage)
         manifest = _manifest(run, settings, outputs, metrics)
         write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder)}))
@@ -113,6 +114,7 @@ def _prove(model: Model, cohort: Cohort, on_stage: Callable[[str], None]) -> Par
                     f"the parity gate needs validation patient {patient.id}, which is refused: {reason};"
                     f" its folder was {patient.folder}."
                 ) from None
+        on_stage("parity: extreme scans and batches")
 
     report = check_parity(model, reference, candidates, scans(), len(cohort))
     on_stage("self-test")

@@ -27,6 +27,7 @@ SETTINGS = Settings(
     network=NetworkSettings(depth=10),
     export=ExportSettings(max_batch=3),
 )
+torch.set_num_threads(1)  # these networks are too small to share
 logging.getLogger("torch.__trace").propagate = False  # pytest would keep thousands of records of each export
 
 
