@@ -23,7 +23,7 @@ from toolkit.training.start import start_training
 
 MARK = ".grade-demo"  # what a demo wrote may be deleted by the next one
 PATIENTS, HELD_OUT = 100, 40
-DIFFICULTY = 0.2  # the best possible grader reaches AUC 0.98
+DIFFICULTY = 0.1  # the best possible grader reaches AUC 0.98
 SPACING = 2.0  # mm; quick to write
 
 # A network and a grid that a laptop trains in minutes. With real patients leave all of it out: the defaults are the
@@ -41,11 +41,11 @@ depth = 10
 
 [training]
 seed = {seed}
-epochs = 12
+epochs = 16
 min_epochs = 12
 warmup_epochs = 1
-lr = 5e-4
-head_lr = 1e-3
+lr = 3e-4
+head_lr = 6e-4
 """
 
 

@@ -40,9 +40,9 @@ from toolkit.data.patients import CLASSES, MODALITIES, Cohort
 from toolkit.data.scan import PREPROCESSING, read_scan
 from toolkit.errors import ModelError, PatientRefused
 from toolkit.evaluation.metrics import Metrics, evaluate
+from toolkit.evaluation.stability import best_epoch
 from toolkit.training.network import GradeNet, fold_batchnorm
 from toolkit.training.run import Run
-from toolkit.training.schedule import best_row
 
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -125,7 +125,7 @@ def _prove(model: Model, cohort: Cohort, on_stage: Callable[[str], None]) -> Par
 
 def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics: Metrics) -> Manifest:
     network, history = run.settings.network, run.history()
-    best = best_row(history)
+    best = best_epoch(history)
     summary = TrainingSummary(
         strategy=run.settings.strategy,
         epochs=len(history),

@@ -61,7 +61,7 @@ class TrainingSummary(_Part):
     Attributes:
         strategy: preset.
         epochs: finished.
-        best_epoch: whose weights these are, counted from 1; None where no epoch has a validation AUC.
+        best_epoch: whose weights these are, counted from 1; None only for a run without history.
         training: patients per class.
         validation: patients per class.
         auc: on the validation patients: value and 95 % limits, None where undefined.

@@ -21,7 +21,7 @@ Header: TypeAlias = Any  # Nifti1Header or Nifti2Header; nibabel ships no types
 
 MAX_AXIS = 1024  # voxels
 MIN_AXIS = 5  # voxels; thinner is a slice, not a volume
-MAX_VOXELS = 1 << 26  # of one modality (512 x 512 x 256); together with MAX_BYTES a patient stays within 2 GB
+MAX_VOXELS = 50_000_000  # of one modality (400 x 400 x 312); with MAX_BYTES a patient stays within 2 GB
 MAX_BYTES = 1 << 28  # of one decompressed file
 VOXEL_EDGE = (0.1, 12.0)  # mm
 MAX_SHEAR = 0.01  # cosine between two voxel axes
@@ -103,8 +103,8 @@ def layout_of(header: Header) -> Layout:
     layout = Layout(shape, dtype, int(offset))
     if layout.nbytes > MAX_BYTES or math.prod(shape) > MAX_VOXELS:
         raise PatientRefused(
-            f"is too large: {_times(shape)} voxels of {dtype.name}; at most {MAX_VOXELS >> 20} Mi voxels "
-            f"and {MAX_BYTES >> 20} MiB are read"
+            f"is too large: {_times(shape)} voxels of {dtype.name}; "
+            f"at most {MAX_VOXELS // 10**6} million and {MAX_BYTES >> 20} MiB are read"
         )
     return layout
 

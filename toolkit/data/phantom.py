@@ -4,9 +4,9 @@ Every patient has a latent aggressiveness, normal with variance 1 about -d/2 (LG
 oedema, texture, border and T2-FLAIR mismatch depend on the latent and on noise, on the grade only through it. So
 no grader can beat one that sees the latent, whose AUC is Phi(d / sqrt 2) (binormal model, Hanley 1988). With
 
-    d = 3.7 (1 - difficulty)
+    d = 3.1 (1 - difficulty)
 
-that is 0.996 at difficulty 0, 0.905 at 0.5, 0.70 at 0.8 and 0.5 at 1, where the images hold nothing about the grade.
+that is 0.986 at difficulty 0, 0.863 at 0.5, 0.67 at 0.8 and 0.5 at 1, where the images hold nothing about the grade.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from toolkit.data.phantom_image import draw_images
 from toolkit.data.phantom_tumour import draw_traits, grow_tumour
 from toolkit.errors import CohortError, SettingsError
 
-SEPARATION = 3.7  # d at difficulty 0
+SEPARATION = 3.1  # d at difficulty 0
 NUMBERS = 10_000  # patients a seed can give
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -34,14 +34,6 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
-
-
-class LossEpoch(Epoch, Protocol):
-    """What the curves show of one epoch."""
-
-    @property
-    def val_loss(self) -> float | None:
-        """Mean over the validation patients."""
 
 
 def svg(draw: Callable[[Figure], None], alt: str) -> Markup:
@@ -74,7 +66,7 @@ def png(draw: Callable[[Figure], None]) -> bytes:
     return file.getvalue()
 
 
-def draw_loss(figure: Figure, history: Sequence[LossEpoch]) -> None:
+def draw_loss(figure: Figure, history: Sequence[Epoch]) -> None:
     """Training and validation loss per epoch."""
     axes = figure.add_subplot()
     _curves(axes, history, [row.train_loss for row in history], [row.val_loss for row in history])
@@ -82,7 +74,7 @@ def draw_loss(figure: Figure, history: Sequence[LossEpoch]) -> None:
     axes.legend(loc="best")
 
 
-def draw_auc(figure: Figure, history: Sequence[LossEpoch]) -> None:
+def draw_auc(figure: Figure, history: Sequence[Epoch]) -> None:
     """Training and validation AUC per epoch; undefined ones leave a gap."""
     axes = figure.add_subplot()
     _curves(axes, history, [row.train_auc for row in history], [row.val_auc for row in history])

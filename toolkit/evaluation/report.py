@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from toolkit.data.patients import CLASSES
 from toolkit.evaluation.calibration import Calibration
 from toolkit.evaluation.metrics import Interval, Metrics, evaluate
-from toolkit.evaluation.pictures import LossEpoch, draw_auc, draw_loss, draw_reliability, draw_roc, png, svg
-from toolkit.evaluation.stability import best_epoch, stability
+from toolkit.evaluation.pictures import draw_auc, draw_loss, draw_reliability, draw_roc, png, svg
+from toolkit.evaluation.stability import Epoch, best_epoch, stability
 
 _NAMES = {
     "auc": "AUC",
@@ -33,7 +33,7 @@ _FLATTERED = (
 )
 
 
-class ReportedEpoch(LossEpoch, Protocol):
+class ReportedEpoch(Epoch, Protocol):
     """What the report shows of one epoch."""
 
     @property
@@ -200,7 +200,7 @@ def _curve_pictures(history: Sequence[ReportedEpoch]) -> list[tuple[str, Markup]
     """(heading, picture) of the training."""
     first, last = history[0], history[-1]
     best = best_epoch(history)
-    where = f"the best is {_number(best.val_auc)} at epoch {best.epoch}" if best else "it was never defined"
+    where = f"Validation at the best epoch, {best.epoch}: {_number(best.val_auc)}." if best else ""
     loss = svg(
         partial(draw_loss, history=history),
         f"Loss per epoch. Training loss from {_number(first.train_loss)} to {_number(last.train_loss)}, "
@@ -208,7 +208,7 @@ def _curve_pictures(history: Sequence[ReportedEpoch]) -> list[tuple[str, Markup]
     )
     area = svg(
         partial(draw_auc, history=history),
-        f"AUC per epoch for training and validation. Of the validation AUC, {where}.",
+        f"AUC per epoch for training and validation. {where}",
     )
     return [("Loss", loss), ("AUC", area)]
 

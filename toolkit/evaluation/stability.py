@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -37,6 +38,13 @@ class Epoch(Protocol):
     def val_auc(self) -> float | None:
         """0 to 1."""
 
+    @property
+    def val_loss(self) -> float:
+        """Mean over the validation patients."""
+
+
+AnyEpoch = TypeVar("AnyEpoch", bound=Epoch)
+
 
 class Criterion(BaseModel):
     """One criterion: what was measured, its limit, and a sentence; `met` is None where nothing could be measured."""
@@ -62,10 +70,18 @@ def stability(history: Sequence[Epoch]) -> tuple[Criterion, ...]:
     return (_spread(history), _trend(history), _gap(history))
 
 
-def best_epoch(history: Sequence[Epoch]) -> Epoch | None:
-    """The epoch with the largest validation AUC, the earliest among equals; None where no epoch has one."""
-    known = [(row.val_auc, row) for row in history if row.val_auc is not None]
-    return max(known, key=lambda pair: pair[0])[1] if known else None
+def best_epoch(history: Sequence[AnyEpoch]) -> AnyEpoch | None:
+    """The epoch whose weights are kept.
+
+    Highest validation AUC; among equals, and where none has an AUC, lowest validation loss; then the earliest. NaN
+    counts as the worst value, so it never blocks a later epoch. None only for an empty history.
+    """
+    return max(history, key=_merit, default=None)
+
+
+def _merit(row: Epoch) -> tuple[float, float]:
+    auc = -math.inf if row.val_auc is None or math.isnan(row.val_auc) else row.val_auc
+    return auc, -(math.inf if math.isnan(row.val_loss) else row.val_loss)
 
 
 def _spread(history: Sequence[Epoch]) -> Criterion:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from toolkit.errors import RunError
 from toolkit.evaluation.metrics import auc
+from toolkit.evaluation.stability import best_epoch
 from toolkit.training.augment import augment
 from toolkit.training.balance import SampleLoss, epoch_order, sample_loss
 from toolkit.training.compute import Compute, choose_compute, compute_notes, environment, reproducible
@@ -26,7 +27,6 @@ from toolkit.training.scalars import scalar_log
 from toolkit.training.scans import ScanStore, TrainingData
 from toolkit.training.schedule import (
     accumulation_groups,
-    best_row,
     epoch_generator,
     epoch_seed,
     lr_factor,
@@ -84,7 +84,7 @@ def train(run: Run, training: TrainingData, validation: TrainingData, progress: 
                 logits = _infer(session.network, validation_scans, settings.batch_size, compute)
                 row = _row(session, seen, logits, validation.cohort.grade_array, time.perf_counter() - start)
                 session.history.append(row)
-                best = best_row(session.history) is row
+                best = best_epoch(session.history) is row
                 if best:
                     run.save_best(session.network)
                 run.save_last(session.checkpoint())

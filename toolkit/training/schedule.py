@@ -1,4 +1,4 @@
-"""What is decided per epoch or step by plain arithmetic: learning rate, batches, seeds, the best epoch, the end."""
+"""What is decided per epoch or step by plain arithmetic: learning rate, batches, seeds, the end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from toolkit.config import TrainingSettings
+from toolkit.evaluation.stability import best_epoch
 from toolkit.training.run import EpochRow
 
 Purpose = Literal["sampler", "augmentation", "dropout"]
@@ -63,23 +64,9 @@ def epoch_generator(seed: int, epoch: int, purpose: Purpose) -> torch.Generator:
     return torch.Generator().manual_seed(epoch_seed(seed, epoch, purpose))
 
 
-def best_row(history: Sequence[EpochRow]) -> EpochRow | None:
-    """The epoch with the highest validation AUC; among equals, and where none has an AUC, the lowest validation loss.
-
-    NaN counts as the worst value. None only for an empty history.
-    """
-    return max(history, key=_merit, default=None)
-
-
 def should_stop(history: Sequence[EpochRow], settings: TrainingSettings) -> bool:
     """Whether early stopping ends the training after the last epoch of `history`."""
-    best = best_row(history)
+    best = best_epoch(history)
     if best is None or history[-1].epoch < settings.min_epochs:
         return False
     return history[-1].epoch - best.epoch >= settings.early_stopping
-
-
-def _merit(row: EpochRow) -> tuple[float, float]:
-    auc = -math.inf if row.val_auc is None or math.isnan(row.val_auc) else row.val_auc
-    loss = math.inf if math.isnan(row.val_loss) else row.val_loss
-    return auc, -loss

@@ -179,8 +179,8 @@ def test_the_latents_auc_is_the_binormal_one(difficulty):
 
 def test_difficulty_runs_from_plain_to_hopeless():
     ends = [norm.cdf(SEPARATION * (1 - difficulty) / np.sqrt(2)) for difficulty in (0.0, 0.5, 1.0)]
-    assert ends[0] >= 0.995
-    assert ends[1] == pytest.approx(0.90, abs=0.01)
+    assert ends[0] >= 0.98
+    assert ends[1] == pytest.approx(0.86, abs=0.01)
     assert ends[2] == 0.5
 
 
@@ -210,7 +210,7 @@ def test_what_an_oracle_reads_from_the_images_follows_the_difficulty(easy, hard)
             *zip(*[(grade, enhancement(read(folder))) for grade, folder in patients(out)], strict=True)
         )
 
-    assert oracle(easy) > 0.95
+    assert oracle(easy) > 0.9
     assert oracle(hard) == pytest.approx(
         norm.cdf(SEPARATION * 0.2 / np.sqrt(2)), abs=0.2
     )  # 2 standard errors of 15 + 15

@@ -112,7 +112,7 @@ def test_every_picture_says_what_it_shows(text):
     pictures = [attributes for tag, attributes in _Page(text).tags if tag == "svg"]
     labels = [attributes["aria-label"] for attributes in pictures]
     assert [label.split(".")[0].split(" ")[0] for label in labels] == ["Loss", "AUC", "ROC", "Reliability"]
-    assert "the best is 0.900 at epoch 6" in labels[1]
+    assert "Validation at the best epoch, 6: 0.900." in labels[1]
     assert all(attributes["role"] == "img" for attributes in pictures)
 
 

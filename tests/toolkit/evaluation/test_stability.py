@@ -64,6 +64,27 @@ def test_trend_is_undefined(make_epoch, loss, words):
     assert words in trend.sentence
 
 
+def test_best_is_highest_auc_then_lowest_loss_then_earliest(make_epoch):
+    values = [(0.8, 0.5), (0.9, 0.7), (0.9, 0.6), (0.9, 0.6), (None, 0.1)]
+    rows = [make_epoch(epoch=n, train_loss=1.0, val_auc=a, val_loss=b) for n, (a, b) in enumerate(values, start=1)]
+    assert best_epoch(rows) is rows[2]
+
+
+def test_without_auc_the_loss_decides(make_epoch):
+    rows = [
+        make_epoch(epoch=n, train_loss=1.0, val_auc=None, val_loss=b) for n, b in enumerate((0.5, 0.3, 0.4), start=1)
+    ]
+    assert best_epoch(rows) is rows[1]
+
+
+def test_nan_never_blocks_the_best(make_epoch):
+    nan = float("nan")
+    values = [(nan, nan), (0.6, nan), (0.6, 0.7)]
+    rows = [make_epoch(epoch=n, train_loss=1.0, val_auc=a, val_loss=b) for n, (a, b) in enumerate(values, start=1)]
+    assert best_epoch(rows) is rows[2]
+    assert best_epoch(rows[:2]) is rows[1]
+
+
 def test_gap_is_that_of_the_earliest_best_epoch(make_epoch):
     rows = _history(make_epoch, [0.7, 0.9, 0.9, 0.8], train_auc=[0.75, 0.95, 0.99, 1.0])
     _, _, gap = stability(rows)

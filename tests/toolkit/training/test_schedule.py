@@ -8,7 +8,7 @@ import torch
 
 from toolkit.config import TrainingSettings
 from toolkit.training.run import EpochRow
-from toolkit.training.schedule import accumulation_groups, best_row, epoch_seed, lr_factor, should_stop
+from toolkit.training.schedule import accumulation_groups, epoch_seed, lr_factor, should_stop
 
 
 def row(epoch: int, auc: float | None = 0.5, loss: float = 1.0) -> EpochRow:
@@ -85,29 +85,6 @@ def test_seeds_differ_by_seed_epoch_and_purpose() -> None:
     assert len(seeds) == 75
     assert all(0 <= s < 2**63 for s in seeds)
     assert epoch_seed(1, 2, "sampler") == epoch_seed(1, 2, "sampler")
-
-
-def test_best_is_highest_auc_then_lowest_loss_then_first() -> None:
-    history = [row(1, 0.8, 0.5), row(2, 0.9, 0.7), row(3, 0.9, 0.6), row(4, 0.9, 0.6), row(5, None, 0.1)]
-    best = best_row(history)
-    assert best is not None
-    assert best.epoch == 3
-    assert best_row([]) is None
-
-
-def test_without_auc_the_loss_decides() -> None:
-    best = best_row([row(1, None, 0.5), row(2, None, 0.3), row(3, None, 0.4)])
-    assert best is not None
-    assert best.epoch == 2
-
-
-def test_nan_never_blocks_the_best() -> None:
-    best = best_row([row(1, math.nan, math.nan), row(2, 0.6, math.nan), row(3, 0.6, 0.7)])
-    assert best is not None
-    assert best.epoch == 3
-    lost = best_row([row(1, None, math.nan), row(2, None, 9.0)])
-    assert lost is not None
-    assert lost.epoch == 2
 
 
 def test_early_stopping() -> None:
