@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from toolkit.errors import ModelError, RuntimeUnavailable
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 INPUT = "scan"
+_SILENT = 4  # fatal errors only: whatever else goes wrong is raised
 # ONNX Runtime's errors share no base class but Exception.
 _LOAD_ERRORS = (state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile)
 _RUN_ERRORS = (
@@ -67,7 +70,7 @@ def open_onnx(model: Model, choice: Choice) -> OnnxRuntime:
     try:
         return _open_gpu(model, choice, offered, "a GPU is there")
     except RuntimeUnavailable as error:
-        return _open(model, choice, "cpu", f"the GPU cannot be used ({str(error).rstrip('.')})")
+        return _open(model, choice, "cpu", str(error).partition(";")[0])
 
 
 def _open_gpu(model: Model, choice: Choice, offered: Sequence[str], reason: str) -> OnnxRuntime:
@@ -77,7 +80,8 @@ def _open_gpu(model: Model, choice: Choice, offered: Sequence[str], reason: str)
             " CUDA; install onnxruntime-gpu and remove onnxruntime, or choose the device cpu."
         )
     if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels
+        with redirect_stdout(io.StringIO()):  # it prints what it does not find; the session's failure says enough
+            onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels
     return _open(model, choice, f"cuda:{choice.device.partition(':')[2] or 0}", reason)
 
 
@@ -86,8 +90,10 @@ def _open(model: Model, choice: Choice, device: str, reason: str) -> OnnxRuntime
     precision: Precision = ("fp16" if on_gpu else "fp32") if choice.precision == "auto" else choice.precision
     path = model.onnx(precision)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; what matters is raised below
+    onnxruntime.set_default_logger_severity(_SILENT)
+    options.log_severity_level = _SILENT
     options.intra_op_num_threads = choice.threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the readers need the cores as well
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session = _session(path, options, _provider(device, precision), device)
@@ -116,14 +122,20 @@ def _session(path: Path, options: Any, provider: tuple[str, dict[str, str]], dev
     except _LOAD_ERRORS as error:
         raise ModelError(f"ONNX Runtime cannot load {path}: {_first_line(error)}; export again.") from error
     except _RUN_ERRORS as error:
-        raise RuntimeUnavailable(f"ONNX Runtime cannot open {device}: {_first_line(error)}.") from error
+        raise RuntimeUnavailable(_unavailable(device, _first_line(error))) from error
     taken = session.get_providers()
     if taken[0] != provider[0]:
-        raise RuntimeUnavailable(
-            f"ONNX Runtime took {taken[0]} in place of {provider[0]} for {device};"
-            " check the driver, CUDA and cuDNN, or choose the device cpu."
-        )
+        raise RuntimeUnavailable(_unavailable(device, f"it took {taken[0]} in place of {provider[0]}"))
     return session
+
+
+def _unavailable(device: str, reason: str) -> str:
+    if "fallback to CPU EP" in reason:  # which hides that the provider's library could not be loaded
+        reason = "its CUDA provider did not start"
+    return (
+        f"ONNX Runtime {onnxruntime.__version__} cannot use {device}: {reason}; check that driver, CUDA and cuDNN"
+        " are of the versions it needs, or choose the device cpu."
+    )
 
 
 def _first_line(error: Exception) -> str:

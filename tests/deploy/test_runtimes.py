@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import pytest
 
 from deploy.model import Model
@@ -24,6 +27,51 @@ def test_auto_says_what_it_chose(model: Model) -> None:
     runtime = open_runtime(model, Choice())
     assert (runtime.name, runtime.device, runtime.precision) == ("onnx", "cpu", "fp32")
     assert runtime.chosen == "ONNX Runtime on the CPU in fp32: this ONNX Runtime is built without CUDA."
+
+
+class _OnCpu:
+    """A session that silently runs elsewhere."""
+
+    def get_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        # The message of onnxruntime-gpu 1.31 on a machine without CUDA.
+        (
+            "nodes are assigned to the default CPU EP, but fallback to CPU EP has been explicitly disabled",
+            "did not start",
+        ),
+        ("CUDA failure 100: no CUDA-capable device is detected", "no CUDA-capable device"),
+        (None, "it took CPUExecutionProvider in place of CUDAExecutionProvider"),
+    ],
+)
+def test_a_gpu_that_does_not_start_is_never_replaced_in_silence(
+    failure: str | None, reason: str, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = onnxruntime.InferenceSession
+
+    def session(path: Path, options: object, providers: list[tuple[str, dict[str, str]]], **rest: object) -> object:
+        if providers[0][0] == "CPUExecutionProvider":
+            return real(path, options, providers=providers, **rest)
+        assert providers[0][1]["device_id"] in ("0", "1")
+        if failure is None:
+            return _OnCpu()
+        raise onnxruntime.capi.onnxruntime_pybind11_state.Fail(failure)
+
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(RuntimeUnavailable, match=rf"cannot use cuda:[01]: .*{reason}.*or choose the device cpu"):
+            open_runtime(model, Choice("onnx", device))
+    chosen = open_runtime(model, Choice()).chosen
+    assert chosen.startswith("ONNX Runtime on the CPU in fp32: ")
+    assert reason in chosen
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,10 @@ def find_patients(paths: Sequence[Path]) -> tuple[Patient, ...]:
     """
     folders: dict[Path, None] = {}  # an ordered set
     for path in paths:
-        if not os.path.isdir(path):  # noqa: PTH112 - is_dir() raises where a folder above may not be opened
-            what = "is a file; name the patient's folder" if os.path.exists(path) else "does not exist"  # noqa: PTH110
-            raise CohortError(f"{printable(str(path))} {what}.")
+        if os.path.isfile(path):  # noqa: PTH113 - Path's own raise where a folder above may not be opened
+            raise CohortError(f"{printable(str(path))} is a file; name the patient's folder.")
+        if not os.path.isdir(path):  # noqa: PTH112
+            raise CohortError(f"{printable(str(path))} does not exist or may not be opened.")
         folders.update(dict.fromkeys(_walk(_absolute(path), ())))
     if not folders:
         where = ", ".join(printable(str(path)) for path in paths) or "nothing"
@@ -175,8 +176,15 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     if any(_IMAGE.search(entry.name) for entry in entries):
         yield folder
     for entry in entries:
-        if not _IMAGE.search(entry.name) and os.path.isdir(entry.path):  # noqa: PTH112 - is_dir() raises at link loops
+        if not _IMAGE.search(entry.name) and _is_folder(entry):
             yield from _walk(folder / entry.name, (*above, real))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads round in a circle, or through a file
 
 
 def _unique_names(folders: list[Path]) -> list[str]:
@@ -204,7 +212,9 @@ def _meaning(name: str) -> str | None:
     if not images:
         return None
     tokens = [token for token in re.split(r"[\W_]+", stem.lower()) if token]
-    return _MEANING.get(tokens[-1]) if tokens else None
+    meaning = _MEANING.get(tokens[-1]) if tokens else None
+    of_the_brain = meaning == "seg" and tokens[-2:-1] in (["brain"], ["parenchyma"])  # not of the tumour
+    return None if of_the_brain else meaning
 
 
 def _endings(modalities: list[str]) -> str:

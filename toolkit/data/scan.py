@@ -241,21 +241,16 @@ def _check_levels(name: str, values: Voxels, largest: float, mask: Mask) -> None
     signal = _sample(values)[_sample(mask)]
     signal = signal[signal != 0]
     levels, counts = np.unique(signal, return_counts=True)
+    shares = counts / len(signal)
     if len(levels) == 1:
         raise PatientRefused(f"{name} is constant inside the brain")
     if len(levels) < MIN_LEVELS:
-        raise PatientRefused(
-            f"{name} holds only {len(levels)} different values; it looks like a label map, not an image"
-        )
-    if counts.max() > MAX_ONE_VALUE * counts.sum():
-        raise PatientRefused(
-            f"{name} is saturated or nearly constant: {counts.max() / counts.sum():.0%} of its brain voxels are equal"
-        )
-    if counts[-1] > MAX_AT_TOP * counts.sum():
-        raise PatientRefused(
-            f"{name} is saturated: {counts[-1] / counts.sum():.0%} of its brain voxels hold the largest value"
-        )
-    if counts[levels < 0].sum() > MAX_BELOW * counts.sum():
+        raise PatientRefused(f"{name} holds only {len(levels)} different values, as a label map does, not an image")
+    if shares.max() > MAX_ONE_VALUE:
+        raise PatientRefused(f"{name} is saturated or constant: {shares.max():.0%} of its brain voxels are equal")
+    if shares[-1] > MAX_AT_TOP:
+        raise PatientRefused(f"{name} is saturated: {shares[-1]:.0%} of its brain voxels hold the largest value")
+    if shares[levels < 0].sum() > MAX_BELOW:
         raise PatientRefused(
             f"{name} is darker than its background: its contrast is inverted, or the sign of its slope is wrong"
         )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from toolkit.config import Grid
-from toolkit.data.patients import find_patients
+from toolkit.data.patients import find_patients, match_modalities
 from toolkit.data.scan import Scan, read_scan
 from toolkit.errors import CohortError, PatientRefused
 
@@ -95,6 +95,21 @@ def test_folders_of_one_name_get_their_paths_as_ids(tmp_path):
     assert [p.id for p in find_patients([tmp_path])] == ["HGG/patient", "LGG/a/patient", "LGG/b/patient", "other"]
 
 
+@pytest.mark.parametrize(
+    ("case", "seg"),
+    [
+        ("brats_2018", "Brats18_TCIA09_451_1_seg.nii.gz"),
+        ("brats_2020", "W39_1998.09.19_Segm.nii"),
+        ("ucsf_pdgm", "UCSF-PDGM-0004_tumor_segmentation.nii.gz"),
+        ("egd", "MASK.nii.gz"),
+        ("brats_2017", None),
+    ],
+)
+def test_the_tumour_mask_is_found(tmp_path, case, seg):
+    folder = next(known for known in CASES["names"] if known.name == case).write(tmp_path)
+    assert match_modalities(folder).seg == (folder / seg if seg else None)
+
+
 def test_an_empty_folder_is_no_patient(tmp_path):
     drafted(()).write(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -164,18 +179,19 @@ def test_a_folder_that_vanishes_after_it_was_found(tmp_path):
         read_scan(patient, GRID)
 
 
-@pytest.mark.parametrize("what", ["patient_t2.nii.gz", "."])
-def test_no_permission(tmp_path, what):
-    folder = drafted(()).write(tmp_path)
-    (folder / what).chmod(0)
+@pytest.mark.parametrize(("what", "mode"), [("patient_t2.nii.gz", 0), (".", 0), (".", 0o444), ("..", 0o444)])
+def test_no_permission(tmp_path, what, mode):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    folder = drafted(()).write(tmp_path / "above")
+    (folder / what).chmod(mode)
     try:
-        if os.access(folder / what, os.R_OK):
-            pytest.skip("who runs this may read everything")
         (patient,) = find_patients([tmp_path])
         with pytest.raises(PatientRefused, match="permission denied"):
             read_scan(patient, GRID)
     finally:
-        (folder / what).chmod(0o700)
+        (tmp_path / "above").chmod(0o700)
+        folder.chmod(0o700)
 
 
 def test_the_same_bytes_twice_and_after_a_bad_patient(tmp_path):

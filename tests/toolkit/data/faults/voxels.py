@@ -107,7 +107,7 @@ CASES: list[Case] = [
         "constant|different values",
         on("t1ce", voxels=lambda v: (v > 600) + (v > 0) * 9.0),
     ),
-    refused("constant_nearly", "nearly constant", inside("t2", lambda v: np.where(v > 420, v, 300))),
+    refused("constant_nearly", "saturated or constant", inside("t2", lambda v: np.where(v > 420, v, 300))),
     refused("one_plane", "nearly empty|empty", on("t1", voxels=lambda v: v * (np.arange(16) == 7))),
     refused("few_voxels_3", "empty", only_a_few(3)),
     refused("few_voxels_499", "nearly empty", only_a_few(499)),
