@@ -33,8 +33,8 @@ strategy = "stable"
 
 [data]
 cohort = "cohort"
-spacing = 3.0
-shape = [52, 64, 52]
+spacing = 4.0
+shape = [40, 48, 40]
 
 [network]
 depth = 10
