@@ -84,7 +84,8 @@ def warp(scans: Tensor, matrix: Tensor) -> Tensor:
     Returns:
         (B, C, X, Y, Z) float32.
     """
-    half = torch.tensor(scans.shape[2:], dtype=torch.float32, device=scans.device) / 2
+    # Filled on the device: a CUDA graph may copy nothing from the host.
+    half = torch.stack([torch.full((), size / 2, device=scans.device) for size in scans.shape[2:]])  # (3,)
     # torch counts -1..1 from edge to edge of each axis, the last axis first.
     linear = matrix[:, :, :3] * half / half[:, None]  # (B, 3, 3)
     theta = torch.cat([linear.flip(1, 2), (matrix[:, :, 3:] / half[:, None]).flip(1)], dim=2)  # (B, 3, 4)

@@ -475,9 +475,11 @@ def test_bf16_on_the_cpu(
 def test_on_a_gpu(
     new_run: RunMaker, recorder: Watcher, training: TrainingData, validation: TrainingData, amp: str
 ) -> None:
-    run = new_run("training.epochs=6", "training.device=cuda", f"training.amp={amp}")
+    rates = ("training.lr=3e-3", "training.head_lr=3e-3", "training.warmup_epochs=3")
+    long = ("training.epochs=30", "training.min_epochs=30", "training.batch_size=5", "network.dropout=0.0", *rates)
+    run = new_run("training.device=cuda", f"training.amp={amp}", *long)
     with pytest.raises(Killed):
         train(run, training, validation, recorder(kill_at(3, 1)))
     train(run, training, validation, recorder())
-    assert [row.epoch for row in run.history()] == [1, 2, 3, 4, 5, 6]
+    assert [row.epoch for row in run.history()] == list(range(1, 31))
     assert auc(run.validation().grades, run.validation().logit) == 1
