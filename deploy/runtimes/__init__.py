@@ -92,7 +92,9 @@ def open_runtime(model: Model, choice: Choice) -> Runtime:
 
         return open_torch(model, choice)
     if choice.name == "tensorrt":
-        raise RuntimeUnavailable("this version cannot run TensorRT engines yet; choose the runtime onnx.")
+        from deploy.runtimes.tensorrt import open_tensorrt
+
+        return open_tensorrt(model, choice)
     raise RuntimeUnavailable(f"runtime '{choice.name}' is unknown; choose one of auto, onnx, tensorrt, torch.")
 
 

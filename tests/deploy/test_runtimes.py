@@ -77,7 +77,9 @@ def test_a_gpu_that_does_not_start_is_never_replaced_in_silence(
 @pytest.mark.parametrize(
     ("choice", "sentence"),
     [
-        (Choice("tensorrt"), "cannot run TensorRT engines yet"),
+        (Choice("tensorrt"), "on device auto, but CUDA shows 0 GPUs"),
+        (Choice("tensorrt", "cpu"), "TensorRT runs on a GPU only"),
+        (Choice("tensorrt", "cuda", "fp32"), "TensorRT engines are half precision"),
         (Choice("openvino"), "runtime 'openvino' is unknown"),
         (Choice(device="tpu"), "device 'tpu' is unknown"),
         (Choice("torch", "cpu", "fp16"), "fp16 on a GPU only"),
