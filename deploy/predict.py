@@ -20,6 +20,7 @@ from deploy.parity import run_selftest
 from deploy.reader import Read, Reader
 from deploy.results import Record, Results, Seconds, prepare, printable
 from deploy.runtimes import Array, Choice, Runtime, open_runtime
+from deploy.runtimes.halving import Halving
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.errors import RuntimeUnavailable, SettingsError
@@ -122,10 +123,11 @@ def predict(
         # Parallel over patients, not inside BLAS. The runtimes do not compute with BLAS.
         with threadpool_limits(1, user_api="blas"), Reader(patients, model.manifest.grid, workers) as reader:
             with timings.stage("open"):
-                runtime = open_runtime(model, options.choice)
+                runtime = Halving(open_runtime(model, options.choice))
             batch_size = _batch_size(options.settings, model, runtime, len(patients))
             with timings.stage("self_test"):
                 run_selftest(model, runtime, batch_size if _padded(runtime) else 1)
+            batch_size = min(batch_size, runtime.most or batch_size)  # what the self-test found the memory to take
             plan = Plan(runtime.chosen, batch_size, workers)
             on_plan(plan)
             grader = _Grader(model, runtime, batch_size, timings)
