@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.bench import command as bench
 from cli.calibrate import command as calibrate
 from cli.console import fail
 from cli.demo import command as demo
@@ -32,6 +33,7 @@ app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("phantom")(phantom)
 app.command("demo")(demo)
+app.command("bench")(bench)
 app.command("info")(info)
 
 

@@ -21,11 +21,6 @@ HALF_SHARE = 0.95  # of the convolution layers, at least
 _LOCK = ".lock"
 
 
-def user_cache() -> Path:
-    """Where engines and timings of this user go when the model's folder cannot be written."""
-    return Path.home() / ".cache" / "grade" / "engines"
-
-
 def provide_engine(
     model: Model, target: Target, settings: ExportSettings, folders: Sequence[Path], on_stage: Callable[[str], None]
 ) -> Engine:

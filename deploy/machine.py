@@ -59,6 +59,11 @@ def system() -> dict[str, str]:
     }
 
 
+def user_cache(kind: str) -> Path:
+    """Where this user's files of a kind are kept, such as engines of models that cannot be written to."""
+    return Path.home() / ".cache" / "grade" / kind
+
+
 def gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs that the driver shows; none without a driver."""
     program = shutil.which("nvidia-smi")

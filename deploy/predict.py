@@ -204,7 +204,9 @@ class _Grader:
             return _Answer(None, "the network's answer is not a number", label)
         try:
             if self._exact is None:
-                self._exact = open_runtime(self.model, Choice("onnx", self.runtime.device, "fp32"))
+                # TensorRT may stand beside an ONNX Runtime without CUDA; each record names what answered.
+                device = self.runtime.device if self.runtime.name == "onnx" else "auto"
+                self._exact = open_runtime(self.model, Choice("onnx", device, "fp32"))
             value = self._probabilities(self._exact.infer(scan).logits)[0]
         except RuntimeUnavailable as error:
             return _Answer(None, f"the network's answer is not a number in fp16, and fp32 failed: {error}", label)

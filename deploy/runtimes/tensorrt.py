@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from deploy import cuda
 from deploy.builder import deserialize, logger
-from deploy.engine import find_engine, provide_engine, rebuild_engine, user_cache
+from deploy.engine import find_engine, provide_engine, rebuild_engine
 from deploy.engine_files import NOT_RUN, Engine, store_engine, write_file
 from deploy.flavours import TITLES, Card, Target, usable_targets
+from deploy.machine import user_cache
 from deploy.model import ENGINES, Manifest, Model, Precision
 from deploy.parity import check_parity, load_selftest
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
@@ -185,7 +186,7 @@ def open_tensorrt(model: Model, choice: Choice) -> TensorRtRuntime:
     cuda.select(index)
     target, engine, loaded = _load(model, found[index])
     device = f"cuda:{index}"
-    jit = user_cache() / f"{engine.record.name}-{found[index].name.replace(' ', '_')}.jit"
+    jit = user_cache("engines") / f"{engine.record.name}-{found[index].name.replace(' ', '_')}.jit"
     how = f"built in {engine.record.seconds:.0f} s" if engine.built else f"taken from {engine.folder}"
     why = f", since {engine.note.rstrip('.')}" if engine.note else ""
     chosen = f"{TITLES[target.flavour]} {target.version} on {device} in fp16: engine {how}{why}."
@@ -198,7 +199,7 @@ def open_tensorrt(model: Model, choice: Choice) -> TensorRtRuntime:
 def _load(model: Model, card: Card) -> tuple[Target, Engine, trt.ICudaEngine]:
     """An engine that TensorRT takes; one that was found and is refused is built anew, once."""
     settings = ExportSettings(max_batch=model.manifest.max_batch)
-    folders = (model.folder / ENGINES, user_cache())
+    folders = (model.folder / ENGINES, user_cache("engines"))
     targets = usable_targets(card)
     there = ((target, find_engine(model, target, settings, folders)[0]) for target in targets)
     target, engine = next(((target, engine) for target, engine in there if engine), (targets[0], None))

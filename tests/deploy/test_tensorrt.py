@@ -45,7 +45,7 @@ def box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Box]:
         monkeypatch.setattr(cuda, "cudart", gpu)
         monkeypatch.setattr(flavours, "_installed", lambda name: name == "tensorrt")
         monkeypatch.setattr(flavours, "import_module", lambda _: api)
-        monkeypatch.setattr(runner, "user_cache", lambda: tmp_path / "cache")
+        monkeypatch.setattr(runner, "user_cache", lambda _: tmp_path / "cache")
         return Box(gpu, api, tmp_path / "cache")
 
     return make
