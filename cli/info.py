@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from deploy.model import Model
 
 
 def command(
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Also show this model folder.")] = None,
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test", help="Let the model answer its stored scan; exit code 1 if that is wrong."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show versions, devices, runtimes and why one is missing; at once, without torch."""
@@ -23,6 +30,8 @@ def command(
 
     found = gpus()
     opened = open_model(model) if model else None
+    if self_test:
+        _self_test(opened)
     if as_json:
         facts = {
             "system": system(),
@@ -48,3 +57,17 @@ def command(
     )
     if opened:
         show_model(opened)
+
+
+def _self_test(model: Model | None) -> None:
+    from cli.console import say
+    from deploy.parity import run_selftest
+    from deploy.runtimes import Choice, open_runtime
+    from toolkit.errors import ModelError
+
+    if model is None:
+        raise ModelError("--self-test needs a model; name its folder with --model.")
+    model.verify()
+    runtime = open_runtime(model, Choice())
+    run_selftest(model, runtime)
+    say(f"{runtime.chosen} Self-test passed.")
