@@ -24,12 +24,14 @@ def command(
     from dataclasses import asdict
 
     from cli.console import out, table
-    from cli.tables import show_model
+    from cli.tables import show_engines, show_model
+    from deploy.engine_files import EngineRecord, records
     from deploy.machine import gpus, package_versions, runtimes, system
-    from deploy.model import open_model
+    from deploy.model import ENGINES, open_model
 
     found = gpus()
     opened = open_model(model) if model else None
+    engines = list(records(opened.folder / ENGINES)) if opened else []
     if self_test:
         _self_test(opened)
     if as_json:
@@ -39,6 +41,10 @@ def command(
             "gpus": [asdict(gpu) for gpu in found],
             "runtimes": [asdict(state) for state in runtimes(found)],
             "model": opened.manifest.model_dump(mode="json") if opened else None,
+            "engines": {
+                path.stem: record.model_dump(mode="json") if isinstance(record, EngineRecord) else str(record)
+                for path, record in engines
+            },
         }
         out.print_json(json.dumps(facts))
         return
@@ -57,6 +63,8 @@ def command(
     )
     if opened:
         show_model(opened)
+    if engines:
+        show_engines(engines)
 
 
 def _self_test(model: Model | None) -> None:

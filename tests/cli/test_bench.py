@@ -1,9 +1,12 @@
 import json
 
+import pytest
+
 import deploy.bench
 import deploy.runtimes
 
 
+@pytest.mark.slow
 def test_a_table_and_json(project, grade, monkeypatch, tmp_path):
     monkeypatch.setattr(deploy.runtimes, "user_cache", lambda kind: tmp_path / kind)
     monkeypatch.setattr(deploy.bench, "SECONDS", 0.01)

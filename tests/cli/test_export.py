@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from deploy import flavours
 from toolkit.errors import RuntimeUnavailable
 
@@ -10,6 +12,7 @@ def plans(project):
     return sorted((project / "model" / "engines").glob("*.plan"))
 
 
+@pytest.mark.slow
 def test_an_engine_is_built_kept_and_rebuilt(project, grade, monkeypatch):
     assert grade("train", "--name", "a", "--set", "training.epochs=1")[0] == 0
     options = ("--trt", "--max-batch", "2", "--compute-capability", "8.6", "--compute-capability", "12.0")
@@ -22,6 +25,13 @@ def test_an_engine_is_built_kept_and_rebuilt(project, grade, monkeypatch):
     record = json.loads(plan.with_suffix(".json").read_text())
     assert record["batches"] == [1, 2, 2]
     assert record["onnx"] == json.loads((project / "model" / "manifest.json").read_text())["files"]["model_fp16.onnx"]
+
+    code, out, err = grade("info", "--model", "model", "--self-test")
+    assert code == 0, err
+    assert "Self-test passed." in err
+    assert "12 of 12" in out
+    code, out, _ = grade("info", "--model", "model", "--json")
+    assert json.loads(out)["engines"] == {plan.stem: record}
 
     code, _, err = grade("export", *options)  # the same weights: the same graph, to the byte
     assert code == 0, err
@@ -54,3 +64,9 @@ def test_without_either_library_nothing_is_written(project, grade, monkeypatch):
     assert code == 1
     assert "TensorRT for RTX is not installed; pip install -c constraints.txt '.[rtx]'" in " ".join(err.split())
     assert not (project / "model").exists()
+
+
+def test_a_self_test_needs_a_model_that_answers(project, grade):
+    code, _, err = grade("info", "--self-test")
+    assert code == 1
+    assert "--self-test needs a model" in err
