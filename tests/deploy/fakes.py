@@ -1,8 +1,7 @@
 """Stand-ins for a GPU: the part of the CUDA runtime and of TensorRT that `deploy` calls, on the CPU.
 
-They show that buffers, shapes, order and errors are handled; not that a GPU computes. Each name that they offer is
-checked against the real module by `test_fakes_offer_nothing_that_is_not_there`. A fake engine computes with ONNX
-Runtime from the addresses it was given, and only when its stream is waited for, so that a wait left out is seen.
+They show that buffers, shapes, order and errors are handled, not that a GPU computes. A test checks their names against
+the real modules. A fake engine computes with ONNX Runtime, when its stream is waited for: a wait left out is seen.
 """
 
 # ruff: noqa: N802, N815 - the names are NVIDIA's
