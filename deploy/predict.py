@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from deploy.machine import cores
 from deploy.model import Model, library_versions
 from deploy.parity import run_selftest
-from deploy.reader import Read, Reader
+from deploy.reader import Read, reader
 from deploy.results import Record, Results, Seconds, prepare, printable
 from deploy.runtimes import Array, Choice, Runtime, open_runtime
 from deploy.runtimes.halving import Halving
 from toolkit.config import PredictSettings
+from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
+from toolkit.data.scan import Edit
 from toolkit.errors import RuntimeUnavailable, SettingsError
 
 MAX_WORKERS = 8  # a reading patient takes some 300 MB
@@ -37,11 +39,13 @@ class PredictOptions:
         results: folder to write to.
         choice: runtime, device, precision and threads.
         settings: batch size and number of readers; None leaves them to `predict`.
+        edit: changes the images, for a control experiment.
     """
 
     results: Path
     choice: Choice
     settings: PredictSettings
+    edit: Edit | None = None
 
 
 @dataclass
@@ -119,9 +123,12 @@ def predict(
     timings = Timings()
     with timings.stage("total"):
         prepare(options.results)
-        workers = options.settings.workers or min(_cores(), MAX_WORKERS)
+        workers = options.settings.workers or min(cores(), MAX_WORKERS)
         # Parallel over patients, not inside BLAS. The runtimes do not compute with BLAS.
-        with threadpool_limits(1, user_api="blas"), Reader(patients, model.manifest.grid, workers) as reader:
+        with (
+            threadpool_limits(1, user_api="blas"),
+            reader(patients, model.manifest.grid, workers, options.edit) as reads,
+        ):
             with timings.stage("open"):
                 runtime = Halving(open_runtime(model, options.choice))
             batch_size = _batch_size(options.settings, model, runtime, len(patients))
@@ -133,7 +140,7 @@ def predict(
             grader = _Grader(model, runtime, batch_size, timings)
             graded = 0
             with Results(options.results, _head(model, plan)) as results:
-                for record in _records(reader, grader):
+                for record in _records(reads, grader):
                     with timings.stage("write"):
                         results.add(record)
                     on_record(record)
@@ -242,10 +249,10 @@ class _Grader:
         )
 
 
-def _records(reader: Reader, grader: _Grader) -> Iterator[Record]:
+def _records(reads: Ahead[Patient, Read], grader: _Grader) -> Iterator[Record]:
     while True:
         with grader.timings.stage("waiting"):
-            read = reader.take(grader.batch_size)
+            read = reads.take(grader.batch_size)
         if read is None:
             break
         grader.add(read)
@@ -273,11 +280,6 @@ def _padded(runtime: Runtime) -> bool:
 
 def _label(runtime: Runtime) -> str:
     return f"{runtime.name} {runtime.precision} {runtime.device}"
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _head(model: Model, plan: Plan) -> dict[str, object]:
