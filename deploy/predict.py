@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from deploy.machine import cores
 from deploy.model import Model, library_versions
 from deploy.parity import run_selftest
 from deploy.reader import Read, reader
 from deploy.results import Record, Results, Seconds, prepare, printable
 from deploy.runtimes import Array, Choice, Runtime, open_runtime
+from deploy.runtimes.halving import Halving
 from toolkit.config import PredictSettings
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
@@ -122,17 +123,18 @@ def predict(
     timings = Timings()
     with timings.stage("total"):
         prepare(options.results)
-        workers = options.settings.workers or min(_cores(), MAX_WORKERS)
+        workers = options.settings.workers or min(cores(), MAX_WORKERS)
         # Parallel over patients, not inside BLAS. The runtimes do not compute with BLAS.
         with (
             threadpool_limits(1, user_api="blas"),
             reader(patients, model.manifest.grid, workers, options.edit) as reads,
         ):
             with timings.stage("open"):
-                runtime = open_runtime(model, options.choice)
+                runtime = Halving(open_runtime(model, options.choice))
             batch_size = _batch_size(options.settings, model, runtime, len(patients))
             with timings.stage("self_test"):
                 run_selftest(model, runtime, batch_size if _padded(runtime) else 1)
+            batch_size = min(batch_size, runtime.most or batch_size)  # what the self-test found the memory to take
             plan = Plan(runtime.chosen, batch_size, workers)
             on_plan(plan)
             grader = _Grader(model, runtime, batch_size, timings)
@@ -209,7 +211,9 @@ class _Grader:
             return _Answer(None, "the network's answer is not a number", label)
         try:
             if self._exact is None:
-                self._exact = open_runtime(self.model, Choice("onnx", self.runtime.device, "fp32"))
+                # TensorRT may stand beside an ONNX Runtime without CUDA; each record names what answered.
+                device = self.runtime.device if self.runtime.name == "onnx" else "auto"
+                self._exact = open_runtime(self.model, Choice("onnx", device, "fp32"))
             value = self._probabilities(self._exact.infer(scan).logits)[0]
         except RuntimeUnavailable as error:
             return _Answer(None, f"the network's answer is not a number in fp16, and fp32 failed: {error}", label)
@@ -276,11 +280,6 @@ def _padded(runtime: Runtime) -> bool:
 
 def _label(runtime: Runtime) -> str:
     return f"{runtime.name} {runtime.precision} {runtime.device}"
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _head(model: Model, plan: Plan) -> dict[str, object]:
