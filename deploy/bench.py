@@ -17,7 +17,8 @@ from deploy.model import Model, library_versions
 from deploy.parity import check_parity, load_selftest, probability, run_selftest
 from deploy.runtimes import Array, Choice, Runtime, bench_file, open_runtime
 from toolkit.config import Grid
-from toolkit.data.nifti import Scratch, read_nifti
+from toolkit.data.memory import Scratch
+from toolkit.data.nifti import read_nifti
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.scan import read_scan
 from toolkit.errors import ModelError, RuntimeUnavailable

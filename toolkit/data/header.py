@@ -180,8 +180,8 @@ def _millimetres(header: Header, notes: list[str]) -> float:
 
 def _form(header: Header, form: str, factor: float) -> Affine | None:
     """The header's sform or qform in mm; None when damaged."""
-    header = header.copy()
     if header["pixdim"][0] == 0:
+        header = header.copy()
         header["pixdim"][0] = 1  # the standard's reading of an unset handedness
     try:
         with np.errstate(all="ignore"):

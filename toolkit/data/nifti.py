@@ -13,9 +13,10 @@ from typing import Any, TypeAlias
 
 import imagecodecs
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.orientations import apply_orientation, inv_ornt_aff
 
 from toolkit.data.header import MAX_BYTES, Affine, affine_of, layout_of, oblique_angle, parse_header, scaling_of
+from toolkit.data.memory import Buffer, Scratch
 from toolkit.data.patients import printable
 from toolkit.errors import PatientRefused
 
@@ -36,20 +37,6 @@ _FOREIGN = (
 )
 
 Voxels: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-Buffer: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-class Scratch:
-    """Memory that is used again for one file after the other; it grows to the largest."""
-
-    def __init__(self) -> None:
-        self._memory: Buffer = np.empty(0, np.uint8)
-
-    def take(self, nbytes: int) -> Buffer:
-        """The first `nbytes` bytes; what they held before is lost."""
-        if len(self._memory) < nbytes:
-            self._memory = np.empty(nbytes, np.uint8)
-        return self._memory[:nbytes]
 
 
 @dataclass(frozen=True)
@@ -201,8 +188,9 @@ def _length_sentence(found: int, described: int) -> str:
 
 
 def _to_ras(voxels: Voxels, affine: Affine, notes: list[str]) -> tuple[Voxels, Affine]:
-    orientation = io_orientation(affine)
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    nearest = np.abs(directions).argmax(axis=0)  # three different axes: the header was checked
+    orientation = np.column_stack([nearest, np.sign(directions[nearest, range(3)])])
     if (angle := oblique_angle(directions)) > 1.0:
         notes.append(f"its axes are rotated by {angle:.0f} degrees; the nearest RAS axes were taken")
     return apply_orientation(voxels, orientation), affine @ inv_ornt_aff(orientation, voxels.shape)

@@ -11,6 +11,8 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from toolkit.data.memory import scratch_array
+
 SLAB = 16  # planes; with 8 rows a band this measured fastest on AVX2 with 512 KiB of cache a core
 BAND = 8
 
@@ -81,6 +83,8 @@ class MemoryOrder:
 class Resampler:
     """Applies one matrix to each axis, in slabs that stay in the processor's cache; for many volumes of one shape.
 
+    It works in memory of its thread: a thread uses one at a time.
+
     Args:
         like: a volume (X, Y, Z) of the shape and memory order of those to come.
         matrices: for each axis (out, in), from `interpolation_matrix`.
@@ -92,10 +96,10 @@ class Resampler:
         sizes = [(len(matrices[axis]), like.shape[axis]) for axis in axes]
         (slow, planes), (middle, height), (fast, width) = sizes
         self._slow, self._middle, self._fast = (_bands(matrices[axis][:, flips[axis]]) for axis in axes)
-        self._loaded = np.empty((SLAB, height, width), np.float32)
-        self._half = np.empty((SLAB, middle, width), np.float32)
-        self._small = np.empty((planes, fast, middle), np.float32)
-        self._result = np.empty((fast * middle, slow), np.float32)
+        self._loaded = scratch_array("loaded", (SLAB, height, width), np.float32)
+        self._half = scratch_array("half", (SLAB, middle, width), np.float32)
+        self._small = scratch_array("small", (planes, fast, middle), np.float32)
+        self._result = scratch_array("result", (fast * middle, slow), np.float32)
 
     def __call__(self, volume: Voxels, load: Load = np.copyto) -> Array:
         """Resample a volume.

@@ -15,6 +15,7 @@ import numpy as np
 from toolkit.config import Grid
 from toolkit.data.door import Images, open_patient
 from toolkit.data.header import Affine
+from toolkit.data.memory import scratch_array
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.resample import Array, Resampler, Voxels, interpolation_matrix
 from toolkit.data.voxels import above_background
@@ -64,7 +65,8 @@ def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None) -> Scan:
         for size, edge, out_size in zip(images.mask.shape, images.edges, grid.shape, strict=True)
     ]
     resample = Resampler(images.mask, matrices)
-    mask = resample(images.mask).copy()  # (X, Y, Z), share of brain
+    mask = scratch_array("share", grid.shape, np.float32)  # (X, Y, Z), how much of a voxel is brain
+    mask[...] = resample(images.mask)
     data = np.empty((len(MODALITIES), *grid.shape), np.float32)  # (4, X, Y, Z)
     for channel, name in enumerate(MODALITIES):
         if not _z_score(images, name, resample, mask, data[channel]):
