@@ -16,7 +16,7 @@ from toolkit.data.memory import scratch, scratch_array
 from toolkit.data.nifti import Volume, read_nifti
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.resample import MemoryOrder
-from toolkit.data.voxels import Mask, Numbers, Survey, Voxels, check_cover, check_images, survey
+from toolkit.data.voxels import Mask, Numbers, Voxels, check_cover, check_images, survey
 from toolkit.errors import PatientRefused
 
 USUAL_BRAIN = (600.0, 2200.0)  # ml, adult, with room to spare; anything else is noted
@@ -74,16 +74,14 @@ def open_patient(patient: Patient) -> Images:
         PatientRefused: anything about the patient that cannot be trusted, in one phrase.
     """
     files = match_modalities(patient.folder)
-    volumes: dict[str, Volume] = {}
-    surveys: dict[str, Survey] = {}
-    for name, file in files.modalities.items():
-        volumes[name] = read_nifti(file, scratch(name))
-        if not surveys:
-            first = volumes[name]
-            order = MemoryOrder.of(first.voxels)
-            whole = _empty_mask(order.along(first.voxels).shape)
+    volumes = {name: read_nifti(file, scratch(name)) for name, file in files.modalities.items()}
+    for name in volumes:
         _check_one_grid(volumes, name)
-        surveys[name] = survey(name, order.along(volumes[name].voxels), whole)  # while it is in the cache
+    first = next(iter(volumes.values()))
+    order = MemoryOrder.of(first.voxels)
+    stored = {name: order.along(volume.voxels) for name, volume in volumes.items()}
+    whole: Mask = scratch_array("mask", next(iter(stored.values())).shape, np.bool_)
+    surveys = survey(stored, whole)
     box = _bounding_box(whole)
     mask = np.ascontiguousarray(whole[box])
     slopes = {name: volume.slope for name, volume in volumes.items()}
@@ -103,12 +101,6 @@ def open_patient(patient: Patient) -> Images:
         notes=tuple(notes),
     )
     return images if USUAL_BRAIN[0] <= images.brain_ml <= USUAL_BRAIN[1] else _with_size_note(images)
-
-
-def _empty_mask(shape: tuple[int, ...]) -> Mask:
-    mask: Mask = scratch_array("mask", shape, np.bool_)
-    mask.fill(False)
-    return mask
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
