@@ -15,9 +15,11 @@ from pathlib import Path
 import jinja2
 from safetensors.torch import save
 
+from deploy.familiarise import learn_familiarity
 from deploy.graph import write_onnx
 from deploy.model import (
     CARD,
+    FAMILIARITY,
     FORMAT,
     MANIFEST,
     ONNX,
@@ -39,6 +41,7 @@ from toolkit.config import ExportSettings, Grid
 from toolkit.data.patients import CLASSES, MODALITIES, Cohort
 from toolkit.data.scan import PREPROCESSING, read_scan
 from toolkit.errors import ModelError, PatientRefused
+from toolkit.evaluation.conformal import fit_conformal
 from toolkit.evaluation.metrics import Metrics, evaluate
 from toolkit.evaluation.stability import best_epoch
 from toolkit.training.network import GradeNet, fold_batchnorm
@@ -79,7 +82,11 @@ def export_run(run: Run, out: Path, settings: ExportSettings, on_stage: Callable
         manifest = manifest.model_copy(update={"files": file_hashes(folder)})
         write_manifest(folder, manifest)
         report = _prove(open_model(folder), cohort, on_stage)
-        manifest = manifest.model_copy(update={"parity": report})
+        # The same precision as the limits of a probability: fp16 moves a distance by far less than patients differ.
+        runtime = open_runtime(open_model(folder), Choice("onnx", "auto", "fp32"))
+        familiarity, space = learn_familiarity(runtime, grid, run.training_patients(), cohort, on_stage)
+        space.save(folder / FAMILIARITY)
+        manifest = manifest.model_copy(update={"parity": report, "out_of_distribution": familiarity})
         (folder / CARD).write_text(_card(manifest, metrics, run), encoding="utf-8")
         write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder)}))
         _put(folder, out)
@@ -125,6 +132,7 @@ def _prove(model: Model, cohort: Cohort, on_stage: Callable[[str], None]) -> Par
 
 def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics: Metrics) -> Manifest:
     network, history = run.settings.network, run.history()
+    table, calibration = run.validation(), run.calibration()
     best = best_epoch(history)
     summary = TrainingSummary(
         strategy=run.settings.strategy,
@@ -147,7 +155,8 @@ def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics
             depth=network.depth, stem_stride=network.stem_stride, cosine_head=run.settings.training.loss == "ldam"
         ),
         outputs=outputs,
-        calibration=run.calibration(),
+        calibration=calibration,
+        conformal=fit_conformal(calibration.probability(table.logit), table.grades),
         training=summary,
         parity=None,
         versions=library_versions(_LIBRARIES),

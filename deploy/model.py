@@ -20,12 +20,15 @@ from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.scan import PREPROCESSING
 from toolkit.errors import ModelError
 from toolkit.evaluation.calibration import Calibration
+from toolkit.evaluation.conformal import Conformal
+from toolkit.evaluation.familiarity import Familiarity
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 SELFTEST = "selftest.npz"
 CARD = "model_card.md"
+FAMILIARITY = "familiarity.npz"
 ENGINES = "engines"  # made on the machine that predicts, each with a record of its own; never listed in the manifest
 
 Precision = Literal["fp32", "fp16"]
@@ -139,7 +142,8 @@ class Manifest(_Part):
         network: see `NetworkRecord`.
         outputs: see `OutputShapes`.
         calibration: from logits to probability, and the threshold.
-        out_of_distribution: statistics of the features; None: not there.
+        conformal: from probability to the grades that are possible; None only while export begins.
+        out_of_distribution: what is familiar, beside `familiarity.npz`; None only while export begins.
         training: see `TrainingSummary`.
         parity: the gate's record; None only while the gate runs.
         versions: of the libraries that exported it.
@@ -156,7 +160,8 @@ class Manifest(_Part):
     network: NetworkRecord
     outputs: OutputShapes
     calibration: Calibration
-    out_of_distribution: None = None
+    conformal: Conformal | None = None
+    out_of_distribution: Familiarity | None = None
     training: TrainingSummary
     parity: ParityReport | None
     versions: dict[str, str]

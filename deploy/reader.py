@@ -8,10 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import NamedTuple
 
-from deploy.runtimes import Array
 from toolkit.config import Grid
 from toolkit.data.patients import Patient
-from toolkit.data.scan import read_scan
+from toolkit.data.scan import Scan, read_scan
 from toolkit.errors import PatientRefused
 
 
@@ -19,7 +18,7 @@ class Read(NamedTuple):
     """A patient after reading; without a scan, `reason` says why."""
 
     patient: Patient
-    scan: Array | None
+    scan: Scan | None
     reason: str
     notes: tuple[str, ...]
     seconds: float
@@ -66,5 +65,5 @@ def _read(patient: Patient, grid: Grid) -> Read:
     except OSError as error:
         reason = f"it cannot be read: {error.strerror or error}"
     else:
-        return Read(patient, scan.data, "", scan.notes, perf_counter() - start)
+        return Read(patient, scan, "", scan.notes, perf_counter() - start)
     return Read(patient, None, reason, (), perf_counter() - start)

@@ -37,7 +37,12 @@ class Record(BaseModel):
         grade: `LGG` or `HGG`; None when refused.
         probability: calibrated P(HGG); None when refused.
         threshold: HGG is decided from here on.
-        verdict: None, until a model carries the statistics for one.
+        verdict: `certain`, `uncertain`, `unfamiliar` or `undetermined`, see `deploy.verdict`; None when refused.
+        explanation: of a verdict other than `certain`, and that a human has to decide; else empty.
+        grades: that are possible at the model's conformal rate.
+        distance: of the network's features from the training patients'; None when refused or not known.
+        outside: names of those `statistics` that are out of the model's bounds.
+        statistics: of the images, see `toolkit.data.statistics`; empty when refused.
         reason: why it was refused; empty when it was graded.
         notes: oddities that were accepted.
         runtime: what answered, such as `onnx fp32 cpu`.
@@ -48,12 +53,17 @@ class Record(BaseModel):
 
     patient: str
     folder: str
-    grade: str | None
-    probability: float | None
+    grade: str | None = None
+    probability: float | None = None
     threshold: float
-    verdict: str | None
-    reason: str
-    notes: tuple[str, ...]
+    verdict: str | None = None
+    explanation: str = ""
+    grades: tuple[str, ...] = ()
+    distance: float | None = None
+    outside: tuple[str, ...] = ()
+    statistics: dict[str, float] = {}
+    reason: str = ""
+    notes: tuple[str, ...] = ()
     runtime: str
     seconds: Seconds
 
@@ -96,7 +106,7 @@ class Results:
                     "" if probability is None else probability,
                     round(record.threshold, 6),
                     record.verdict or "",
-                    record.reason,
+                    record.reason or record.explanation,
                     record.runtime,
                     seconds,
                 )

@@ -47,6 +47,7 @@ def reuse(exported: Path, shapes: OutputShapes, shift: float) -> Writer:
 
 def test_everything_is_there_and_listed(model: Model) -> None:
     names = {"model.onnx", "model_fp16.onnx", "weights.safetensors", "selftest.npz", "model_card.md"}
+    names.add("familiarity.npz")
     assert set(model.manifest.files) == names
     assert {path.name for path in model.folder.iterdir()} == names | {"manifest.json"}
     assert model.manifest.files == file_hashes(model.folder)
@@ -114,7 +115,9 @@ def test_a_new_model_takes_the_place_of_the_old(
     assert new.manifest.max_batch == 2
     assert not (folder / "engines").exists()
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
-    assert stages[-3:] == ["parity: patient 6 of 6", "parity: extreme scans and batches", "self-test"]
+    parity = stages.index("parity: patient 6 of 6")
+    assert stages[parity + 1 : parity + 3] == ["parity: extreme scans and batches", "self-test"]
+    assert stages[-1] == "what is familiar: validation patient 6 of 6"
 
 
 @pytest.mark.parametrize("exchange", [True, False])
