@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from cli.console import figure, note, table
 
 if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
-    from deploy.model import Comparison, Model
+    from deploy.manifest import Comparison
+    from deploy.model import Model
     from toolkit.evaluation.metrics import Confusion, Metrics
 
 _SHOWN = {

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from deploy.familiarise import learn_familiarity
 from deploy.graph import write_onnx
+from deploy.manifest import Manifest, NetworkRecord, OutputShapes, ParityReport, TrainingSummary
 from deploy.model import (
     CARD,
     FAMILIARITY,
@@ -24,12 +25,7 @@ from deploy.model import (
     MANIFEST,
     ONNX,
     WEIGHTS,
-    Manifest,
     Model,
-    NetworkRecord,
-    OutputShapes,
-    ParityReport,
-    TrainingSummary,
     file_hashes,
     library_versions,
     open_model,

@@ -41,6 +41,7 @@ class _Answer(NamedTuple):
     probability: float | None
     note: str
     runtime: str
+    engine: str
     features: Array
     evidence: Array
 
@@ -124,7 +125,7 @@ class Grader:
         # depend on how many patients came along.
         scans = self._batch if padded(self.runtime) else self._batch[: self.filled]
         outputs = self.runtime.infer(scans)
-        answers = self._read_off(outputs, _label(self.runtime))[: self.filled]
+        answers = self._read_off(outputs, self.runtime)[: self.filled]
         return [
             answer if answer.probability is not None else self._again(answer, self._batch[row : row + 1])
             for row, answer in enumerate(answers)
@@ -137,18 +138,21 @@ class Grader:
         try:
             if self._exact is None:
                 self._exact = open_runtime(self.model, Choice("onnx", self.runtime.device, "fp32"))
-            exact = self._read_off(self._exact.infer(scan), _label(self._exact))[0]
+            exact = self._read_off(self._exact.infer(scan), self._exact)[0]
         except RuntimeUnavailable as error:
             return answer._replace(note=f"the network's answer is not a number in fp16, and fp32 failed: {error}")
         note = f"{answer.runtime} gave no number, so it was answered again in fp32"
         return exact._replace(note=note if exact.probability is not None else "the network's answer is not a number")
 
-    def _read_off(self, outputs: RuntimeOutputs, label: str) -> list[_Answer]:
+    def _read_off(self, outputs: RuntimeOutputs, runtime: Runtime) -> list[_Answer]:
         finite: NDArray[np.bool_] = np.all(np.isfinite(outputs.logits), axis=1)
         exact = np.where(finite[:, None], outputs.logits, 0).astype(np.float64)
         values = self.model.manifest.calibration.probability(exact[:, 1] - exact[:, 0])
         rows = zip(values, finite, outputs.features, outputs.evidence, strict=True)
-        return [_Answer(float(p) if fine else None, "", label, *maps) for p, fine, *maps in rows]
+        return [
+            _Answer(float(p) if fine else None, "", _label(runtime), runtime.engine_hash, *maps)
+            for p, fine, *maps in rows
+        ]
 
     def _record(self, read: Read, answer: _Answer | None, infer: float) -> Record:
         """Without an answer, of a patient that was refused."""
@@ -159,6 +163,8 @@ class Grader:
             "folder": printable(str(read.patient.folder)),
             "threshold": threshold,
             "runtime": answer.runtime if answer else _label(self.runtime),
+            "engine": answer.engine if answer else "",
+            "inputs": read.inputs,
             "seconds": Seconds(read=read.seconds, infer=infer),
         }
         notes = tuple(printable(note) for note in read.notes)

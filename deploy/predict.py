@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from threadpoolctl import threadpool_limits
 
+from deploy.audit import Audit
 from deploy.grader import Grader, OnSeen, Timings, padded
 from deploy.model import Model, library_versions
 from deploy.parity import run_selftest
@@ -33,12 +34,14 @@ class PredictOptions:
         results: folder to write to.
         choice: runtime, device, precision and threads.
         settings: batch size and number of readers; None leaves them to `predict`.
+        audit_ids: whether `audit.jsonl` names patients.
         on_seen: called with each graded patient's record and what it was graded from, for pictures.
     """
 
     results: Path
     choice: Choice
     settings: PredictSettings
+    audit_ids: bool = False
     on_seen: OnSeen | None = None
 
 
@@ -99,10 +102,13 @@ def predict(
             on_plan(plan)
             grader = Grader(model, runtime, batch_size, timings, options.on_seen)
             graded = 0
-            with Results(options.results, _head(model, plan)) as results:
+            head = _head(model, plan)
+            audit = Audit(options.results, library_versions(_LIBRARIES), model.fingerprint, options.audit_ids)
+            with Results(options.results, head) as results:
                 for record in _records(reader, grader):
                     with timings.stage("write"):
                         results.add(record)
+                        head["audit"] = audit.add(record)._asdict()
                     on_record(record)
                     graded += record.grade is not None
     return Summary(graded, len(patients) - graded, plan, timings)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import NamedTuple
 
+from deploy.audit import hash_inputs
 from toolkit.config import Grid
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Scan, read_scan
@@ -15,13 +16,14 @@ from toolkit.errors import PatientRefused
 
 
 class Read(NamedTuple):
-    """A patient after reading; without a scan, `reason` says why."""
+    """A patient after reading; without a scan, `reason` says why. `inputs` is the SHA-256 of the files."""
 
     patient: Patient
     scan: Scan | None
     reason: str
     notes: tuple[str, ...]
     seconds: float
+    inputs: str = ""
 
 
 class Reader:
@@ -55,7 +57,7 @@ class Reader:
 
 
 def _read(patient: Patient, grid: Grid) -> Read:
-    start = perf_counter()
+    start, inputs = perf_counter(), hash_inputs(patient)
     try:
         scan = read_scan(patient, grid)
     except PatientRefused as refusal:
@@ -65,5 +67,5 @@ def _read(patient: Patient, grid: Grid) -> Read:
     except OSError as error:
         reason = f"it cannot be read: {error.strerror or error}"
     else:
-        return Read(patient, scan, "", scan.notes, perf_counter() - start)
-    return Read(patient, None, reason, (), perf_counter() - start)
+        return Read(patient, scan, "", scan.notes, perf_counter() - start, inputs)
+    return Read(patient, None, reason, (), perf_counter() - start, inputs)

@@ -46,6 +46,8 @@ class Record(BaseModel):
         reason: why it was refused; empty when it was graded.
         notes: oddities that were accepted.
         runtime: what answered, such as `onnx fp32 cpu`.
+        engine: SHA-256 of the file that answered; empty when refused before.
+        inputs: SHA-256 of the four files, see `deploy.audit.hash_inputs`; empty when they could not be read.
         seconds: see `Seconds`.
     """
 
@@ -65,6 +67,8 @@ class Record(BaseModel):
     reason: str = ""
     notes: tuple[str, ...] = ()
     runtime: str
+    engine: str = ""
+    inputs: str = ""
     seconds: Seconds
 
 
@@ -72,7 +76,8 @@ class Results:
     """Writes `predictions.csv` row by row and, on leaving the `with` block, `predictions.json`.
 
     Text in the table is quoted and otherwise left as it is, also where a spreadsheet would take it for a formula: an id
-    has to be found again. Import the table as text there. Results that were in the folder are replaced.
+    has to be found again. Import the table as text there. Results that were in the folder are replaced. `head` is
+    written as it is at the end.
     """
 
     def __init__(self, folder: Path, head: dict[str, Any]) -> None:

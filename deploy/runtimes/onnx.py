@@ -12,7 +12,7 @@ from typing import Any
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from deploy.model import Model, Precision
+from deploy.model import ONNX, Model, Precision
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.errors import ModelError, RuntimeUnavailable
 
@@ -44,6 +44,11 @@ class OnnxRuntime:
     chosen: str
     session: Any
     name: str = "onnx"
+
+    @property
+    def engine_hash(self) -> str:
+        """See `deploy.runtimes.Runtime`."""
+        return self.model.manifest.files[ONNX[self.precision]]
 
     def infer(self, scans: Array) -> RuntimeOutputs:
         """See `deploy.runtimes.Runtime.infer`."""

@@ -14,7 +14,8 @@ from onnx import numpy_helper
 
 import deploy.export
 from deploy.export import export_run
-from deploy.model import Model, OutputShapes, Precision, file_hashes, open_model
+from deploy.manifest import OutputShapes
+from deploy.model import Model, Precision, file_hashes, open_model
 from deploy.runtimes import Choice, open_runtime
 from toolkit.config import Grid
 from toolkit.data.patients import Cohort
@@ -46,10 +47,10 @@ def reuse(exported: Path, shapes: OutputShapes, shift: float) -> Writer:
 
 
 def test_everything_is_there_and_listed(model: Model) -> None:
-    names = {"model.onnx", "model_fp16.onnx", "weights.safetensors", "selftest.npz", "model_card.md"}
-    names.add("familiarity.npz")
+    names = {"model.onnx", "model_fp16.onnx", "weights.safetensors", "selftest.npz", "model_card.md", "familiarity.npz"}
+
     assert set(model.manifest.files) == names
-    assert {path.name for path in model.folder.iterdir()} == names | {"manifest.json"}
+    assert {path.name for path in model.folder.iterdir()} == names | {"manifest.json", "manifest.sha256"}
     assert model.manifest.files == file_hashes(model.folder)
     assert (model.folder / "selftest.npz").stat().st_size < 1_000_000
     assert len({path.stat().st_mode for path in model.folder.iterdir()}) == 1

@@ -146,6 +146,7 @@ class Broken:
     def __init__(self, inner: Runtime, victim: Array, precision: str) -> None:
         self.inner, self.victim = inner, victim
         self.name, self.device, self.precision, self.chosen = inner.name, inner.device, precision, inner.chosen
+        self.engine_hash = inner.engine_hash
 
     def infer(self, scans: Array) -> RuntimeOutputs:
         outputs = self.inner.infer(scans)

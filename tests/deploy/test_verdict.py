@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from deploy.model import Manifest, Model, file_hashes, open_model, write_manifest
+from deploy.manifest import Manifest
+from deploy.model import Model, file_hashes, open_model, write_manifest
 from deploy.predict import PredictOptions, predict
 from deploy.results import Record
 from deploy.runtimes import Choice

@@ -50,7 +50,7 @@ def test_coverage_of_each_grade_is_that_of_theory(cases):
     """Of 4000 simulated cohorts of two grades, each judged on 50 new patients of each grade.
 
     With n validation patients the covered count of m new ones is beta-binomial with n + 1 - k and
-    k = floor(0.1 (n + 1)) (Vovk 2012), whatever the scores; the mean over cohorts must agree with it, and lie at 0.9 or above.
+    k = floor(0.1 (n + 1)) (Vovk 2012), whatever the scores; the mean over cohorts agrees with it and is 0.9 or above.
     """
     rng, cohorts, new = np.random.default_rng(cases), 4000, 50
     k = (cases + 1) // 10
