@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.calibrate import command as calibrate
+from cli.check import command as check
 from cli.console import fail
 from cli.demo import command as demo
 from cli.evaluate import command as evaluate
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("export")(export)
 app.command("predict")(predict)
+app.command("check")(check)
 app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("phantom")(phantom)

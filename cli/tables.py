@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cli.console import figure, note, table
+from cli.console import figure, note, say, table
 
 if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
+    from deploy.evaluate import Sites
     from deploy.manifest import Comparison
     from deploy.model import Model
-    from toolkit.evaluation.metrics import Confusion, Metrics
+    from toolkit.evaluation.metrics import Confusion, Interval, Metrics
 
 _SHOWN = {
     "auc": "AUC",
@@ -39,6 +40,30 @@ def show_confusion(confusion: Confusion) -> None:
         ("LGG", str(confusion.false_hgg), str(confusion.true_lgg)),
     ]
     table("Reference grade and decision", ("reference", "graded HGG", "graded LGG"), rows)
+
+
+def show_sites(sites: Sites, without: bool) -> None:
+    """What the site alone gives away, and the AUC inside each site that has both grades."""
+    if sites.alone is None:
+        note("no site is known, so nothing can be said about scanner recognition.")
+        return
+    say(sites.alone.sentence)
+    if sites.alone.warning:
+        note(sites.alone.warning)
+    rows = []
+    for name, (lgg, hgg) in sites.alone.sites.items():
+        rest = (figure(sites.without.get(name)),) if without else ()
+        rows.append((name, str(lgg), str(hgg), figure(sites.within.get(name)), *rest))
+    table("Sites", ("site", "LGG", "HGG", "AUC inside", *(("AUC of all others",) if without else ())), rows)
+
+
+def show_control(name: str, plain: Interval, control: Interval) -> None:
+    """The AUC of a control experiment beside the plain one."""
+    rows = [
+        (label, figure(value), f"{figure(low)} to {figure(high)}")
+        for label, (value, low, high) in (("as it is", plain), (name, control))
+    ]
+    table("Control: towards 0.5 if the tumour carried the grade", ("", "AUC", "95 % interval"), rows)
 
 
 def show_model(model: Model) -> None:

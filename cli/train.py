@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ def command(
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the run; date and time otherwise.")] = None,
     pretrained: Annotated[Path | None, typer.Option(help="A MedicalNet weights file.")] = None,
+    group: Annotated[
+        Literal["patient", "site"] | None, typer.Option(help="What is never on both sides of the split.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run (--name, or the latest).")] = False,
     allow_conflicts: Annotated[
         bool, typer.Option("--allow-conflicts", help="Train although settings work against each other.")
@@ -32,6 +35,7 @@ def command(
             run = resume_training(runs / (name or "latest"), screen)
         else:
             more = [f"network.pretrained={pretrained.absolute()}"] if pretrained else []
+            more += [f"data.group={group}"] if group else []
             settings = settings_from(config, [*(overrides or []), *more], strategy)
             run = start_training(settings, runs, name, allow_conflicts, screen)
     show_run(run)

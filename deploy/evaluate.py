@@ -1,19 +1,41 @@
-"""A model against patients whose grade is known."""
+"""A model against patients whose grade is known, and against what else could explain its answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions, predict
 from deploy.results import Record
+from toolkit.data.control import mask_tumour
 from toolkit.data.patients import CLASSES, Cohort
 from toolkit.errors import CohortError
-from toolkit.evaluation.metrics import Metrics, evaluate
+from toolkit.evaluation.metrics import Interval, Metrics, evaluate
 from toolkit.evaluation.report import evaluation_report, reliability_picture, roc_picture
+from toolkit.evaluation.sites import SiteOnly, auc_by_site, auc_without_site, site_only
+
+CONTROLS = {"mask-tumour": mask_tumour}
+
+
+class Sites(NamedTuple):
+    """What the site has to do with it.
+
+    Attributes:
+        alone: a grader that knows nothing but the site; None where no site is known.
+        within: AUC inside each site with enough of both grades.
+        without: AUC of all others, leaving out one site at a time.
+    """
+
+    alone: SiteOnly | None
+    within: dict[str, float]
+    without: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -23,10 +45,12 @@ class Evaluation:
     Attributes:
         metrics: over the graded patients, each with its interval.
         refused: records of those that were not graded; they count in no metric.
+        sites: of the graded patients.
     """
 
     metrics: Metrics
     refused: tuple[Record, ...]
+    sites: Sites
 
 
 def evaluate_model(
@@ -41,8 +65,8 @@ def evaluate_model(
     Args:
         model: opened.
         cohort: patients and grades, not those that it was trained on.
-        options: as for `predict`; the results folder also takes `metrics.json`, `roc.png`, `reliability.png` and
-            `report.html`.
+        options: as for `predict`; the results folder also takes `metrics.json`, `sites.json`, `roc.png`,
+            `reliability.png` and `report.html`.
         on_plan: as for `predict`.
         on_record: as for `predict`.
 
@@ -50,6 +74,54 @@ def evaluate_model(
         CohortError: every patient was refused.
         GradeError: as `predict`.
     """
+    graded = _grade(model, cohort, options, on_plan, on_record)
+    metrics = evaluate(graded.grades, graded.probabilities, model.manifest.calibration.threshold)
+    sites = Sites(
+        site_only(graded.grades, graded.sites),
+        auc_by_site(graded.grades, graded.probabilities, graded.sites),
+        auc_without_site(graded.grades, graded.probabilities, graded.sites),
+    )
+    _write(options.results, model, graded, metrics, sites)
+    return Evaluation(metrics, graded.refused, sites)
+
+
+def evaluate_control(
+    name: str, model: Model, cohort: Cohort, options: PredictOptions, on_record: Callable[[Record], None]
+) -> Interval:
+    """AUC with its interval on images that were changed as a control demands.
+
+    Args:
+        name: one of `CONTROLS`.
+        model: opened.
+        cohort: patients and grades.
+        options: as for `evaluate_model`; the records go to a folder of the control's name below.
+        on_record: as for `predict`.
+
+    Raises:
+        CohortError: every patient was refused, for example because there are no tumour masks.
+        GradeError: as `predict`.
+    """
+    changed = replace(options, results=options.results / name, edit=CONTROLS[name])
+    graded = _grade(model, cohort, changed, lambda _: None, on_record)
+    return evaluate(graded.grades, graded.probabilities, model.manifest.calibration.threshold).auc
+
+
+class _Graded(NamedTuple):
+    """The patients that were graded, and the records of those that were not."""
+
+    grades: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    sites: tuple[str | None, ...]
+    refused: tuple[Record, ...]
+
+
+def _grade(
+    model: Model,
+    cohort: Cohort,
+    options: PredictOptions,
+    on_plan: Callable[[Plan], None],
+    on_record: Callable[[Record], None],
+) -> _Graded:
     records: list[Record] = []
 
     def keep(record: Record) -> None:
@@ -57,24 +129,35 @@ def evaluate_model(
         on_record(record)
 
     predict(cohort.patients, model, options, on_plan, keep)
-    answered = [
-        (known, r.probability) for known, r in zip(cohort.grades, records, strict=True) if r.probability is not None
-    ]
     refused = tuple(record for record in records if record.grade is None)
-    if not answered:
+    if len(refused) == len(records):
         raise CohortError(f"all {len(cohort)} patients were refused, {refused[0].patient} because {refused[0].reason}.")
-    grade = np.array([known for known, _ in answered], np.int64)
-    probability = np.array([p for _, p in answered])
-    metrics = evaluate(grade, probability, model.manifest.calibration.threshold)
+    known: Sequence[str | None] = cohort.sites or (None,) * len(cohort)
+    answered = [
+        (grade, record.probability, site)
+        for grade, record, site in zip(cohort.grades, records, known, strict=True)
+        if record.probability is not None
+    ]
+    grades, probabilities, sites = zip(*answered, strict=True)
+    return _Graded(np.array(grades, np.int64), np.array(probabilities), sites, refused)
+
+
+def _write(folder: Path, model: Model, graded: _Graded, metrics: Metrics, sites: Sites) -> None:
     details = {
         "Model": model.fingerprint,
         "Patients": ", ".join(f"{metrics.cases[name]} {name}" for name in CLASSES),
-        "Refused": ", ".join(record.patient for record in refused) or "none",
+        "Refused": ", ".join(record.patient for record in graded.refused) or "none",
+        "Site": sites.alone.sentence if sites.alone else "unknown",
+        "AUC within a site": ", ".join(f"{name} {value:.3f}" for name, value in sites.within.items()) or "undefined",
     }
-    folder = options.results
+    facts: dict[str, Any] = {
+        "site_only": sites.alone._asdict() if sites.alone else None,
+        "auc_within_site": sites.within,
+        "auc_without_site": sites.without,
+    }
     (folder / "metrics.json").write_text(metrics.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (folder / "roc.png").write_bytes(roc_picture(grade, probability))
-    (folder / "reliability.png").write_bytes(reliability_picture(grade, probability))
-    page = evaluation_report(folder.absolute().name, metrics, grade, probability, details)
+    (folder / "sites.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / "roc.png").write_bytes(roc_picture(graded.grades, graded.probabilities))
+    (folder / "reliability.png").write_bytes(reliability_picture(graded.grades, graded.probabilities))
+    page = evaluation_report(folder.absolute().name, metrics, graded.grades, graded.probabilities, details)
     (folder / "report.html").write_text(page, encoding="utf-8")
-    return Evaluation(metrics, refused)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 from threadpoolctl import threadpool_limits
 
-from deploy.reader import Reader
+from deploy.reader import reader
 from deploy.runtimes import Array, Runtime
 from toolkit.config import Grid
 from toolkit.data.patients import Cohort
@@ -79,8 +79,8 @@ def _seen(
     """Features (N, F) and image statistics of a cohort."""
     features: list[Array] = []
     statistics: list[dict[str, float]] = []
-    with threadpool_limits(1, user_api="blas"), Reader(cohort.patients, grid, WORKERS) as reader:
-        while (read := reader.take(1)) is not None:
+    with threadpool_limits(1, user_api="blas"), reader(cohort.patients, grid, WORKERS, edit=None) as reads:
+        while (read := reads.take()) is not None:
             on_stage(f"what is familiar: {name} patient {len(features) + 1} of {len(cohort)}")
             if read.scan is None:
                 raise ModelError(

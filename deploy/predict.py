@@ -15,11 +15,13 @@ from deploy.audit import Audit
 from deploy.grader import Grader, OnSeen, Timings, padded
 from deploy.model import Model, library_versions
 from deploy.parity import run_selftest
-from deploy.reader import Reader
+from deploy.reader import Read, reader
 from deploy.results import Record, Results, prepare
 from deploy.runtimes import Choice, Runtime, open_runtime
 from toolkit.config import PredictSettings
+from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
+from toolkit.data.scan import Edit
 from toolkit.errors import SettingsError
 
 MAX_WORKERS = 8  # a reading patient takes some 300 MB
@@ -34,6 +36,7 @@ class PredictOptions:
         results: folder to write to.
         choice: runtime, device, precision and threads.
         settings: batch size and number of readers; None leaves them to `predict`.
+        edit: changes the images, for a control experiment.
         audit_ids: whether `audit.jsonl` names patients.
         on_seen: called with each graded patient's record and what it was graded from, for pictures.
     """
@@ -41,6 +44,7 @@ class PredictOptions:
     results: Path
     choice: Choice
     settings: PredictSettings
+    edit: Edit | None = None
     audit_ids: bool = False
     on_seen: OnSeen | None = None
 
@@ -92,7 +96,10 @@ def predict(
         prepare(options.results)
         workers = options.settings.workers or min(_cores(), MAX_WORKERS)
         # Parallel over patients, not inside BLAS. The runtimes do not compute with BLAS.
-        with threadpool_limits(1, user_api="blas"), Reader(patients, model.manifest.grid, workers) as reader:
+        with (
+            threadpool_limits(1, user_api="blas"),
+            reader(patients, model.manifest.grid, workers, options.edit) as reads,
+        ):
             with timings.stage("open"):
                 runtime = open_runtime(model, options.choice)
             batch_size = _batch_size(options.settings, model, runtime, len(patients))
@@ -105,7 +112,7 @@ def predict(
             head = _head(model, plan)
             audit = Audit(options.results, library_versions(_LIBRARIES), model.fingerprint, options.audit_ids)
             with Results(options.results, head) as results:
-                for record in _records(reader, grader):
+                for record in _records(reads, grader):
                     with timings.stage("write"):
                         results.add(record)
                         head["audit"] = audit.add(record)._asdict()
@@ -114,10 +121,10 @@ def predict(
     return Summary(graded, len(patients) - graded, plan, timings)
 
 
-def _records(reader: Reader, grader: Grader) -> Iterator[Record]:
+def _records(reads: Ahead[Patient, Read], grader: Grader) -> Iterator[Record]:
     while True:
         with grader.timings.stage("waiting"):
-            read = reader.take(grader.batch_size)
+            read = reads.take(grader.batch_size)
         if read is None:
             break
         grader.add(read)

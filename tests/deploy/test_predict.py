@@ -26,7 +26,7 @@ from deploy.results import Record
 from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
 from toolkit.config import Grid, PredictSettings
 from toolkit.data.patients import Patient
-from toolkit.data.scan import Scan, read_scan
+from toolkit.data.scan import Edit, Scan, read_scan
 from toolkit.errors import GradeError, ModelError, RuntimeUnavailable, SettingsError
 from toolkit.training.run import Run
 
@@ -105,10 +105,10 @@ def test_a_disk_or_memory_error_refuses_one_patient(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def failing(patient: Patient, grid: Grid) -> Scan:
+    def failing(patient: Patient, grid: Grid, edit: Edit | None) -> Scan:
         if patient is patients[1]:
             raise error
-        return read_scan(patient, grid)
+        return read_scan(patient, grid, edit)
 
     monkeypatch.setattr(deploy.reader, "read_scan", failing)
     _, records = grade(patients[:3], model, tmp_path)
@@ -121,12 +121,12 @@ def test_no_more_scans_are_read_than_workers_and_two_batches(
 ) -> None:
     lock, begun, done, most = threading.Lock(), 0, 0, 0
 
-    def counting(patient: Patient, grid: Grid) -> Scan:
+    def counting(patient: Patient, grid: Grid, edit: Edit | None) -> Scan:
         nonlocal begun, most
         with lock:
             begun += 1
             most = max(most, begun - done)
-        return read_scan(patient, grid)
+        return read_scan(patient, grid, edit)
 
     def finished(_: Record) -> None:
         nonlocal done

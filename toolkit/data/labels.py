@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import openpyxl
@@ -19,7 +20,7 @@ from toolkit.errors import CohortError
 
 _GRADE_HEADERS = ("grade", "who cns grade", "who grade", "who_grade", "tumor grade", "class", "label")
 _SITE_HEADERS = ("site", "centre", "center", "institution", "site no (represents the originating institution)")
-_ID_HEADER = re.compile(r"\b(id|patient|subject|case|name)\b|brats", re.IGNORECASE)
+_ID_HEADER = re.compile(r"\b(id|patient|subject|case|name)\b|^brats ?(20)?\d\d$|^brats.*id$", re.IGNORECASE)
 _UNKNOWN = {"", "na", "n/a", "nan", "none", "-1", "unknown", "?"}
 
 
@@ -71,6 +72,35 @@ def read_cohort(folder: Path, labels: LabelTable | None) -> Cohort:
     )
 
 
+class Labels(NamedTuple):
+    """A table of grades, without images.
+
+    Attributes:
+        ids: one for each row that names a patient.
+        grades: 0 LGG, 1 HGG, None unknown.
+        sites: from the table's column or the id, None unknown.
+    """
+
+    ids: tuple[str, ...]
+    grades: tuple[int | None, ...]
+    sites: tuple[str | None, ...]
+
+
+def read_labels(table: LabelTable) -> Labels:
+    """Every row of a table; of several columns of ids the first one filled counts.
+
+    Raises:
+        CohortError: the table cannot be read, lacks a column, or has a grade that means nothing.
+    """
+    rows = _read_rows(table)
+    return Labels(
+        tuple(row.ids[0] for row in rows),
+        tuple(_grade(row, table) for row in rows),
+        # The id of 2018 names a source more exactly than that of 2017.
+        tuple(row.site or max((site_of(name) or "" for name in row.ids), key=len) or None for row in rows),
+    )
+
+
 def _check(
     known: list[tuple[Patient, int, str | None]], unknown: list[str], folder: Path, table: LabelTable | None
 ) -> None:
@@ -87,6 +117,11 @@ def _check(
             )
 
 
+def has_grades(folder: Path) -> bool:
+    """Whether a folder tells the grades of its patients itself, by folders or a table beside them."""
+    return _has_grade_folders(find_patients([folder]), folder) or _beside(folder) is not None
+
+
 def _has_grade_folders(patients: tuple[Patient, ...], folder: Path) -> bool:
     return any(_folder_grade(patient, folder) is not None for patient in patients)
 
@@ -99,10 +134,14 @@ def _folder_grade(patient: Patient, folder: Path) -> int | None:
     return None
 
 
+def _beside(folder: Path) -> Path | None:
+    patterns = ("labels.csv", "labels.xlsx", "name_mapping*.csv")
+    return next((file for pattern in patterns for file in sorted(folder.glob(pattern))), None)
+
+
 def _table_beside(folder: Path) -> LabelTable:
-    for pattern in ("labels.csv", "labels.xlsx", "name_mapping*.csv"):
-        for file in sorted(folder.glob(pattern)):
-            return LabelTable(file=file)
+    if file := _beside(folder):
+        return LabelTable(file=file)
     raise CohortError(
         f"the grades below {folder} are unknown: no HGG/ and LGG/ folders, no labels.csv, no name_mapping.csv; "
         "name a table with [data] labels."
@@ -162,14 +201,12 @@ def _read_rows(table: LabelTable) -> list[_Row]:
         raise CohortError(
             f"the table {table.file} has no column of grades among {', '.join(header)}; name it in [data.labels] grade."
         )
+    ids: list[int | None]
     if table.patient:
         ids = [_column(header, table.patient, (), table.file)]
     else:
-        ids = [
-            i
-            for i, name in enumerate(header)
-            if i not in (grade, site) and (_ID_HEADER.search(name.replace("_", " ")) or i == 0)
-        ]
+        others = [i for i in range(len(header)) if i not in (grade, site)]
+        ids = [i for i in others if _ID_HEADER.search(header[i].replace("_", " "))] or list(others[:1])
     rows = []
     for line, short in enumerate(cells[1:], start=2):
         row = short + [""] * (len(header) - len(short))

@@ -85,6 +85,11 @@ class Cohort:
         """The grades as int64 (N,)."""
         return np.array(self.grades, np.int64)
 
+    def joined(self, other: Cohort) -> Cohort:
+        """These patients followed by others."""
+        sites = self.sites or (None,) * len(self), other.sites or (None,) * len(other)
+        return Cohort(self.patients + other.patients, self.grades + other.grades, sites[0] + sites[1])
+
     def select(self, indices: Sequence[int]) -> Cohort:
         """The patients at these positions, in the order asked for."""
         return Cohort(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from toolkit.config import DataSettings
-from toolkit.data.labels import read_cohort
+from toolkit.data.leakage import Groups, persons
 from toolkit.data.patients import CLASSES, Cohort
-from toolkit.data.site import subject_of
 from toolkit.errors import CohortError
 
 _TRIES = 200  # random orders of the groups, the one nearest to the wished counts is taken
@@ -25,27 +23,35 @@ class Split:
     validation: Cohort
 
 
-def split_cohort(cohort: Cohort, data: DataSettings, seed: int) -> Split:
-    """Split by patient, stratified by grade.
+def split_cohort(
+    cohort: Cohort,
+    data: DataSettings,
+    seed: int,
+    validation: Cohort | None = None,
+    twins: Sequence[Sequence[int]] = (),
+) -> Split:
+    """Split by person, stratified by grade.
 
     Args:
         cohort: everybody with a grade.
-        data: `validation` is the share, or a folder whose patients validate and are taken out of training;
-            `group` says what stays together: a patient (all ids of one subject) or a site.
+        data: `validation` is the share that validates; `group` says what stays together: a patient (all ids and all
+            copies of the images of one person) or a site.
         seed: the same seed and cohort give the same split on every machine.
+        validation: who validates, in place of a share; the persons in it are taken out of training.
+        twins: groups of positions that hold the same images, in `cohort` followed by `validation`.
 
     Raises:
-        CohortError: one side would lack a class, a site is unknown, or one subject has two grades.
+        CohortError: one side would lack a class, a site is unknown, or one person has two grades.
     """
-    keys = _group_keys(cohort, data.group)
-    _check_one_grade_per_subject(cohort)
-    if isinstance(data.validation, Path):
-        validation = read_cohort(data.validation, data.labels)
-        theirs = {subject_of(patient.id) for patient in validation.patients}
-        rest = [i for i, patient in enumerate(cohort.patients) if subject_of(patient.id) not in theirs]
-        split = Split(cohort.select(rest), validation)
+    everyone = cohort.joined(validation) if validation else cohort
+    person = persons(everyone, twins)
+    keys = person if data.group == "patient" else _site_keys(everyone, person)
+    if validation:
+        theirs = set(keys[len(cohort) :])
+        split = Split(cohort.select([i for i in range(len(cohort)) if keys[i] not in theirs]), validation)
     else:
-        chosen = _choose(cohort.grade_array, keys, data.validation, np.random.default_rng([seed, len(cohort)]))
+        share = data.validation if isinstance(data.validation, float) else 0.0
+        chosen = _choose(cohort.grade_array, keys, share, np.random.default_rng([seed, len(cohort)]))
         split = Split(cohort.select(np.flatnonzero(~chosen).tolist()), cohort.select(np.flatnonzero(chosen).tolist()))
     for name, side in (("training", split.training), ("validation", split.validation)):
         for index, grade in enumerate(CLASSES):
@@ -57,27 +63,23 @@ def split_cohort(cohort: Cohort, data: DataSettings, seed: int) -> Split:
     return split
 
 
-def _group_keys(cohort: Cohort, group: str) -> list[str]:
-    if group == "patient":
-        return [subject_of(patient.id) for patient in cohort.patients]
+def _site_keys(cohort: Cohort, person: Sequence[int]) -> list[int]:
+    """Sites that share a person are one."""
     unknown = [patient.id for patient, site in zip(cohort.patients, cohort.sites, strict=True) if site is None]
     if unknown:
         raise CohortError(
             f"the site of {len(unknown)} patients is unknown, {unknown[0]} among them; name a site column."
         )
-    return [str(site) for site in cohort.sites]
-
-
-def _check_one_grade_per_subject(cohort: Cohort) -> None:
-    grade_of: dict[str, tuple[str, int]] = {}
-    for patient, grade in zip(cohort.patients, cohort.grades, strict=True):
-        other, known = grade_of.setdefault(subject_of(patient.id), (patient.id, grade))
-        if known != grade:
-            raise CohortError(f"{other} and {patient.id} are one subject with two grades; correct the labels.")
+    groups = Groups(len(cohort))
+    for names in (cohort.sites, person):
+        first: dict[object, int] = {}
+        for position, name in enumerate(names):
+            groups.join(first.setdefault(name, position), position)
+    return groups.keys()
 
 
 def _choose(
-    grades: np.ndarray[tuple[int], np.dtype[np.int64]], keys: Sequence[str], share: float, rng: np.random.Generator
+    grades: np.ndarray[tuple[int], np.dtype[np.int64]], keys: Sequence[int], share: float, rng: np.random.Generator
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Whole groups for validation such that each class comes as near to its share as it can."""
     names, group = np.unique(np.array(keys), return_inverse=True)

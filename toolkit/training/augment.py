@@ -28,22 +28,19 @@ class Pose(NamedTuple):
     flip: Tensor
 
 
-def augment(scans: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """Move each scan of a batch at random.
+def random_matrix(scans: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """How each scan of a batch is moved, at random, for `warp`.
 
     Args:
-        scans: (B, C, X, Y, Z) float32, RAS axes, isotropic voxels.
+        scans: (B, C, X, Y, Z), RAS axes, isotropic voxels.
         settings: limits of the uniform draws.
         generator: on the CPU, so that every device sees the same sequence.
 
     Returns:
-        (B, C, X, Y, Z) float32 on the same device, zero where the scan was left; unchanged where the limits are zero.
+        (B, 3, 4) float32 on the device of the scans.
     """
-    if settings.rotation == settings.zoom == settings.translation == 0 and not settings.flips:
-        return scans
-    pose = draw_pose(len(scans), settings, generator)
     size = torch.tensor(scans.shape[2:], dtype=torch.float32)
-    return warp(scans, sampling_matrix(pose, size).to(scans.device))
+    return sampling_matrix(draw_pose(len(scans), settings, generator), size).to(scans.device)
 
 
 def draw_pose(count: int, settings: AugmentSettings, generator: torch.Generator) -> Pose:
@@ -87,7 +84,8 @@ def warp(scans: Tensor, matrix: Tensor) -> Tensor:
     Returns:
         (B, C, X, Y, Z) float32.
     """
-    half = torch.tensor(scans.shape[2:], dtype=torch.float32, device=scans.device) / 2
+    # Filled on the device: a CUDA graph may copy nothing from the host.
+    half = torch.stack([torch.full((), size / 2, device=scans.device) for size in scans.shape[2:]])  # (3,)
     # torch counts -1..1 from edge to edge of each axis, the last axis first.
     linear = matrix[:, :, :3] * half / half[:, None]  # (B, 3, 3)
     theta = torch.cat([linear.flip(1, 2), (matrix[:, :, 3:] / half[:, None]).flip(1)], dim=2)  # (B, 3, 4)

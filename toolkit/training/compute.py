@@ -48,8 +48,9 @@ class Compute:
         return network.to(self.device)
 
     def autocast(self) -> torch.autocast:
-        """The precision, as a context."""
-        return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
+        """The precision, as a context; casts are not kept, as a CUDA graph would keep those of its capture."""
+        enabled = self.amp is not None
+        return torch.autocast(self.device.type, dtype=self.amp, enabled=enabled, cache_enabled=False)
 
 
 def choose_compute(settings: TrainingSettings) -> Compute:

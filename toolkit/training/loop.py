@@ -16,8 +16,9 @@ from torch.nn import functional
 from toolkit.errors import RunError
 from toolkit.evaluation.metrics import auc
 from toolkit.evaluation.stability import best_epoch
-from toolkit.training.augment import augment
-from toolkit.training.balance import SampleLoss, epoch_order, sample_loss
+from toolkit.training.augment import random_matrix
+from toolkit.training.balance import epoch_order, sample_loss
+from toolkit.training.batch import Answer, Batch
 from toolkit.training.compute import Compute, choose_compute, compute_notes, environment, reproducible
 from toolkit.training.interrupt import stop_on_interrupt
 from toolkit.training.network import GradeNet
@@ -104,42 +105,36 @@ def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threadi
     groups = accumulation_groups(order, settings.batch_size, settings.accumulation)
     generator = epoch_generator(settings.seed, epoch, "augmentation")
     torch.manual_seed(epoch_seed(settings.seed, epoch, "dropout"))
-    loss_of = sample_loss(settings, session.grades, epoch)
+    session.batch_step.use(sample_loss(settings, session.grades, epoch))
     session.network.train()
     progress.epoch_started(epoch, len(groups))
     logits, losses = [], []
     for number, group in enumerate(groups):
         _set_learning_rates(session, (epoch - 1) * len(groups) + number, len(groups))
-        session.optimizer.zero_grad()
-        group_logits, group_losses = _accumulate(session, group, loss_of, generator)
-        taken = _step(session, group_losses)
+        session.batch_step.zero_gradients()
+        answer = _accumulate(session, group, generator)
+        taken = _step(session, answer.losses)
         session.skipped = 0 if taken else session.skipped + 1
         _check_skips(session, epoch, number + 1)
-        logits.append(group_logits)
-        losses.append(group_losses)
-        progress.step(group_losses.mean().item())
+        logits.append(answer.logits)
+        losses.append(answer.losses)
+        progress.step(answer.losses.mean().item())
         _obey(stop, epoch)
     visited = torch.cat([indices for group in groups for indices in group])
     grades = session.grades[visited.to(session.grades.device)]
     return _Epoch(torch.cat(logits).cpu(), grades.cpu(), torch.cat(losses).cpu(), time.perf_counter() - start)
 
 
-def _accumulate(
-    session: Session, group: Sequence[Tensor], loss_of: SampleLoss, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the mean loss over a group of batches; returns logits (n, 2) and losses (n,), detached."""
-    compute, count = session.compute, sum(len(indices) for indices in group)
-    logits, losses = [], []
+def _accumulate(session: Session, group: Sequence[Tensor], generator: torch.Generator) -> Answer:
+    """Gradients of the mean loss over a group of batches; logits (n, 2) and losses (n,) of all its patients."""
+    device = session.compute.device
+    share = torch.tensor(1 / sum(len(indices) for indices in group), device=device)
+    answers = []
     for indices in group:
-        scans = augment(session.scans.gather(indices), session.settings.augment, generator)  # (B, 4, X, Y, Z)
-        grades = session.grades[indices.to(compute.device)]
-        with compute.autocast():
-            batch_logits = session.network(scans.to(memory_format=compute.layout)).logits  # (B, 2)
-        batch_losses = loss_of(batch_logits, grades)  # (B,)
-        session.scaler.scale(batch_losses.sum() / count).backward()  # type: ignore[no-untyped-call]
-        logits.append(batch_logits.detach())
-        losses.append(batch_losses.detach())
-    return torch.cat(logits), torch.cat(losses)
+        scans = session.scans.gather(indices)  # (B, 4, X, Y, Z)
+        matrix = random_matrix(scans, session.settings.augment, generator)
+        answers.append(session.batch_step(Batch(scans, matrix, session.grades[indices.to(device)], share)))
+    return Answer(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
 
 
 def _step(session: Session, losses: Tensor) -> bool:

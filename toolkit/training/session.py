@@ -11,6 +11,7 @@ from torch import Tensor
 
 from toolkit.config import Settings, TrainingSettings
 from toolkit.errors import RunError
+from toolkit.training.batch import BatchStep
 from toolkit.training.compute import Compute
 from toolkit.training.files import first_line
 from toolkit.training.network import GradeNet, load_pretrained
@@ -46,6 +47,7 @@ class Session:
     history: list[EpochRow]
     scans: ScanStore
     grades: Tensor  # (N,) int64 on the device
+    batch_step: BatchStep
     skipped: int = 0  # optimiser steps in a row
 
     def checkpoint(self) -> Checkpoint:
@@ -88,7 +90,9 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
         _load_pretrained(network, run.settings, progress)
     network = compute.place(network)
     groups = [{"params": network.backbone.parameters()}, {"params": network.head.parameters()}]
-    optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=compute.on_gpu or None
+    )
     scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.amp is torch.float16)
     session = Session(
         settings=settings,
@@ -99,6 +103,7 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
         history=[],
         scans=store(training, compute, progress),
         grades=torch.from_numpy(training.cohort.grade_array).to(compute.device),
+        batch_step=BatchStep(network, scaler, compute, settings.cuda_graph and compute.on_gpu),
     )
     if last is not None:
         _restore(session, run, last)

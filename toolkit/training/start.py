@@ -8,12 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from toolkit.config import Settings
-from toolkit.data.cache import cached_scans
+from toolkit.config import DataSettings, Settings
+from toolkit.data.cache import Array, cached_scans
 from toolkit.data.labels import read_cohort
-from toolkit.data.patients import Patient
-from toolkit.data.split import Split, split_cohort
+from toolkit.data.leakage import content_print, same_content
+from toolkit.data.patients import Cohort, Patient
+from toolkit.data.split import split_cohort
 from toolkit.errors import SettingsError
+from toolkit.evaluation.sites import site_only
 from toolkit.training.balance import check_conflicts
 from toolkit.training.loop import train
 from toolkit.training.run import Run, create_run, open_run
@@ -52,13 +54,19 @@ def start_training(settings: Settings, runs: Path, name: str | None, allow_confl
         )
     for sentence in check_conflicts(settings, allow_conflicts):
         watcher.note(sentence)
-    cohort = read_cohort(settings.data.cohort, settings.data.labels)
-    for sentence in cohort.notes:
-        watcher.note(sentence)
-    split = split_cohort(cohort, settings.data, settings.training.seed)
-    data = _read(split, settings, watcher)  # before the run folder: a cohort that cannot be read leaves none
+    cohort, validation = _cohorts(settings.data.cohort, settings.data, watcher)
+    everyone = cohort.joined(validation) if validation else cohort
+    scans = _read(everyone, settings, watcher)  # before the run folder: a cohort that cannot be read leaves none
+    twins = same_content([content_print(list(scan)) for scan in scans.values()])
+    for group in twins:
+        names = ", ".join(everyone.patients[position].id for position in group)
+        watcher.note(f"{names} hold the same images; they stay on one side of the split.")
+    split = split_cohort(cohort, settings.data, settings.training.seed, validation, twins)
+    if validation and (fewer := len(cohort) - len(split.training)):
+        watcher.note(f"{fewer} patients of the cohort are among those that validate; they are not trained on.")
+    _tell_site(everyone, watcher)
     run = create_run(runs, name or f"{datetime.now():%Y-%m-%d_%H%M%S}_{settings.strategy}", settings, split)
-    train(run, *data, watcher)
+    train(run, _data(split.training, scans), _data(split.validation, scans), watcher)
     return run
 
 
@@ -74,14 +82,37 @@ def resume_training(folder: Path, watcher: Watcher) -> Run:
         CohortError: its patients have changed or cannot be used.
     """
     run = open_run(folder)
-    split = Split(run.training_patients(), run.validation_patients())
-    train(run, *_read(split, run.settings, watcher), watcher)
+    training, validation = run.training_patients(), run.validation_patients()
+    scans = _read(training.joined(validation), run.settings, watcher)
+    train(run, _data(training, scans), _data(validation, scans), watcher)
     return run
 
 
-def _read(split: Split, settings: Settings, watcher: Watcher) -> tuple[TrainingData, TrainingData]:
-    patients = (*split.training.patients, *split.validation.patients)
-    with watcher.reading(len(patients)) as on_done:
-        scans = cached_scans(patients, settings.data.grid, settings.data.cache, on_done)
-    count = len(split.training)
-    return TrainingData(split.training, scans[:count]), TrainingData(split.validation, scans[count:])
+def _cohorts(folder: Path, data: DataSettings, watcher: Watcher) -> tuple[Cohort, Cohort | None]:
+    """Everybody with a grade, and who validates where that is a folder of its own."""
+    cohorts = [read_cohort(folder, data.labels)]
+    if isinstance(data.validation, Path):
+        cohorts.append(read_cohort(data.validation, data.labels))
+    for cohort in cohorts:
+        for sentence in cohort.notes:
+            watcher.note(sentence)
+    return cohorts[0], cohorts[1] if len(cohorts) > 1 else None
+
+
+def _read(cohort: Cohort, settings: Settings, watcher: Watcher) -> dict[Path, Array]:
+    """The scan of each patient's folder, in the order of the cohort."""
+    with watcher.reading(len(cohort)) as on_done:
+        scans = cached_scans(cohort.patients, settings.data.grid, settings.data.cache, on_done)
+    return {patient.folder: scan for patient, scan in zip(cohort.patients, scans, strict=True)}
+
+
+def _data(cohort: Cohort, scans: dict[Path, Array]) -> TrainingData:
+    return TrainingData(cohort, [scans[patient.folder] for patient in cohort.patients])
+
+
+def _tell_site(cohort: Cohort, watcher: Watcher) -> None:
+    site = site_only(cohort.grades, cohort.sites)
+    if site:
+        watcher.note(site.sentence)
+        if site.warning:
+            watcher.note(site.warning)

@@ -61,7 +61,9 @@ def test_unknown_site_is_named():
 
 def test_one_subject_with_two_grades_is_an_error():
     ids = ["Brats17_TCIA_451_1", "Brats18_TCIA09_451_1", "a", "b", "c"]
-    with pytest.raises(CohortError, match="one subject with two grades"):
+    with pytest.raises(
+        CohortError, match=r"Brats17_TCIA_451_1 and Brats18_TCIA09_451_1 are one person .* with two grades"
+    ):
         split_cohort(cohort(ids, [0, 1, 0, 1, 0]), DataSettings(), 0)
 
 

@@ -324,11 +324,11 @@ def test_accumulated_gradient_is_that_of_one_batch(session_of: Callable[..., Ses
     off = [f"training.augment.{name}" for name in ("rotation=0", "zoom=0", "translation=0", "flips=false")]
     session = session_of("network.dropout=0.0", *off)
     session.network.eval()  # BatchNorm then treats each patient alike in any batch
-    loss_of = sample_loss(session.settings, session.grades, 1)
+    session.batch_step.use(sample_loss(session.settings, session.grades, 1))
     gradients = []
     for group in ([torch.arange(9)], [torch.arange(4), torch.arange(4, 9)], [*torch.split(torch.arange(9), 2)]):
-        session.optimizer.zero_grad()
-        loop._accumulate(session, group, loss_of, torch.Generator())
+        session.batch_step.zero_gradients()
+        loop._accumulate(session, group, torch.Generator())
         gradients.append(torch.cat([p.grad.flatten() for p in session.network.parameters() if p.grad is not None]))
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(gradients[2], gradients[0], atol=1e-5, rtol=1e-3)
@@ -475,9 +475,11 @@ def test_bf16_on_the_cpu(
 def test_on_a_gpu(
     new_run: RunMaker, recorder: Watcher, training: TrainingData, validation: TrainingData, amp: str
 ) -> None:
-    run = new_run("training.epochs=6", "training.device=cuda", f"training.amp={amp}")
+    rates = ("training.lr=3e-3", "training.head_lr=3e-3", "training.warmup_epochs=3")
+    long = ("training.epochs=30", "training.min_epochs=30", "training.batch_size=5", "network.dropout=0.0", *rates)
+    run = new_run("training.device=cuda", f"training.amp={amp}", *long)
     with pytest.raises(Killed):
         train(run, training, validation, recorder(kill_at(3, 1)))
     train(run, training, validation, recorder())
-    assert [row.epoch for row in run.history()] == [1, 2, 3, 4, 5, 6]
+    assert [row.epoch for row in run.history()] == list(range(1, 31))
     assert auc(run.validation().grades, run.validation().logit) == 1

@@ -13,9 +13,10 @@ def write_all(out: Path) -> None:
     for category, cases in CASES.items():
         for case in cases:
             folder = case.write(out / category)
-            rows.append((folder.name, category, case.name, "refused" if case.reason else "graded", case.reason))
+            place = folder.relative_to(out).as_posix()
+            rows.append((folder.name, place, category, case.name, "refused" if case.reason else "graded", case.reason))
     with (out / "expected.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        csv.writer(file).writerows([("patient", "category", "case", "outcome", "reason"), *rows])
+        csv.writer(file).writerows([("patient", "folder", "category", "case", "outcome", "reason"), *rows])
 
 
 if __name__ == "__main__":

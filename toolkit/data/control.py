@@ -1,0 +1,40 @@
+"""Control experiments on the images: what is a model's answer worth when the tumour is gone?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from toolkit.data.door import Images
+from toolkit.data.header import same_place
+from toolkit.data.nifti import Scratch, read_nifti
+from toolkit.errors import PatientRefused
+
+
+def mask_tumour(images: Images) -> Images:
+    """Replace the tumour by the median of the rest of the brain, in each modality.
+
+    A model that still tells the grades apart has learned something other than the tumour, for example the scanner.
+
+    Args:
+        images: with a tumour mask (`seg`) on the same grid; every label above 0 is tumour.
+
+    Raises:
+        PatientRefused: there is no mask, it is on another grid, or it leaves no brain.
+    """
+    if images.seg is None:
+        raise PatientRefused("there is no tumour mask (a file whose name ends in seg) to mask the tumour with")
+    volume = read_nifti(images.seg, Scratch())
+    if volume.voxels.shape != images.shape or not same_place(volume.affine, images.affine, images.shape):
+        raise PatientRefused("the tumour mask is on another grid than the images; resample it")
+    tumour = (volume.voxels[images.box] > 0) & images.mask
+    rest = images.mask & ~tumour
+    if not rest.any():
+        raise PatientRefused("the tumour mask covers the whole brain")
+    voxels = {}
+    for name, crop in images.voxels.items():
+        voxels[name] = crop.copy(order="K")
+        voxels[name][tumour] = np.median(crop[rest]).astype(crop.dtype)
+    note = f"control: {np.count_nonzero(tumour)} tumour voxels replaced by the brain's median"
+    return replace(images, voxels=voxels, notes=(*images.notes, note))
