@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cli.console import bar, note, say, table
 from deploy.model import Model
@@ -17,13 +18,19 @@ SHOWN = 40  # rows of the table; the files hold all
 SOME_REFUSED = 3
 
 
-def graded(patients: Sequence[Patient], model: Model, options: PredictOptions) -> int:
+def graded(
+    patients: Sequence[Patient],
+    model: Model,
+    options: PredictOptions,
+    on_record: Callable[[Record], None] = lambda _: None,
+) -> int:
     """Grade, show, and give the exit code."""
     records: list[Record] = []
     with bar("grading", len(patients)) as done:
 
         def keep(record: Record) -> None:
             records.append(record)
+            on_record(record)
             done()
 
         summary = predict(patients, model, options, say_plan, keep)
@@ -33,6 +40,19 @@ def graded(patients: Sequence[Patient], model: Model, options: PredictOptions) -
     say(f"{summary.graded} graded, {summary.refused} refused; files in {options.results}")
     say("Research use only; not a medical device.")
     return 0 if not summary.refused else SOME_REFUSED if summary.graded else 1
+
+
+def reported(patients: Sequence[Patient], model: Model, options: PredictOptions) -> int:
+    """The same with a page for each patient and an index."""
+    from deploy.pages import Pages  # here, since it loads Matplotlib
+    from deploy.results import prepare
+
+    prepare(options.results)
+    pages = Pages(options.results, model)
+    records: list[Record] = []
+    code = graded(patients, model, replace(options, on_seen=pages.add), records.append)
+    say(f"pages: {pages.index(records)}")
+    return code
 
 
 def show_plan(patients: Sequence[Patient]) -> int:

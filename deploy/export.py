@@ -129,6 +129,7 @@ def _prove(model: Model, cohort: Cohort, on_stage: Callable[[str], None]) -> Par
 def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics: Metrics) -> Manifest:
     network, history = run.settings.network, run.history()
     table, calibration = run.validation(), run.calibration()
+    probability = calibration.probability(table.logit)
     best = best_epoch(history)
     summary = TrainingSummary(
         strategy=run.settings.strategy,
@@ -152,7 +153,8 @@ def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics
         ),
         outputs=outputs,
         calibration=calibration,
-        conformal=fit_conformal(calibration.probability(table.logit), table.grades),
+        conformal=fit_conformal(probability, table.grades),
+        reference={name: tuple(sorted(probability[table.grades == c].tolist())) for c, name in enumerate(CLASSES)},
         training=summary,
         parity=None,
         versions=library_versions(_LIBRARIES),

@@ -123,6 +123,7 @@ class Manifest(_Part):
         calibration: from logits to probability, and the threshold.
         conformal: from probability to the grades that are possible; None only while export begins.
         out_of_distribution: what is familiar, beside `familiarity.npz`; None only while export begins.
+        reference: grade -> the validation patients' P(HGG), rising, so that none can be told which it is.
         training: see `TrainingSummary`.
         parity: the gate's record; None only while the gate runs.
         versions: of the libraries that exported it.
@@ -141,6 +142,7 @@ class Manifest(_Part):
     calibration: Calibration
     conformal: Conformal | None = None
     out_of_distribution: Familiarity | None = None
+    reference: dict[str, tuple[float, ...]] = {}
     training: TrainingSummary
     parity: ParityReport | None
     versions: dict[str, str]

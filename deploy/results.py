@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -127,14 +126,11 @@ class Results:
             "complete": kind is None,
             "patients": [record.model_dump(mode="json") for record in self._records],
         }
-        temporary = self._folder / f".{RECORD}.tmp"
         try:
             self._stream.close()
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            os.replace(temporary, self._folder / RECORD)  # noqa: PTH105 - the word says that it is atomic
         except OSError as failure:
-            temporary.unlink(missing_ok=True)
             raise _unwritable(self._folder, failure) from failure
+        replace_file(self._folder / RECORD, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def _row(self, cells: tuple[Any, ...]) -> None:
         self._writer.writerow(cells)
@@ -153,6 +149,21 @@ def prepare(folder: Path) -> None:
             pass
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        GradeError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as failure:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(path.parent, failure) from failure
 
 
 def printable(text: str) -> str:

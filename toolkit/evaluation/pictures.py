@@ -36,15 +36,16 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def svg(draw: Callable[[Figure], None], alt: str) -> Markup:
+def svg(draw: Callable[[Figure], None], alt: str, size: tuple[float, float] = (4.8, 3.6)) -> Markup:
     """A drawing as inline SVG, to be placed into an HTML page.
 
     Args:
         draw: fills the figure it is given.
         alt: what the picture says, for those who cannot see it.
+        size: width and height, inches.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.8, 3.6), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         file = io.StringIO()
         figure.savefig(
