@@ -19,6 +19,8 @@ _SHOWN = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
     "brier": "Brier score",
+    "calibration_intercept": "calibration intercept (0)",
+    "calibration_slope": "calibration slope (1)",
 }
 
 

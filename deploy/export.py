@@ -175,7 +175,14 @@ def _card(manifest: Manifest, metrics: Metrics, run: Run) -> str:
     text = (files("deploy") / "card.md").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701 - Markdown
     environment.filters["interval"] = _interval
-    return environment.from_string(text).render(manifest=manifest, metrics=metrics, settings=run.settings)
+    return environment.from_string(text).render(
+        manifest=manifest, metrics=metrics, settings=run.settings, cohort=_cohort_name(run)
+    )
+
+
+def _cohort_name(run: Run) -> str:
+    """The folder's name without its path: a card is shown around."""
+    return run.settings.data.cohort.name if run.settings.data.cohort else "unknown"
 
 
 def _interval(interval: tuple[float | None, float | None, float | None]) -> str:

@@ -155,3 +155,18 @@ def test_a_validation_patient_that_is_gone_is_named(
     with pytest.raises(ModelError, match=f"needs validation patient {first.id}"):
         export_run(Run(moved, run.settings), tmp_path / "model", SETTINGS.export, ignore)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_card_says_what_the_manifest_says(model: Model, run: Run) -> None:
+    text = (model.folder / "model_card.md").read_text()
+    calibration = model.manifest.calibration
+    assert f"HGG from {calibration.threshold:.4g} on" in text
+    assert "LGG always (too few patients)" in text
+    assert "not known, with 6 validation patients" in text
+    assert "| training patients | 3 | 3 |" in text
+    checklist = text[text.index("## Reporting checklist") :]
+    rows = [line for line in checklist.splitlines() if line.startswith("| ")]
+    assert len(rows) == 21
+    assert all(row.count("|") == 3 for row in rows)
+    assert sum("**Gap**" in row for row in rows) == 8
+    assert str(run.folder.parent) not in text

@@ -1,4 +1,4 @@
-"""The four plots of a report, drawn on Matplotlib figures of their own; pyplot and its global state stay unused.
+"""The plots of a report, drawn on Matplotlib figures of their own; pyplot and its global state stay unused.
 
 As SVG they take the text colour of the page around them, so that they suit a light and a dark page alike.
 """
@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from toolkit.data.patients import CLASSES
+from toolkit.evaluation.clinical import decision_curve
 from toolkit.evaluation.metrics import auc, reliability_bins, roc_points
 from toolkit.evaluation.stability import Epoch, best_epoch
 
@@ -114,6 +115,18 @@ def draw_reliability(figure: Figure, grade: ArrayLike, probability: ArrayLike) -
     bottom.bar_label(bars)
     bottom.margins(y=0.4)
     bottom.set(xlabel=f"predicted probability of {CLASSES[1]}", ylabel="patients", yticks=[])
+
+
+def draw_benefit(figure: Figure, grade: ArrayLike, probability: ArrayLike) -> None:
+    """The decision curve; below zero it is cut off."""
+    axes = figure.add_subplot(xlabel="threshold probability", ylabel="net benefit per patient")
+    curve = decision_curve(np.asarray(grade), np.asarray(probability, np.float64))
+    axes.plot(curve.threshold, curve.model, color=FIRST, label="model")
+    axes.plot(curve.threshold, curve.everyone, color=SECOND, linestyle="--", label="everyone is HGG")
+    axes.axhline(0, color=INK, alpha=0.5, linestyle=":", label="nobody is")
+    axes.set(xlim=(0, 1), ylim=(-0.05, max(0.1, 1.05 * float(curve.model.max()))))
+    axes.grid(alpha=0.2, color=INK)
+    axes.legend(loc="best")
 
 
 def _curves(
