@@ -154,12 +154,16 @@ def monai_loop(settings: Settings, compute: Compute, folder: Path) -> float:
 
 def main() -> None:
     """Measure and report."""
-    given = arguments("Training steps on a GPU.", ("--peer", {"action": "store_true"}))
+    given = arguments(
+        "Training steps on a GPU.",
+        ("--peer", {"action": "store_true"}),
+        ("--amp", {"nargs": "+", "default": ["fp16", "bf16"]}),
+    )
     compute = choose_compute(load_settings(None).training.model_copy(update={"device": "cuda"}))
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for amp in ("fp16", "bf16"):
+        for amp in given.amp:
             for graph in ("true", "false"):
                 chosen = choose_compute(
                     load_settings(None, None, ("training.device=cuda", f"training.amp={amp}")).training

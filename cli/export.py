@@ -7,25 +7,42 @@ from typing import Annotated
 
 import typer
 
+Capabilities = Annotated[
+    list[str] | None,
+    typer.Option("--compute-capability", help="Card to build for without a GPU, such as 8.9; repeatable. RTX only."),
+]
+
 
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/latest"),
     out: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("model"),
     max_batch: Annotated[int | None, typer.Option(min=1, max=256, help="Largest batch; else as trained.")] = None,
-    trt: Annotated[bool, typer.Option("--trt", help="Also build a TensorRT engine (not in this version).")] = False,
+    trt: Annotated[bool, typer.Option("--trt", help="Also build a TensorRT engine, half precision.")] = False,
+    trt_flavour: Annotated[
+        str | None, typer.Option(help="tensorrt or rtx; else tensorrt where it and a GPU are there.")
+    ] = None,
+    compute_capability: Capabilities = None,
+    opt_batch: Annotated[int | None, typer.Option(min=1, help="Batch to tune for; else the largest.")] = None,
+    workspace_gb: Annotated[float | None, typer.Option(min=0.01, help="GPU memory that the build may take.")] = None,
+    opt_level: Annotated[int | None, typer.Option(min=0, max=5, help="Effort of the build.")] = None,
+    allow_fp32_layers: Annotated[
+        bool, typer.Option("--allow-fp32-layers", help="Accept an engine that is not half precision throughout.")
+    ] = False,
 ) -> None:
-    """Export a run to ONNX (fp32, fp16) and prove that it decides like the trained network."""
-    from cli.console import stages
+    """Export a run to ONNX (fp32, fp16), with --trt to TensorRT, and prove that it decides like the trained network."""
+    from cli.exporting import exported
     from cli.tables import show_model
-    from deploy.export import export_run
-    from toolkit.config import ExportSettings
-    from toolkit.errors import RuntimeUnavailable
+    from toolkit.config import export_settings
     from toolkit.training.run import open_run
 
-    if trt:
-        raise RuntimeUnavailable("this version does not build TensorRT engines yet; export without --trt.")
     opened = open_run(run)
-    settings = ExportSettings(max_batch=max_batch) if max_batch else opened.settings.export
-    with stages() as on_stage:
-        model = export_run(opened, out, settings, on_stage)
-    show_model(model)
+    changes = {
+        "max_batch": max_batch,
+        "opt_batch": opt_batch,
+        "workspace_gb": workspace_gb,
+        "opt_level": opt_level,
+        "allow_fp32_layers": allow_fp32_layers or None,
+    }
+    settings = export_settings(opened.settings.export, changes)
+    wanted = (trt_flavour, tuple(compute_capability or ())) if trt else None
+    show_model(exported(opened, out, settings, wanted))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from deploy.model import Model
 
 
 def command(
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Also show this model folder.")] = None,
+    self_test: Annotated[
+        bool,
+        typer.Option("--self-test", help="Let the model answer its stored scan; exit code 1 if that is wrong."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show versions, devices, runtimes and why one is missing; at once, without torch."""
@@ -17,12 +24,16 @@ def command(
     from dataclasses import asdict
 
     from cli.console import out, table
-    from cli.tables import show_model
+    from cli.tables import show_engines, show_model
+    from deploy.engine_files import EngineRecord, records
     from deploy.machine import gpus, package_versions, runtimes, system
-    from deploy.model import open_model
+    from deploy.model import ENGINES, open_model
 
     found = gpus()
     opened = open_model(model) if model else None
+    engines = list(records(opened.folder / ENGINES)) if opened else []
+    if self_test:
+        _self_test(opened)
     if as_json:
         facts = {
             "system": system(),
@@ -30,6 +41,10 @@ def command(
             "gpus": [asdict(gpu) for gpu in found],
             "runtimes": [asdict(state) for state in runtimes(found)],
             "model": opened.manifest.model_dump(mode="json") if opened else None,
+            "engines": {
+                path.stem: record.model_dump(mode="json") if isinstance(record, EngineRecord) else str(record)
+                for path, record in engines
+            },
         }
         out.print_json(json.dumps(facts))
         return
@@ -48,3 +63,19 @@ def command(
     )
     if opened:
         show_model(opened)
+    if engines:
+        show_engines(engines)
+
+
+def _self_test(model: Model | None) -> None:
+    from cli.console import say
+    from deploy.parity import run_selftest
+    from deploy.runtimes import Choice, open_runtime
+    from toolkit.errors import ModelError
+
+    if model is None:
+        raise ModelError("--self-test needs a model; name its folder with --model.")
+    model.verify()
+    runtime = open_runtime(model, Choice())
+    run_selftest(model, runtime)
+    say(f"{runtime.chosen} Self-test passed.")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli.bench import command as bench
 from cli.calibrate import command as calibrate
 from cli.check import command as check
 from cli.console import fail
@@ -36,6 +37,7 @@ app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("phantom")(phantom)
 app.command("demo")(demo)
+app.command("bench")(bench)
 app.command("info")(info)
 app.command("sign")(sign)
 app.command("verify")(verify)

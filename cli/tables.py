@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 from cli.console import figure, note, say, table
 
 if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from deploy.engine_files import EngineRecord
     from deploy.evaluate import Sites
     from deploy.manifest import Comparison
     from deploy.model import Model
+    from toolkit.errors import ModelError
     from toolkit.evaluation.metrics import Confusion, Interval, Metrics
 
 _SHOWN = {
@@ -90,6 +95,19 @@ def show_model(model: Model) -> None:
         ),
     ]
     table(f"Model {model.folder}, fingerprint {model.fingerprint[:12]}", ("", ""), rows)
+
+
+def show_engines(engines: Sequence[tuple[Path, EngineRecord | ModelError]]) -> None:
+    """The engines of a model: for which card, how much of them is half precision, whether they were compared."""
+    rows = []
+    for path, record in engines:
+        if isinstance(record, Exception):
+            rows.append((path.stem, "", "", str(record)))
+        else:
+            card = record.gpu or f"cards of {', '.join(record.compute_capabilities)}"
+            half = f"{record.half} of {record.convolutions}"
+            rows.append((record.name, card, half, record.parity))
+    table("Engines", ("", "for", "half precision", "parity"), rows)
 
 
 def _comparison(comparison: Comparison) -> str:

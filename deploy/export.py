@@ -6,7 +6,7 @@ import ctypes
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -48,7 +48,13 @@ _RENAME_EXCHANGE = 2  # linux/fs.h
 _AT_FDCWD = -100  # fcntl.h: paths are relative to the working folder
 
 
-def export_run(run: Run, out: Path, settings: ExportSettings, on_stage: Callable[[str], None]) -> Model:
+def export_run(
+    run: Run,
+    out: Path,
+    settings: ExportSettings,
+    on_stage: Callable[[str], None],
+    add: Callable[[Model], Sequence[Choice]] = lambda _: (),
+) -> Model:
     """Export the best network of a run, prove that it decides like the trained one, and put it at `out`.
 
     Everything is built in a hidden folder beside `out`. A model that was at `out` stays there until the new one has
@@ -59,6 +65,8 @@ def export_run(run: Run, out: Path, settings: ExportSettings, on_stage: Callable
         out: the model folder.
         settings: largest batch.
         on_stage: called with what begins, in a few words.
+        add: called with the model before it is proven, to put engines into its folder; gives the runtimes that can run
+            here and have to pass the gate too.
 
     Raises:
         RunError: the run lacks a file.
@@ -77,7 +85,8 @@ def export_run(run: Run, out: Path, settings: ExportSettings, on_stage: Callable
         write_selftest(folder, open_runtime(open_model(folder), Choice("torch", "cpu")), grid)
         manifest = manifest.model_copy(update={"files": file_hashes(folder)})
         write_manifest(folder, manifest)
-        report = _prove(open_model(folder), cohort, on_stage)
+        built = open_model(folder)
+        report = _prove(built, cohort, add(built), on_stage)
         # The same precision as the limits of a probability: fp16 moves a distance by far less than patients differ.
         runtime = open_runtime(open_model(folder), Choice("onnx", "auto", "fp32"))
         familiarity, space = learn_familiarity(runtime, grid, run.training_patients(), cohort, on_stage)
@@ -98,12 +107,13 @@ def _write_graphs(network: GradeNet, grid: Grid, folder: Path, on_stage: Callabl
     return shapes
 
 
-def _prove(model: Model, cohort: Cohort, on_stage: Callable[[str], None]) -> ParityReport:
+def _prove(model: Model, cohort: Cohort, more: Sequence[Choice], on_stage: Callable[[str], None]) -> ParityReport:
     """Gate and self-test; fp16 runs where it will run in earnest if this machine has a GPU, else on the CPU."""
     reference = open_runtime(model, Choice("torch", "cpu"))
     candidates = [
         open_runtime(model, Choice("onnx", "cpu", "fp32")),
         open_runtime(model, Choice("onnx", "auto", "fp16")),
+        *(open_runtime(model, choice) for choice in more),
     ]
     chosen = choose_patients(cohort)
 

@@ -137,7 +137,9 @@ class Grader:
             return answer._replace(note="the network's answer is not a number")
         try:
             if self._exact is None:
-                self._exact = open_runtime(self.model, Choice("onnx", self.runtime.device, "fp32"))
+                # TensorRT may stand beside an ONNX Runtime without CUDA; each record names what answered.
+                device = self.runtime.device if self.runtime.name == "onnx" else "auto"
+                self._exact = open_runtime(self.model, Choice("onnx", device, "fp32"))
             exact = self._read_off(self._exact.infer(scan), self._exact)[0]
         except RuntimeUnavailable as error:
             return answer._replace(note=f"the network's answer is not a number in fp16, and fp32 failed: {error}")

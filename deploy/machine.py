@@ -11,7 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-PACKAGES = ("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "monai")
+from deploy.flavours import MEND, RTX_CAPABILITIES, importable
+
+PACKAGES = (
+    *("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu"),
+    *("tensorrt", "tensorrt-rtx-cu13-bindings", "cuda-bindings", "torch", "monai"),
+)
 _QUERY = ("--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader,nounits")
 
 
@@ -50,8 +55,18 @@ def system() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(cores()),
     }
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def user_cache(kind: str) -> Path:
+    """Where this user's files of a kind are kept, such as engines of models that cannot be written to."""
+    return Path.home() / ".cache" / "grade" / kind
 
 
 def gpus() -> tuple[Gpu, ...]:
@@ -92,11 +107,17 @@ def _onnx(found: tuple[Gpu, ...]) -> RuntimeState:
 
 
 def _tensorrt(found: tuple[Gpu, ...]) -> RuntimeState:
-    if find_spec("tensorrt") is None:
-        return RuntimeState("tensorrt", (), "tensorrt is not installed; pip install '.[gpu]'")
-    return RuntimeState(
-        "tensorrt", (), "this version does not build engines yet" if found else "the driver shows no GPU"
-    )
+    if not importable("tensorrt") and not importable("rtx"):
+        return RuntimeState("tensorrt", (), f"not installed; {MEND}")
+    if not found:
+        where = "; engines for RTX cards can be built all the same" if importable("rtx") else ""
+        return RuntimeState("tensorrt", (), f"the driver shows no GPU{where}")
+    if _version("cuda-bindings") is None:
+        return RuntimeState("tensorrt", (), "cuda-bindings is not installed; pip install -c constraints.txt '.[gpu]'")
+    strange = [gpu for gpu in found if gpu.compute_capability not in RTX_CAPABILITIES]
+    if strange and not importable("tensorrt"):
+        return RuntimeState("tensorrt", (), f"TensorRT for RTX does not run on {strange[0].name}; install TensorRT")
+    return RuntimeState("tensorrt", ("cuda",), "")
 
 
 def _torch(found: tuple[Gpu, ...]) -> RuntimeState:

@@ -113,9 +113,11 @@ def check_parity(
         wanted = _reference(reference, name, scan)
         for tally in tallies:
             tally.extreme(f"the scan '{name}'", wanted, tally.runtime.infer(scan[None]))
-    batches = tuple(batch for batch in BATCHES if batch <= model.manifest.max_batch)
+    checked: set[int] = set()
     for tally in tallies:
+        batches = _batches(tally.runtime, model.manifest.max_batch)
         _check_batches(tally, kept, batches)
+        checked.update(batches)
     failures = [f"{tally.label}: {failure}" for tally in tallies for failure in tally.failures]
     if failures:
         more = f" (and {len(failures) - 3} more)" if len(failures) > 3 else ""
@@ -124,7 +126,7 @@ def check_parity(
         patients=patients,
         validation=validation,
         extremes=tuple(extremes),
-        batches=(1, *batches),
+        batches=(1, *sorted(checked)),
         comparisons=tuple(tally.comparison() for tally in tallies),
     )
 
@@ -188,9 +190,7 @@ def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> None:
     Raises:
         ModelError: the answer differs from the exporting machine's by more than rounding explains.
     """
-    with np.load(model.file(SELFTEST), allow_pickle=False) as stored:
-        coarse, logits = stored["coarse"], stored["logits"]
-    scan = _fine(coarse, model.manifest.grid)
+    scan, logits = load_selftest(model)
     outputs = runtime.infer(np.repeat(scan[None], batch, axis=0))  # (B, 4, X, Y, Z)
     wanted = RuntimeOutputs(logits[None], outputs.features, outputs.evidence)
     if not _finite(outputs):
@@ -209,11 +209,27 @@ def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> None:
         )
 
 
+def load_selftest(model: Model) -> tuple[Array, Array]:
+    """The stored scan, float32 (4, X, Y, Z), and the exporting machine's logits for it, (2,).
+
+    Raises:
+        ModelError: the file was altered.
+    """
+    with np.load(model.file(SELFTEST), allow_pickle=False) as stored:
+        return _fine(stored["coarse"], model.manifest.grid), stored["logits"]
+
+
 def _reference(reference: Runtime, name: str, scan: Array) -> RuntimeOutputs:
     outputs = reference.infer(scan[None])
     if not _finite(outputs):
         raise ModelError(f"the trained network's own answer to {name} is not finite; train again.")
     return outputs
+
+
+def _batches(runtime: Runtime, most: int) -> list[int]:
+    """Batches beside single scans; on a GPU, where prediction runs the largest, that one too."""
+    wanted = {*BATCHES, most} if runtime.device != "cpu" else set(BATCHES)
+    return sorted(batch for batch in wanted if 1 < batch <= most)
 
 
 def _check_batches(tally: _Tally, scans: Sequence[Array], batches: Sequence[int]) -> None:

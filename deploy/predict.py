@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,11 +12,13 @@ from threadpoolctl import threadpool_limits
 
 from deploy.audit import Audit
 from deploy.grader import Grader, OnSeen, Timings, padded
+from deploy.machine import cores
 from deploy.model import Model, library_versions
 from deploy.parity import run_selftest
 from deploy.reader import Read, reader
 from deploy.results import Record, Results, prepare
 from deploy.runtimes import Choice, Runtime, open_runtime
+from deploy.runtimes.halving import Halving
 from toolkit.config import PredictSettings
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
@@ -94,17 +95,18 @@ def predict(
     timings = Timings()
     with timings.stage("total"):
         prepare(options.results)
-        workers = options.settings.workers or min(_cores(), MAX_WORKERS)
+        workers = options.settings.workers or min(cores(), MAX_WORKERS)
         # Parallel over patients, not inside BLAS. The runtimes do not compute with BLAS.
         with (
             threadpool_limits(1, user_api="blas"),
             reader(patients, model.manifest.grid, workers, options.edit) as reads,
         ):
             with timings.stage("open"):
-                runtime = open_runtime(model, options.choice)
+                runtime = Halving(open_runtime(model, options.choice))
             batch_size = _batch_size(options.settings, model, runtime, len(patients))
             with timings.stage("self_test"):
                 run_selftest(model, runtime, batch_size if padded(runtime) else 1)
+            batch_size = min(batch_size, runtime.most or batch_size)  # what the self-test found the memory to take
             plan = Plan(runtime.chosen, batch_size, workers)
             on_plan(plan)
             grader = Grader(model, runtime, batch_size, timings, options.on_seen)
@@ -144,11 +146,6 @@ def _batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patie
     if runtime.device == "cpu":
         return settings.batch_size or 1
     return min(settings.batch_size or most, max(patients, 1))
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _head(model: Model, plan: Plan) -> dict[str, object]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from toolkit.errors import SettingsError
 
@@ -153,6 +153,17 @@ class ExportSettings(_Branch):
     """`[export]`."""
 
     max_batch: int = Field(8, ge=1, le=256)
+    opt_batch: int | None = Field(None, ge=1, description="batch that a TensorRT engine is tuned for; else max_batch")
+    workspace_gb: float | None = Field(None, gt=0, description="GiB that a TensorRT build may take; else all")
+    opt_level: int | None = Field(None, ge=0, le=5, description="effort of a TensorRT build; else TensorRT's default")
+    allow_fp32_layers: bool = Field(False, description="accept an engine that is not half precision throughout")
+
+    @field_validator("opt_batch")
+    @classmethod
+    def _within_max_batch(cls, best: int | None, info: ValidationInfo) -> int | None:
+        if best is not None and best > info.data.get("max_batch", best):
+            raise ValueError(f"a batch of at most max_batch = {info.data['max_batch']} is possible")
+        return best
 
 
 class PredictSettings(_Branch):
@@ -258,6 +269,16 @@ def calibration_settings(settings: CalibrationSettings, method: str | None, rule
     changes = {"method": method, "rule": rule}
     tree = settings.model_dump() | {key: value for key, value in changes.items() if value is not None}
     return _validate({"calibration": tree}, None).calibration
+
+
+def export_settings(settings: ExportSettings, changes: dict[str, Any]) -> ExportSettings:
+    """Export settings with some values changed; None keeps what there is.
+
+    Raises:
+        SettingsError: a value is out of range, or contradicts another.
+    """
+    tree = settings.model_dump() | {key: value for key, value in changes.items() if value is not None}
+    return _validate({"export": tree}, None).export
 
 
 def dump_settings(settings: Settings) -> str:

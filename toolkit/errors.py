@@ -27,3 +27,7 @@ class ModelError(GradeError):
 
 class RuntimeUnavailable(GradeError):
     """The runtime or device asked for is not there; nothing else is taken in its place."""
+
+
+class OutOfMemory(RuntimeUnavailable):
+    """The device's memory does not suffice for a batch of this size; a smaller one may do."""

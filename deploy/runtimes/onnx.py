@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from deploy.model import ONNX, Model, Precision
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
-from toolkit.errors import ModelError, RuntimeUnavailable
+from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -32,6 +34,7 @@ _RUN_ERRORS = (
     RuntimeError,
     ValueError,
 )
+_WANT_OF_MEMORY = re.compile("out of memory|failed to allocate memory|alloc_failed", re.IGNORECASE)
 
 
 @dataclass
@@ -44,6 +47,7 @@ class OnnxRuntime:
     chosen: str
     session: Any
     name: str = "onnx"
+    _bound: BoundBatch | None = field(default=None, init=False)
 
     @property
     def engine_hash(self) -> str:
@@ -54,13 +58,41 @@ class OnnxRuntime:
         """See `deploy.runtimes.Runtime.infer`."""
         check_scans(scans, self.model.manifest)
         try:
-            found = self.session.run(list(RuntimeOutputs._fields), {INPUT: scans})
+            found = self._run(scans)
         except _RUN_ERRORS as error:
-            raise RuntimeUnavailable(
+            kind = OutOfMemory if _WANT_OF_MEMORY.search(str(error)) else RuntimeUnavailable
+            raise kind(
                 f"ONNX Runtime failed on {self.device} with a batch of {len(scans)}: {_first_line(error)};"
                 " a smaller batch needs less memory."
             ) from error
         return checked(RuntimeOutputs(*found), len(scans), self.model.manifest)
+
+    def _run(self, scans: Array) -> list[Array]:
+        if self.device == "cpu":
+            return self.session.run(list(RuntimeOutputs._fields), {INPUT: scans})  # type: ignore[no-any-return]
+        if self._bound is None or self._bound.batch != len(scans):
+            self._bound = None  # its memory is free before the next is taken
+            self._bound = BoundBatch(self.session, scans, "cuda", int(self.device.removeprefix("cuda:")))
+        return self._bound.run(scans)
+
+
+class BoundBatch:
+    """Input memory on the device for one batch size, taken once and filled anew for each batch."""
+
+    def __init__(self, session: Any, scans: Array, device: str, index: int) -> None:
+        self.batch = len(scans)
+        self._session = session
+        self._input = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(scans), device, index)
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input(INPUT, self._input)
+        for name in RuntimeOutputs._fields:
+            self._binding.bind_output(name)
+
+    def run(self, scans: Array) -> list[Array]:
+        """Outputs, in the order of `RuntimeOutputs`, on the host."""
+        self._input.update_inplace(np.ascontiguousarray(scans))
+        self._session.run_with_iobinding(self._binding)
+        return self._binding.copy_outputs_to_cpu()  # type: ignore[no-any-return]
 
 
 def open_onnx(model: Model, choice: Choice) -> OnnxRuntime:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from deploy.model import WEIGHTS, Model, Precision
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.config import NetworkSettings
-from toolkit.errors import ModelError, RuntimeUnavailable
+from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from toolkit.training.network import GradeNet, build_network, fold_batchnorm
 
 
@@ -42,7 +42,7 @@ class TorchRuntime:
             with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
                 outputs = self.network(batch)
         except torch.OutOfMemoryError as error:
-            raise RuntimeUnavailable(
+            raise OutOfMemory(
                 f"the memory of {self.device} does not suffice for a batch of {len(scans)}; take a smaller one."
             ) from error
         return checked(RuntimeOutputs(*(x.cpu().numpy() for x in outputs)), len(scans), self.model.manifest)

@@ -99,8 +99,20 @@ def test_read_only_output(project, grade):
     refused(grade("train", "--runs", "occupied/runs"), "occupied")
 
 
-def test_engines_are_refused_clearly(project, grade):
-    refused(grade("export", "--trt"), "TensorRT")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--trt-flavour", "tensorrt"), ("TensorRT is not installed", "pip install -c constraints.txt")),
+        (("--trt-flavour", "lean"), ("flavour 'lean' is unknown",)),
+        (("--compute-capability", "9.0"), ("compute capability 9.0 was named", "8.6, 8.9, 12.0")),
+        (("--opt-batch", "9"), ("export.opt_batch = 9", "at most max_batch = 8")),
+    ],
+)
+def test_engines_that_cannot_be_built_are_refused_before_anything_is_written(project, grade, options, words):
+    assert grade("train", "--name", "short", "--set", "training.epochs=1")[0] == 0
+    refused(grade("export", "--trt", *options), *words)
+    assert not (project / "model").exists()
+    assert not list(project.glob(".model*"))
 
 
 def test_wrong_usage_is_exit_code_2(grade):

@@ -27,7 +27,7 @@ from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
 from toolkit.config import Grid, PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Edit, Scan, read_scan
-from toolkit.errors import GradeError, ModelError, RuntimeUnavailable, SettingsError
+from toolkit.errors import GradeError, ModelError, OutOfMemory, RuntimeUnavailable, SettingsError
 from toolkit.training.run import Run
 
 from .conftest import SETTINGS, ignore
@@ -185,6 +185,33 @@ def test_no_number_is_asked_for_again_in_fp32_or_refused(
         assert records[1].runtime == "onnx fp32 cpu"
     for row in (0, 2):
         assert records[row].probability == pytest.approx(wanted[row].probability, abs=1e-5)
+
+
+class Cramped(Broken):
+    """Says that it is on a GPU, whose memory takes two scans."""
+
+    def __init__(self, inner: Runtime) -> None:
+        super().__init__(inner, np.zeros(0, np.float32), "fp16")
+        self.device, self.asked = "cuda:0", list[int]()
+
+    def infer(self, scans: Array) -> RuntimeOutputs:
+        self.asked.append(len(scans))
+        if len(scans) > 2:
+            raise OutOfMemory("too much")
+        return self.inner.infer(scans)
+
+
+def test_a_batch_is_halved_when_memory_does_not_suffice(
+    patients: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cramped = Cramped(open_runtime(model, ON_CPU))
+    _, wanted = grade(patients, model, tmp_path / "out", batch_size=3)
+    monkeypatch.setattr(deploy.predict, "open_runtime", lambda *_: cramped)
+    summary, records = grade(patients, model, tmp_path / "out", batch_size=3)
+    assert summary.plan.batch_size == 1  # seen in the self-test: 3 was too much, a half is 1
+    assert cramped.asked == [3, 1, 1, 1] + 6 * [1]
+    for ours, theirs in zip(records, wanted, strict=True):
+        assert ours.probability == pytest.approx(theirs.probability, abs=1e-5)
 
 
 def test_results_that_cannot_be_written_stop_before_any_work(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from deploy.model import Model
 from deploy.runtimes import Choice, RuntimeOutputs, checked, open_runtime
-from toolkit.errors import ModelError, RuntimeUnavailable
+from deploy.runtimes.halving import Halving
+from deploy.runtimes.onnx import BoundBatch
+from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
 from .conftest import SETTINGS
 
@@ -57,6 +60,11 @@ def test_a_gpu_that_does_not_start_is_never_replaced_in_silence(
         if providers[0][0] == "CPUExecutionProvider":
             return real(path, options, providers=providers, **rest)
         assert providers[0][1]["device_id"] in ("0", "1")
+        # DEFAULT costs eight to ten times as much on these networks, and says so in the log only.
+        assert providers[0][1]["cudnn_conv_algo_search"] == "EXHAUSTIVE"
+        assert providers[0][1]["prefer_nhwc"] == "1"
+        assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+        assert rest == {"enable_fallback": 0}
         if failure is None:
             return _OnCpu()
         raise onnxruntime.capi.onnxruntime_pybind11_state.Fail(failure)
@@ -77,7 +85,9 @@ def test_a_gpu_that_does_not_start_is_never_replaced_in_silence(
 @pytest.mark.parametrize(
     ("choice", "sentence"),
     [
-        (Choice("tensorrt"), "cannot run TensorRT engines yet"),
+        (Choice("tensorrt"), "on device auto, but CUDA shows 0 GPUs"),
+        (Choice("tensorrt", "cpu"), "TensorRT runs on a GPU only"),
+        (Choice("tensorrt", "cuda", "fp32"), "TensorRT engines are half precision"),
         (Choice("openvino"), "runtime 'openvino' is unknown"),
         (Choice(device="tpu"), "device 'tpu' is unknown"),
         (Choice("torch", "cpu", "fp16"), "fp16 on a GPU only"),
@@ -112,6 +122,69 @@ def test_outputs_of_another_shape_are_refused(model: Model) -> None:
         checked(outputs._replace(features=np.zeros((2, 511), np.float32)), 2, model.manifest)
     with pytest.raises(ModelError, match="logits"):
         checked(outputs, 3, model.manifest)
+
+
+def test_bound_memory_gives_the_same_answers(model: Model) -> None:
+    """What the GPU path does, on the CPU's memory."""
+    session = open_runtime(model, Choice("onnx", "cpu")).session
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal((2, *SHAPE), np.float32)
+    bound = BoundBatch(session, first, "cpu", 0)
+    for scans in (first, rng.standard_normal((2, *SHAPE), np.float32), first):
+        wanted = session.run(list(RuntimeOutputs._fields), {"scan": scans})
+        for x, y in zip(bound.run(scans), wanted, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        # onnxruntime: its arena, CUDA, cuDNN
+        ("bfc_arena.cc:359 Failed to allocate memory for requested buffer of size 17179869184", OutOfMemory),
+        ("CUDA failure 2: out of memory ; GPU=0", OutOfMemory),
+        ("CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED", OutOfMemory),
+        ("CUDA failure 700: an illegal memory access was encountered", RuntimeUnavailable),
+    ],
+)
+def test_want_of_memory_is_told_apart(message: str, kind: type[Exception], model: Model) -> None:
+    class Failing:
+        def run(self, *_: object) -> None:
+            raise onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException(message)
+
+    runtime = replace(open_runtime(model, Choice("onnx", "cpu")), session=Failing())
+    with pytest.raises(RuntimeUnavailable, match="with a batch of 1") as error:
+        runtime.infer(np.zeros((1, *SHAPE), np.float32))
+    assert type(error.value) is kind
+
+
+class Small:
+    """A runtime whose memory takes so many scans; the first logit of its answer is the scan's first voxel."""
+
+    name, device, precision, chosen = "onnx", "cuda:0", "fp16", "Small."
+
+    def __init__(self, most: int) -> None:
+        self.most, self.asked = most, []
+
+    def infer(self, scans: np.ndarray) -> RuntimeOutputs:
+        self.asked.append(len(scans))
+        if len(scans) > self.most:
+            raise OutOfMemory("too much")
+        first = scans.reshape(len(scans), -1)[:, :1]
+        return RuntimeOutputs(np.repeat(first, 2, 1), first, first)
+
+
+def test_batches_are_halved_when_memory_does_not_suffice() -> None:
+    small = Small(3)
+    runtime = Halving(small)
+    assert (runtime.name, runtime.device, runtime.precision, runtime.chosen) == ("onnx", "cuda:0", "fp16", "Small.")
+    scans = np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1, 1)
+    assert runtime.infer(scans).logits[:, 0].tolist() == list(range(8))
+    assert small.asked == [8, 4, 2, 2, 2, 2]
+    assert runtime.infer(scans[:5]).features[:, 0].tolist() == list(range(5))
+    assert small.asked[6:] == [2, 2, 1]  # remembered
+    assert runtime.most == 2
+    with pytest.raises(OutOfMemory):
+        Halving(Small(0)).infer(scans)
 
 
 @pytest.mark.parametrize("name", ["onnx", "torch"])

@@ -13,11 +13,12 @@ from typing import TypeAlias
 import numpy as np
 
 from toolkit.config import Grid
-from toolkit.data.door import Images, above_background, open_patient
+from toolkit.data.door import Images, open_patient
 from toolkit.data.header import Affine
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.resample import Array, Resampler, Voxels, interpolation_matrix
 from toolkit.data.statistics import image_statistics
+from toolkit.data.voxels import above_background
 from toolkit.errors import PatientRefused
 
 PREPROCESSING = 2  # raised whenever the numbers of a scan change; part of the cache's key and of a model's manifest

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from toolkit.data.door import Images, above_background
+from toolkit.data.door import Images
 from toolkit.data.resample import MemoryOrder
+from toolkit.data.voxels import above_background
 
 PLANES = 8  # of each image, evenly spread along memory's slowest axis; in each, every third row
 ROWS = 3

@@ -1,0 +1,182 @@
+"""An engine's two files: `NAME.plan` and its record `NAME.json`, which is written last and makes the plan count.
+
+An engine is machine code: use only those that a machine of yours has built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deploy.builder import Proof
+from deploy.flavours import Flavour
+from deploy.manifest import Sha256
+from toolkit.errors import ModelError
+
+NOT_RUN = "not run (no GPU)"
+KEY_DIGITS = 12
+
+
+class EngineRecord(BaseModel):
+    """What an engine is; beside it, as JSON.
+
+    Attributes:
+        format: version of the record.
+        created: UTC, ISO 8601.
+        onnx: SHA-256 of the graph that it was built from.
+        plan: SHA-256 of the engine.
+        flavour: `tensorrt` or `rtx`.
+        version: of the library; no other runs it.
+        gpu: the card that it was built on and for; None: any of the compute capabilities.
+        compute_capabilities: such as `8.9`.
+        precision: of the backbone.
+        batches: the profile's least, best and largest.
+        workspace_gb: GiB that the build might take; None: all.
+        opt_level: effort of the build; None: the library's default.
+        convolutions: convolution layers.
+        half: those of them in half precision.
+        proof: where `half` was read.
+        seconds: that the build took.
+        parity: with ONNX Runtime in fp32 on the card, or that it was not run.
+        seal: SHA-256 of all the above, so that an edited record is seen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal[1] = 1
+    created: str
+    onnx: Sha256
+    plan: Sha256
+    flavour: Flavour
+    version: str
+    gpu: str | None
+    compute_capabilities: tuple[str, ...]
+    precision: Literal["fp16"] = "fp16"
+    batches: tuple[int, int, int]
+    workspace_gb: float | None
+    opt_level: int | None
+    convolutions: int = Field(ge=0)
+    half: int = Field(ge=0)
+    proof: Proof
+    seconds: float
+    parity: str = NOT_RUN
+    seal: str = ""
+
+    @property
+    def half_share(self) -> float:
+        """Of the convolution layers, 0 to 1."""
+        return self.half / self.convolutions if self.convolutions else 0.0
+
+    @property
+    def name(self) -> str:
+        """Of its files: readable, and with a key over all that the engine was asked to be."""
+        asked = self.model_dump(
+            mode="json",
+            include={"onnx", "flavour", "version", "gpu", "compute_capabilities", "precision", "batches"}
+            | {"workspace_gb", "opt_level"},
+        )
+        cards = "-".join(f"sm{capability.replace('.', '')}" for capability in self.compute_capabilities)
+        return f"{self.flavour}-{self.version}-{cards}-{digest(asked)[:KEY_DIGITS]}"
+
+    def sealed(self) -> EngineRecord:
+        """The same with its right seal."""
+        return self.model_copy(update={"seal": digest(self.model_dump(mode="json", exclude={"seal"}))})
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that was found whole, or built.
+
+    Attributes:
+        folder: where it lies.
+        record: see `EngineRecord`.
+        plan: the bytes whose hash the record tells.
+        built: now, and not found.
+        note: why it was built though another was there; else empty.
+    """
+
+    folder: Path
+    record: EngineRecord
+    plan: bytes
+    built: bool
+    note: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The plan's file."""
+        return self.folder / f"{self.record.name}.plan"
+
+
+def store_engine(engine: Engine, folder: Path) -> None:
+    """Write an engine to a folder, whole or not at all; one of its name is replaced.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / f"{engine.record.name}.plan", engine.plan)
+        text = engine.record.model_dump_json(indent=2) + "\n"
+        write_file(folder / f"{engine.record.name}.json", text.encode())
+    except OSError as error:
+        raise ModelError(
+            f"engine {engine.path} cannot be written: {error.strerror or error}; free some space."
+        ) from error
+
+
+def read_record(path: Path) -> EngineRecord:
+    """A record, if it is whole and unaltered.
+
+    Raises:
+        ModelError: it is not.
+    """
+    try:
+        record = EngineRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"{path} is no engine's record: {first['msg']}.") from None
+    if record.seal != record.sealed().seal or path.stem != record.name:
+        raise ModelError(f"{path} was altered after the build.")
+    return record
+
+
+def records(folder: Path) -> Iterator[tuple[Path, EngineRecord | ModelError]]:
+    """Each record of a folder of engines, by name, or what is wrong with it."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield path, read_record(path)
+        except ModelError as error:
+            yield path, error
+
+
+def read_plan(path: Path, record: EngineRecord) -> bytes | None:
+    """The plan, if it is the one of the record."""
+    try:
+        plan = path.read_bytes()
+    except OSError:
+        return None
+    return plan if hashlib.sha256(plan).hexdigest() == record.plan else None
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)  # noqa: PTH105 - the word says that it is atomic
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a value's JSON, hexadecimal."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,72 @@
+"""`grade export --trt` with the real TensorRT for RTX, which needs no GPU to build."""
+
+import json
+
+import pytest
+
+from deploy import flavours
+from toolkit.errors import RuntimeUnavailable
+
+
+def plans(project):
+    return sorted((project / "model" / "engines").glob("*.plan"))
+
+
+@pytest.mark.slow
+def test_an_engine_is_built_kept_and_rebuilt(project, grade, monkeypatch):
+    assert grade("train", "--name", "a", "--set", "training.epochs=1")[0] == 0
+    options = ("--trt", "--max-batch", "2", "--compute-capability", "8.6", "--compute-capability", "12.0")
+    code, _, err = grade("export", *options)
+    assert code == 0, err
+    text = " ".join(err.split())
+    assert "12 of 12 convolution layers in half precision (100%, read in the network); parity not run (no GPU)" in text
+    assert "engine for compute capability 8.6, 12.0: built in" in text
+    (plan,) = plans(project)
+    record = json.loads(plan.with_suffix(".json").read_text())
+    assert record["batches"] == [1, 2, 2]
+    assert record["onnx"] == json.loads((project / "model" / "manifest.json").read_text())["files"]["model_fp16.onnx"]
+
+    code, out, err = grade("info", "--model", "model", "--self-test")
+    assert code == 0, err
+    assert "Self-test passed." in err
+    assert "12 of 12" in out
+    code, out, _ = grade("info", "--model", "model", "--json")
+    assert json.loads(out)["engines"] == {plan.stem: record}
+
+    code, _, err = grade("export", *options)  # the same weights: the same graph, to the byte
+    assert code == 0, err
+    assert "kept from the last export" in " ".join(err.split())
+    assert [path.name for path in plans(project)] == [plan.name]
+    assert json.loads(plan.with_suffix(".json").read_text()) == record
+
+    assert grade("train", "--name", "b", "--set", "training.epochs=1", "--set", "training.seed=1")[0] == 0
+    code, _, err = grade("export", *options)
+    assert code == 0, err
+    assert "was built from other weights; a new engine was built." in " ".join(err.split())
+    assert [path.name for path in plans(project)] != [plan.name]
+
+    def fail(*_):
+        raise RuntimeUnavailable("TensorRT for RTX built no engine; it gives no reason.")
+
+    before = (project / "model" / "manifest.json").read_bytes()
+    monkeypatch.setattr("deploy.engine.build_plan", fail)
+    code, _, err = grade("export", "--trt", "--opt-level", "1")
+    assert code == 1
+    assert "built no engine" in err
+    assert (project / "model" / "manifest.json").read_bytes() == before  # the model that was there stays
+    assert not list(project.glob(".model*"))
+
+
+def test_without_either_library_nothing_is_written(project, grade, monkeypatch):
+    assert grade("train", "--name", "a", "--set", "training.epochs=1")[0] == 0
+    monkeypatch.setattr(flavours, "find_spec", lambda _: None)
+    code, _, err = grade("export", "--trt")
+    assert code == 1
+    assert "TensorRT for RTX is not installed; pip install -c constraints.txt '.[rtx]'" in " ".join(err.split())
+    assert not (project / "model").exists()
+
+
+def test_a_self_test_needs_a_model_that_answers(project, grade):
+    code, _, err = grade("info", "--self-test")
+    assert code == 1
+    assert "--self-test needs a model" in err

@@ -1,0 +1,33 @@
+"""The network that hospitals get, full size: ResNet50-3D in fp16 becomes an engine for three generations of cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from deploy.builder import Shapes, Tuning, build_plan
+from deploy.flavours import choose_target
+from deploy.graph import write_onnx
+from deploy.manifest import OutputShapes
+from toolkit.config import Grid, NetworkSettings
+from toolkit.training.network import build_network, fold_batchnorm
+
+from .conftest import ignore
+
+
+@pytest.mark.slow
+def test_resnet50_is_built_in_half_precision_without_a_gpu(tmp_path: Path) -> None:
+    grid = Grid()
+    torch.manual_seed(0)
+    network = fold_batchnorm(build_network(NetworkSettings(), False).eval())
+    outputs = write_onnx(network, grid, "fp16", tmp_path / "model_fp16.onnx")
+    assert outputs == OutputShapes(features=2048, evidence=(4, 4, 4))
+    target = choose_target("rtx", ("8.6", "8.9", "12.0"), None)
+    shapes = Shapes((4, *grid.shape), 8, 8)
+    built = build_plan(tmp_path / "model_fp16.onnx", target, shapes, Tuning(None, None), None, ignore)
+    # 1 in the stem, 3 in each of 3 + 4 + 6 + 3 blocks, 4 shortcuts
+    assert (built.half, built.convolutions) == (53, 53)
+    # 46.2 million weights of two bytes; in fp32 it would be twice that.
+    assert 2 * 46.1e6 < len(built.plan) < 2.1 * 46.3e6
