@@ -35,6 +35,7 @@ strategy = "stable"
 cohort = "cohort"
 spacing = 3.0
 shape = [52, 64, 52]
+validation = 0.25
 
 [network]
 depth = 10
@@ -98,10 +99,17 @@ def held_out(out: Path, model: Model) -> None:
 
         result = evaluate_model(model, cohort, options, say_plan, keep)
     rows = [
-        (record.patient, CLASSES[known], record.grade or "refused", figure(record.probability), record.reason)
+        (
+            record.patient,
+            CLASSES[known],
+            record.grade or "refused",
+            figure(record.probability),
+            record.verdict or "",
+            record.reason or record.explanation,
+        )
         for known, record in zip(cohort.grades, records, strict=True)
     ]
-    table("Held-out patients", ("patient", "made as", "graded", "P(HGG)", ""), rows)
+    table("Held-out patients", ("patient", "made as", "graded", "P(HGG)", "verdict", ""), rows)
     auc, metrics = result.metrics.auc, result.metrics
     say(
         f"held-out AUC {figure(auc.value)} ({figure(auc.low)} to {figure(auc.high)}), sensitivity "

@@ -17,7 +17,9 @@ from cli.export import command as export
 from cli.info import command as info
 from cli.phantom import command as phantom
 from cli.predict import command as predict
+from cli.sign import command as sign
 from cli.train import command as train
+from cli.verify import command as verify
 from toolkit.errors import GradeError
 
 app = typer.Typer(
@@ -37,6 +39,8 @@ app.command("phantom")(phantom)
 app.command("demo")(demo)
 app.command("bench")(bench)
 app.command("info")(info)
+app.command("sign")(sign)
+app.command("verify")(verify)
 
 
 def _version(wanted: bool) -> None:

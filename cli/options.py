@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from toolkit.config import Settings
 
 DEFAULT_CONFIG = Path("grade.toml")
@@ -18,6 +20,9 @@ Overrides = Annotated[
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", "-m", help="Folder that `grade export` wrote.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+PublicKey = Annotated[
+    Path | None, typer.Option("--require-signature", help="Public key (PEM); refuse a model that it did not sign.")
+]
 RuntimeName = Annotated[str, typer.Option(help="auto, onnx, tensorrt or torch.")]
 
 
@@ -31,3 +36,20 @@ def settings_from(config: Path, overrides: list[str] | None, strategy: str | Non
 
     file = config if config.exists() or config != DEFAULT_CONFIG else None
     return load_settings(file, strategy, tuple(overrides or ()))
+
+
+def signatures() -> ModuleType:
+    """`deploy.signature`, which needs a library that nothing else needs.
+
+    Raises:
+        RuntimeUnavailable: it is not installed.
+    """
+    from importlib.util import find_spec
+
+    from toolkit.errors import RuntimeUnavailable
+
+    if find_spec("cryptography") is None:
+        raise RuntimeUnavailable("signatures need the package cryptography; pip install 'grade[sign]'.")
+    import deploy.signature
+
+    return deploy.signature

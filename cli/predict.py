@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_CONFIG, Config, Device, ModelFolder, RuntimeName
+from cli.options import DEFAULT_CONFIG, Config, Device, ModelFolder, PublicKey, RuntimeName
 
 
 def command(
@@ -19,11 +19,14 @@ def command(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Patients at once; chosen otherwise.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Reading threads; chosen otherwise.")] = None,
     config: Config = DEFAULT_CONFIG,
+    require_signature: PublicKey = None,
+    report: Annotated[bool, typer.Option("--report", help="Also a page and an evidence map for each patient.")] = False,
+    audit_ids: Annotated[bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded; read nothing.")] = False,
 ) -> None:
     """Grade patients. Exit code 0: all graded; 3: some refused; 1: none graded, or an error."""
-    from cli.options import settings_from
-    from cli.prediction import graded, show_plan
+    from cli.options import settings_from, signatures
+    from cli.prediction import graded, reported, show_plan
     from deploy.model import open_model
     from deploy.predict import PredictOptions
     from deploy.runtimes import Choice
@@ -34,6 +37,9 @@ def command(
     if dry_run:
         raise typer.Exit(show_plan(patients))
     opened = open_model(model)
+    if require_signature:
+        signatures().check_signature(opened, require_signature)
     written = settings_from(config, None).predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
-    raise typer.Exit(graded(patients, opened, PredictOptions(out, Choice(runtime, device), settings)))
+    options = PredictOptions(out, Choice(runtime, device), settings, audit_ids=audit_ids)
+    raise typer.Exit((reported if report else graded)(patients, opened, options))

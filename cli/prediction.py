@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cli.console import bar, note, say, table
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions, Summary, predict
 from deploy.results import Record
+from deploy.verdict import CERTAIN
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.errors import PatientRefused
 
@@ -15,21 +18,41 @@ SHOWN = 40  # rows of the table; the files hold all
 SOME_REFUSED = 3
 
 
-def graded(patients: Sequence[Patient], model: Model, options: PredictOptions) -> int:
+def graded(
+    patients: Sequence[Patient],
+    model: Model,
+    options: PredictOptions,
+    on_record: Callable[[Record], None] = lambda _: None,
+) -> int:
     """Grade, show, and give the exit code."""
     records: list[Record] = []
     with bar("grading", len(patients)) as done:
 
         def keep(record: Record) -> None:
             records.append(record)
+            on_record(record)
             done()
 
         summary = predict(patients, model, options, say_plan, keep)
     _show_records(records)
     _show_timings(summary)
+    _show_verdicts(records)
     say(f"{summary.graded} graded, {summary.refused} refused; files in {options.results}")
     say("Research use only; not a medical device.")
     return 0 if not summary.refused else SOME_REFUSED if summary.graded else 1
+
+
+def reported(patients: Sequence[Patient], model: Model, options: PredictOptions) -> int:
+    """The same with a page for each patient and an index."""
+    from deploy.pages import Pages  # here, since it loads Matplotlib
+    from deploy.results import prepare
+
+    prepare(options.results)
+    pages = Pages(options.results, model)
+    records: list[Record] = []
+    code = graded(patients, model, replace(options, on_seen=pages.add), records.append)
+    say(f"pages: {pages.index(records)}")
+    return code
 
 
 def show_plan(patients: Sequence[Patient]) -> int:
@@ -58,14 +81,28 @@ def _show_records(records: Sequence[Record]) -> None:
             record.patient,
             record.grade or "refused",
             "" if record.probability is None else f"{record.probability:.3f}",
-            record.reason or "; ".join(record.notes),
+            record.verdict or "",
+            record.reason or "; ".join(filter(None, (record.explanation, *record.notes))),
         )
-        for record in sorted(records, key=lambda record: record.grade is not None)[:SHOWN]  # the refused first
+        for record in sorted(records, key=_urgency)[:SHOWN]
     ]
     threshold = f"threshold {records[0].threshold:.3f}" if records else ""
-    table(f"{len(records)} patients, {threshold}", ("patient", "grade", "P(HGG)", "remarks"), rows)
+    table(f"{len(records)} patients, {threshold}", ("patient", "grade", "P(HGG)", "verdict", "remarks"), rows)
     if len(records) > SHOWN:
         note(f"{len(records) - SHOWN} more in predictions.csv.")
+
+
+def _urgency(record: Record) -> int:
+    """The refused first, then those for a human."""
+    return 0 if record.grade is None else 2 if record.verdict == CERTAIN else 1
+
+
+def _show_verdicts(records: Sequence[Record]) -> None:
+    counts = Counter(record.verdict for record in records if record.verdict)
+    if counts:
+        say(f"verdicts: {', '.join(f'{count} {word}' for word, count in counts.most_common())}")
+    if counts.total() > counts[CERTAIN]:
+        note(f"{counts.total() - counts[CERTAIN]} of {counts.total()} graded patients are for a human to decide.")
 
 
 def _show_timings(summary: Summary) -> None:

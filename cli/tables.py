@@ -12,7 +12,8 @@ if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
 
     from deploy.engine_files import EngineRecord
     from deploy.evaluate import Sites
-    from deploy.model import Comparison, Model
+    from deploy.manifest import Comparison
+    from deploy.model import Model
     from toolkit.errors import ModelError
     from toolkit.evaluation.metrics import Confusion, Interval, Metrics
 
@@ -23,6 +24,8 @@ _SHOWN = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
     "brier": "Brier score",
+    "calibration_intercept": "calibration intercept (0)",
+    "calibration_slope": "calibration slope (1)",
 }
 
 

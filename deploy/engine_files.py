@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploy.builder import Proof
 from deploy.flavours import Flavour
-from deploy.model import Sha256
+from deploy.manifest import Sha256
 from toolkit.errors import ModelError
 
 NOT_RUN = "not run (no GPU)"

@@ -15,19 +15,17 @@ from pathlib import Path
 import jinja2
 from safetensors.torch import save
 
+from deploy.familiarise import learn_familiarity
 from deploy.graph import write_onnx
+from deploy.manifest import Manifest, NetworkRecord, OutputShapes, ParityReport, TrainingSummary
 from deploy.model import (
     CARD,
+    FAMILIARITY,
     FORMAT,
     MANIFEST,
     ONNX,
     WEIGHTS,
-    Manifest,
     Model,
-    NetworkRecord,
-    OutputShapes,
-    ParityReport,
-    TrainingSummary,
     file_hashes,
     library_versions,
     open_model,
@@ -39,6 +37,7 @@ from toolkit.config import ExportSettings, Grid
 from toolkit.data.patients import CLASSES, MODALITIES, Cohort
 from toolkit.data.scan import PREPROCESSING, read_scan
 from toolkit.errors import ModelError, PatientRefused
+from toolkit.evaluation.conformal import fit_conformal
 from toolkit.evaluation.metrics import Metrics, evaluate
 from toolkit.evaluation.stability import best_epoch
 from toolkit.training.network import GradeNet, fold_batchnorm
@@ -88,7 +87,11 @@ def export_run(
         write_manifest(folder, manifest)
         built = open_model(folder)
         report = _prove(built, cohort, add(built), on_stage)
-        manifest = manifest.model_copy(update={"parity": report})
+        # The same precision as the limits of a probability: fp16 moves a distance by far less than patients differ.
+        runtime = open_runtime(open_model(folder), Choice("onnx", "auto", "fp32"))
+        familiarity, space = learn_familiarity(runtime, grid, run.training_patients(), cohort, on_stage)
+        space.save(folder / FAMILIARITY)
+        manifest = manifest.model_copy(update={"parity": report, "out_of_distribution": familiarity})
         (folder / CARD).write_text(_card(manifest, metrics, run), encoding="utf-8")
         write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder)}))
         _put(folder, out)
@@ -135,6 +138,8 @@ def _prove(model: Model, cohort: Cohort, more: Sequence[Choice], on_stage: Calla
 
 def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics: Metrics) -> Manifest:
     network, history = run.settings.network, run.history()
+    table, calibration = run.validation(), run.calibration()
+    probability = calibration.probability(table.logit)
     best = best_epoch(history)
     summary = TrainingSummary(
         strategy=run.settings.strategy,
@@ -157,7 +162,9 @@ def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics
             depth=network.depth, stem_stride=network.stem_stride, cosine_head=run.settings.training.loss == "ldam"
         ),
         outputs=outputs,
-        calibration=run.calibration(),
+        calibration=calibration,
+        conformal=fit_conformal(probability, table.grades),
+        reference={name: tuple(sorted(probability[table.grades == c].tolist())) for c, name in enumerate(CLASSES)},
         training=summary,
         parity=None,
         versions=library_versions(_LIBRARIES),
@@ -178,7 +185,14 @@ def _card(manifest: Manifest, metrics: Metrics, run: Run) -> str:
     text = (files("deploy") / "card.md").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701 - Markdown
     environment.filters["interval"] = _interval
-    return environment.from_string(text).render(manifest=manifest, metrics=metrics, settings=run.settings)
+    return environment.from_string(text).render(
+        manifest=manifest, metrics=metrics, settings=run.settings, cohort=_cohort_name(run)
+    )
+
+
+def _cohort_name(run: Run) -> str:
+    """The folder's name without its path: a card is shown around."""
+    return run.settings.data.cohort.name if run.settings.data.cohort else "unknown"
 
 
 def _interval(interval: tuple[float | None, float | None, float | None]) -> str:

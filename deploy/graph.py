@@ -15,7 +15,8 @@ import torch
 from onnx.numpy_helper import to_array
 from torch import Tensor, nn
 
-from deploy.model import OutputShapes, Precision
+from deploy.manifest import OutputShapes
+from deploy.model import Precision
 from deploy.runtimes import RuntimeOutputs
 from deploy.runtimes.onnx import INPUT
 from toolkit.config import Grid

@@ -6,160 +6,31 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from toolkit.config import Grid
-from toolkit.data.patients import CLASSES, MODALITIES
-from toolkit.data.scan import PREPROCESSING
+from deploy.manifest import Manifest
 from toolkit.errors import ModelError
-from toolkit.evaluation.calibration import Calibration
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"  # of the manifest, which holds all other hashes; `sha256sum -c` reads it
+SIGNATURE = "manifest.sig"  # by `grade sign`
 WEIGHTS = "weights.safetensors"
 SELFTEST = "selftest.npz"
 CARD = "model_card.md"
+FAMILIARITY = "familiarity.npz"
 ENGINES = "engines"  # made on the machine that predicts, each with a record of its own; never listed in the manifest
 
 Precision = Literal["fp32", "fp16"]
 ONNX: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model_fp16.onnx"}
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".bin"}  # opening one runs the code in it
-
-FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # directly in the folder: no path leads out of it
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NetworkRecord(_Part):
-    """What the torch runtime needs to build the network; the others run a finished graph."""
-
-    depth: Literal[10, 18, 34, 50]
-    stem_stride: Literal[1, 2]
-    cosine_head: bool
-
-
-class OutputShapes(_Part):
-    """Of one patient's outputs beside the two logits."""
-
-    features: int = Field(gt=0)
-    evidence: tuple[int, int, int]
-
-
-class TrainingSummary(_Part):
-    """How the weights came about.
-
-    Attributes:
-        strategy: preset.
-        epochs: finished.
-        best_epoch: whose weights these are, counted from 1; None only for a run without history.
-        training: patients per class.
-        validation: patients per class.
-        auc: on the validation patients: value and 95 % limits, None where undefined.
-    """
-
-    strategy: str
-    epochs: int
-    best_epoch: int | None
-    training: dict[str, int]
-    validation: dict[str, int]
-    auc: tuple[float | None, float | None, float | None]
-
-
-class Comparison(_Part):
-    """One runtime against torch in float32.
-
-    Attributes:
-        runtime: name, precision and device.
-        limit: largest difference of the probability that passes.
-        difference: largest difference of the probability seen on patients.
-        logit_difference: largest difference of a logit seen on patients.
-        map_difference: largest difference of features or evidence seen on patients, as a share of their largest value.
-        flips: patients decided otherwise; only where the probability is nearer to the threshold than the limit.
-        extremes_difference: largest difference of the probability seen on extreme scans.
-        overflows: extreme scans without a finite answer in fp16; prediction answers such a scan in fp32.
-    """
-
-    runtime: str
-    limit: float
-    difference: float
-    logit_difference: float
-    map_difference: float
-    flips: int
-    extremes_difference: float
-    overflows: tuple[str, ...] = ()
-
-
-class ParityReport(_Part):
-    """What `deploy.parity` compared: patients of so many in validation, extreme scans, batch sizes."""
-
-    patients: int
-    validation: int
-    extremes: tuple[str, ...]
-    batches: tuple[int, ...]
-    comparisons: tuple[Comparison, ...]
-
-
-def _known(name: str, known: tuple[str, ...]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
-    def check(value: tuple[str, ...]) -> tuple[str, ...]:
-        if value != known:
-            raise ValueError(f"this version knows the {name} {', '.join(known)} only, in this order")
-        return value
-
-    return check
-
-
-def _same_preprocessing(value: int) -> int:
-    if value != PREPROCESSING:
-        raise ValueError(f"this version preprocesses by recipe {PREPROCESSING}; the model was trained with another")
-    return value
-
-
-class Manifest(_Part):
-    """All that is known about a model.
-
-    Attributes:
-        format: version of the folder's layout.
-        created: UTC, ISO 8601.
-        files: name -> SHA-256, every other file that export wrote.
-        modalities: channel order.
-        classes: index order.
-        grid: of a scan.
-        preprocessing: version of the recipe, `toolkit.data.scan.PREPROCESSING`.
-        max_batch: largest batch that a runtime takes.
-        network: see `NetworkRecord`.
-        outputs: see `OutputShapes`.
-        calibration: from logits to probability, and the threshold.
-        out_of_distribution: statistics of the features; None: not there.
-        training: see `TrainingSummary`.
-        parity: the gate's record; None only while the gate runs.
-        versions: of the libraries that exported it.
-    """
-
-    format: Literal[1]
-    created: str
-    files: dict[FileName, Sha256]
-    modalities: Annotated[tuple[str, ...], AfterValidator(_known("modalities", MODALITIES))]
-    classes: Annotated[tuple[str, ...], AfterValidator(_known("classes", CLASSES))]
-    grid: Grid
-    preprocessing: Annotated[int, AfterValidator(_same_preprocessing)]
-    max_batch: int = Field(ge=1)
-    network: NetworkRecord
-    outputs: OutputShapes
-    calibration: Calibration
-    out_of_distribution: None = None
-    training: TrainingSummary
-    parity: ParityReport | None
-    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -242,20 +113,22 @@ def open_model(folder: Path) -> Model:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, whole or not at all.
+    """Write `manifest.json` and its seal, each whole or not at all.
 
     Args:
         folder: the model.
         manifest: `file_hashes` gives its `files`.
     """
-    temporary = folder / f".{MANIFEST}.tmp"
-    temporary.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / MANIFEST)  # noqa: PTH105 - the word says that it is atomic
+    text = (manifest.model_dump_json(indent=2) + "\n").encode()
+    for name, content in ((MANIFEST, text), (SEAL, _seal(text))):
+        temporary = folder / f".{name}.tmp"
+        temporary.write_bytes(content)
+        os.replace(temporary, folder / name)  # noqa: PTH105 - the word says that it is atomic
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 of every file of a model but its manifest, sorted by name."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+    """Name -> SHA-256 of every file of a model but its manifest, seal and signature, sorted by name."""
+    names = sorted({path.name for path in folder.iterdir() if path.is_file()} - {MANIFEST, SEAL, SIGNATURE})
     return {name: _sha256(folder / name) for name in names}
 
 
@@ -278,6 +151,19 @@ def _sha256(path: Path) -> str:
         raise ModelError(f"{path} cannot be read: {error.strerror}; copy or export the model again.") from error
 
 
+def _seal(manifest: bytes) -> bytes:
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def _check_seal(path: Path, manifest: bytes) -> None:
+    try:
+        sealed = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}; copy or export the model again.") from None
+    if sealed != _seal(manifest):
+        raise ModelError(f"{path.with_name(MANIFEST)} or {SEAL} was altered after the export; export again.")
+
+
 def _read_manifest(path: Path) -> tuple[bytes, Manifest]:
     try:
         text = path.read_bytes()
@@ -291,6 +177,7 @@ def _read_manifest(path: Path) -> tuple[bytes, Manifest]:
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise ModelError(f"{path} has format {found!r}; this version reads format {FORMAT}: export the run again.")
+    _check_seal(path.with_name(SEAL), text)
     try:
         return text, Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.model import SELFTEST, Comparison, Model, ParityReport, Precision
+from deploy.manifest import Comparison, ParityReport
+from deploy.model import SELFTEST, Model, Precision
 from deploy.runtimes import Array, Runtime, RuntimeOutputs
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, MODALITIES, Cohort

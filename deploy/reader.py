@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from deploy.runtimes import Array
+from deploy.audit import hash_inputs
 from toolkit.config import Grid
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
-from toolkit.data.scan import Edit, read_scan
+from toolkit.data.scan import Edit, Scan, read_scan
 from toolkit.errors import PatientRefused
 
 
 class Read(NamedTuple):
-    """A patient after reading; without a scan, `reason` says why."""
+    """A patient after reading; without a scan, `reason` says why. `inputs` is the SHA-256 of the files."""
 
     patient: Patient
-    scan: Array | None
+    scan: Scan | None
     reason: str
     notes: tuple[str, ...]
     seconds: float
+    inputs: str = ""
 
 
 def reader(patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | None) -> Ahead[Patient, Read]:
@@ -37,7 +38,7 @@ def reader(patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | N
 
 
 def _read(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
-    start = perf_counter()
+    start, inputs = perf_counter(), hash_inputs(patient)
     try:
         scan = read_scan(patient, grid, edit)
     except PatientRefused as refusal:
@@ -47,5 +48,5 @@ def _read(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
     except OSError as error:
         reason = f"it cannot be read: {error.strerror or error}"
     else:
-        return Read(patient, scan.data, "", scan.notes, perf_counter() - start)
-    return Read(patient, None, reason, (), perf_counter() - start)
+        return Read(patient, scan, "", scan.notes, perf_counter() - start, inputs)
+    return Read(patient, None, reason, (), perf_counter() - start, inputs)

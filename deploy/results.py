@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -37,10 +36,17 @@ class Record(BaseModel):
         grade: `LGG` or `HGG`; None when refused.
         probability: calibrated P(HGG); None when refused.
         threshold: HGG is decided from here on.
-        verdict: None, until a model carries the statistics for one.
+        verdict: `certain`, `uncertain`, `unfamiliar` or `undetermined`, see `deploy.verdict`; None when refused.
+        explanation: of a verdict other than `certain`, and that a human has to decide; else empty.
+        grades: that are possible at the model's conformal rate.
+        distance: of the network's features from the training patients'; None when refused or not known.
+        outside: names of those `statistics` that are out of the model's bounds.
+        statistics: of the images, see `toolkit.data.statistics`; empty when refused.
         reason: why it was refused; empty when it was graded.
         notes: oddities that were accepted.
         runtime: what answered, such as `onnx fp32 cpu`.
+        engine: SHA-256 of the file that answered; empty when refused before.
+        inputs: SHA-256 of the four files, see `deploy.audit.hash_inputs`; empty when they could not be read.
         seconds: see `Seconds`.
     """
 
@@ -48,13 +54,20 @@ class Record(BaseModel):
 
     patient: str
     folder: str
-    grade: str | None
-    probability: float | None
+    grade: str | None = None
+    probability: float | None = None
     threshold: float
-    verdict: str | None
-    reason: str
-    notes: tuple[str, ...]
+    verdict: str | None = None
+    explanation: str = ""
+    grades: tuple[str, ...] = ()
+    distance: float | None = None
+    outside: tuple[str, ...] = ()
+    statistics: dict[str, float] = {}
+    reason: str = ""
+    notes: tuple[str, ...] = ()
     runtime: str
+    engine: str = ""
+    inputs: str = ""
     seconds: Seconds
 
 
@@ -62,7 +75,8 @@ class Results:
     """Writes `predictions.csv` row by row and, on leaving the `with` block, `predictions.json`.
 
     Text in the table is quoted and otherwise left as it is, also where a spreadsheet would take it for a formula: an id
-    has to be found again. Import the table as text there. Results that were in the folder are replaced.
+    has to be found again. Import the table as text there. Results that were in the folder are replaced. `head` is
+    written as it is at the end.
     """
 
     def __init__(self, folder: Path, head: dict[str, Any]) -> None:
@@ -96,7 +110,7 @@ class Results:
                     "" if probability is None else probability,
                     round(record.threshold, 6),
                     record.verdict or "",
-                    record.reason,
+                    record.reason or record.explanation,
                     record.runtime,
                     seconds,
                 )
@@ -112,14 +126,11 @@ class Results:
             "complete": kind is None,
             "patients": [record.model_dump(mode="json") for record in self._records],
         }
-        temporary = self._folder / f".{RECORD}.tmp"
         try:
             self._stream.close()
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            os.replace(temporary, self._folder / RECORD)  # noqa: PTH105 - the word says that it is atomic
         except OSError as failure:
-            temporary.unlink(missing_ok=True)
             raise _unwritable(self._folder, failure) from failure
+        replace_file(self._folder / RECORD, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def _row(self, cells: tuple[Any, ...]) -> None:
         self._writer.writerow(cells)
@@ -138,6 +149,21 @@ def prepare(folder: Path) -> None:
             pass
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Raises:
+        GradeError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as failure:
+        temporary.unlink(missing_ok=True)
+        raise _unwritable(path.parent, failure) from failure
 
 
 def printable(text: str) -> str:

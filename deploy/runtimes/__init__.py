@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from deploy.machine import user_cache
-from deploy.model import Manifest, Model, Precision
+from deploy.manifest import Manifest
+from deploy.model import Model, Precision
 from toolkit.errors import ModelError, RuntimeUnavailable
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -38,12 +39,17 @@ class Runtime(Protocol):
         device: `cpu` or `cuda:N`.
         precision: of the backbone; pooling, head and all outputs are float32.
         chosen: one sentence, what runs where and why.
+        engine_hash: SHA-256 of the file that it executes.
     """
 
     name: str
     device: str
     precision: Precision
     chosen: str
+
+    @property
+    def engine_hash(self) -> str:
+        """See above."""
 
     def infer(self, scans: Array) -> RuntimeOutputs:
         """Run a batch.

@@ -31,6 +31,11 @@ class Halving:
         self.name, self.device = self.runtime.name, self.runtime.device
         self.precision, self.chosen = self.runtime.precision, self.runtime.chosen
 
+    @property
+    def engine_hash(self) -> str:
+        """See `deploy.runtimes.Runtime`."""
+        return self.runtime.engine_hash
+
     def infer(self, scans: Array) -> RuntimeOutputs:
         """See `deploy.runtimes.Runtime.infer`.
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from deploy.model import Model, Precision
+from deploy.model import ONNX, Model, Precision
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
@@ -48,6 +48,11 @@ class OnnxRuntime:
     session: Any
     name: str = "onnx"
     _bound: BoundBatch | None = field(default=None, init=False)
+
+    @property
+    def engine_hash(self) -> str:
+        """See `deploy.runtimes.Runtime`."""
+        return self.model.manifest.files[ONNX[self.precision]]
 
     def infer(self, scans: Array) -> RuntimeOutputs:
         """See `deploy.runtimes.Runtime.infer`."""

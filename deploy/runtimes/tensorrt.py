@@ -19,7 +19,8 @@ from deploy.engine import find_engine, provide_engine, rebuild_engine
 from deploy.engine_files import NOT_RUN, Engine, store_engine, write_file
 from deploy.flavours import TITLES, Card, Target, usable_targets
 from deploy.machine import user_cache
-from deploy.model import ENGINES, Manifest, Model, Precision
+from deploy.manifest import Manifest
+from deploy.model import ENGINES, Model, Precision
 from deploy.parity import check_parity, load_selftest
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from deploy.runtimes.onnx import INPUT, open_onnx
@@ -44,6 +45,11 @@ class TensorRtRuntime:
     precision: Precision = "fp16"
     name: str = "tensorrt"
     _slots: list[_Slot] = field(default_factory=list)
+
+    @property
+    def engine_hash(self) -> str:
+        """See `deploy.runtimes.Runtime`."""
+        return self.engine.record.plan
 
     def infer(self, scans: Array) -> RuntimeOutputs:
         """See `deploy.runtimes.Runtime.infer`."""

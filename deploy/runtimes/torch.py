@@ -26,6 +26,11 @@ class TorchRuntime:
     network: GradeNet
     name: str = "torch"
 
+    @property
+    def engine_hash(self) -> str:
+        """See `deploy.runtimes.Runtime`."""
+        return self.model.manifest.files[WEIGHTS]
+
     def infer(self, scans: Array) -> RuntimeOutputs:
         """See `deploy.runtimes.Runtime.infer`."""
         check_scans(scans, self.model.manifest)

@@ -14,7 +14,8 @@ from onnx import numpy_helper
 
 import deploy.export
 from deploy.export import export_run
-from deploy.model import Model, OutputShapes, Precision, file_hashes, open_model
+from deploy.manifest import OutputShapes
+from deploy.model import Model, Precision, file_hashes, open_model
 from deploy.runtimes import Choice, open_runtime
 from toolkit.config import Grid
 from toolkit.data.patients import Cohort
@@ -46,9 +47,10 @@ def reuse(exported: Path, shapes: OutputShapes, shift: float) -> Writer:
 
 
 def test_everything_is_there_and_listed(model: Model) -> None:
-    names = {"model.onnx", "model_fp16.onnx", "weights.safetensors", "selftest.npz", "model_card.md"}
+    names = {"model.onnx", "model_fp16.onnx", "weights.safetensors", "selftest.npz", "model_card.md", "familiarity.npz"}
+
     assert set(model.manifest.files) == names
-    assert {path.name for path in model.folder.iterdir()} == names | {"manifest.json"}
+    assert {path.name for path in model.folder.iterdir()} == names | {"manifest.json", "manifest.sha256"}
     assert model.manifest.files == file_hashes(model.folder)
     assert (model.folder / "selftest.npz").stat().st_size < 1_000_000
     assert len({path.stat().st_mode for path in model.folder.iterdir()}) == 1
@@ -114,7 +116,9 @@ def test_a_new_model_takes_the_place_of_the_old(
     assert new.manifest.max_batch == 2
     assert not (folder / "engines").exists()
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
-    assert stages[-3:] == ["parity: patient 6 of 6", "parity: extreme scans and batches", "self-test"]
+    parity = stages.index("parity: patient 6 of 6")
+    assert stages[parity + 1 : parity + 3] == ["parity: extreme scans and batches", "self-test"]
+    assert stages[-1] == "what is familiar: validation patient 6 of 6"
 
 
 @pytest.mark.parametrize("exchange", [True, False])
@@ -151,3 +155,18 @@ def test_a_validation_patient_that_is_gone_is_named(
     with pytest.raises(ModelError, match=f"needs validation patient {first.id}"):
         export_run(Run(moved, run.settings), tmp_path / "model", SETTINGS.export, ignore)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_card_says_what_the_manifest_says(model: Model, run: Run) -> None:
+    text = (model.folder / "model_card.md").read_text()
+    calibration = model.manifest.calibration
+    assert f"HGG from {calibration.threshold:.4g} on" in text
+    assert "LGG always (too few patients)" in text
+    assert "not known, with 6 validation patients" in text
+    assert "| training patients | 3 | 3 |" in text
+    checklist = text[text.index("## Reporting checklist") :]
+    rows = [line for line in checklist.splitlines() if line.startswith("| ")]
+    assert len(rows) == 21
+    assert all(row.count("|") == 3 for row in rows)
+    assert sum("**Gap**" in row for row in rows) == 8
+    assert str(run.folder.parent) not in text

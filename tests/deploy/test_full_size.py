@@ -10,7 +10,7 @@ import torch
 from deploy.builder import Shapes, Tuning, build_plan
 from deploy.flavours import choose_target
 from deploy.graph import write_onnx
-from deploy.model import OutputShapes
+from deploy.manifest import OutputShapes
 from toolkit.config import Grid, NetworkSettings
 from toolkit.training.network import build_network, fold_batchnorm
 

@@ -16,7 +16,9 @@ from toolkit.errors import ModelError
 
 def edit(folder: Path, **changes: Any) -> None:
     file = folder / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    text = json.dumps(json.loads(file.read_text()) | changes)
+    file.write_text(text)
+    (folder / "manifest.sha256").write_text(f"{hashlib.sha256(text.encode()).hexdigest()}  manifest.json\n")
 
 
 def flip_a_bit(file: Path) -> None:
@@ -26,7 +28,8 @@ def flip_a_bit(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["model.onnx", "model_fp16.onnx", "weights.safetensors", "selftest.npz", "model_card.md"]
+    "name",
+    ["model.onnx", "model_fp16.onnx", "weights.safetensors", "selftest.npz", "model_card.md", "familiarity.npz"],
 )
 def test_an_altered_file_is_named(folder: Path, name: str) -> None:
     flip_a_bit(folder / name)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+import deploy.grader
 import deploy.predict
 import deploy.reader
 from deploy.model import Model
@@ -145,6 +146,7 @@ class Broken:
     def __init__(self, inner: Runtime, victim: Array, precision: str) -> None:
         self.inner, self.victim = inner, victim
         self.name, self.device, self.precision, self.chosen = inner.name, inner.device, precision, inner.chosen
+        self.engine_hash = inner.engine_hash
 
     def infer(self, scans: Array) -> RuntimeOutputs:
         outputs = self.inner.infer(scans)
@@ -168,6 +170,7 @@ def test_no_number_is_asked_for_again_in_fp32_or_refused(
         return Broken(runtime, victim, precision) if len(asked) == 1 else runtime
 
     monkeypatch.setattr(deploy.predict, "open_runtime", opener)
+    monkeypatch.setattr(deploy.grader, "open_runtime", opener)
     _, records = grade(patients[:3], model, tmp_path / "out", batch_size=3)
     monkeypatch.undo()
     _, wanted = grade(patients[:3], model, tmp_path / "out", batch_size=3)
@@ -258,7 +261,7 @@ def test_the_record_names_model_and_runtime(patients: tuple[Patient, ...], model
         rows = list(csv.DictReader(stream))
     assert [row["patient"] for row in rows] == [patient.id for patient in patients[:2]]
     assert float(rows[0]["probability"]) == pytest.approx(content["patients"][0]["probability"], abs=1e-6)
-    assert {row["verdict"] for row in rows} == {""}
+    assert {row["verdict"] for row in rows} == {"undetermined"}
 
 
 def test_prediction_loads_no_heavy_library(patients: tuple[Patient, ...], model: Model, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from toolkit.data.header import Affine
 from toolkit.data.memory import scratch_array
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.resample import Array, Resampler, Voxels, interpolation_matrix
+from toolkit.data.statistics import image_statistics
 from toolkit.data.voxels import above_background
 from toolkit.errors import PatientRefused
 
@@ -36,11 +37,13 @@ class Scan:
         data: float32 (4, X, Y, Z), C-contiguous, z-scores, 0 outside the brain; channels as `MODALITIES`, axes RAS.
         affine: (4, 4), grid voxel to mm in the patient's space.
         notes: oddities that were accepted, one phrase each.
+        statistics: of the images before the z-score, see `image_statistics`.
     """
 
     data: Array
     affine: Affine
     notes: tuple[str, ...]
+    statistics: dict[str, float]
 
 
 def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None) -> Scan:
@@ -71,7 +74,8 @@ def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None) -> Scan:
     for channel, name in enumerate(MODALITIES):
         if not _z_score(images, name, resample, mask, data[channel]):
             data[channel] = resample(_exact_z_score(images, name))
-    return Scan(data, _grid_affine(images, grid), (*images.notes, *_rim_notes(images, grid)))
+    notes = (*images.notes, *_rim_notes(images, grid))
+    return Scan(data, _grid_affine(images, grid), notes, image_statistics(images))
 
 
 class _Moments:

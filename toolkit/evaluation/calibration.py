@@ -16,6 +16,7 @@ from toolkit.errors import GradeError
 # moves the sensitivity or specificity that the threshold rests on by half or more.
 MIN_PATIENTS = 10
 MIN_PER_CLASS = 3
+RESAMPLES = 1000  # of the threshold
 SLOPE_BOUNDS = (0.1, 10.0)  # of temperature scaling: temperatures from 10 to 0.1
 Method = Literal["platt", "temperature", "none"]
 _Float = NDArray[np.float64]
@@ -30,7 +31,8 @@ class Calibration(BaseModel):
     """The map from logit to P(HGG), and the decision: HGG where the probability is at least the threshold.
 
     `method` is what was applied: `none` (a = 1, b = 0) where a fit was asked for but not possible; `notes` says why.
-    `rule` is what was asked for. `cases` counts the patients it was fitted on.
+    `rule` is what was asked for, `threshold_limits` the threshold's 95 % interval, None where it was not chosen by the
+    rule. `cases` counts the patients it was fitted on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +41,7 @@ class Calibration(BaseModel):
     a: float = Field(gt=0, allow_inf_nan=False)
     b: float = Field(allow_inf_nan=False)
     threshold: float = Field(gt=0, lt=1)
+    threshold_limits: tuple[float, float] | None = None
     rule: Annotated[str, AfterValidator(_checked_rule)]
     cases: dict[str, int]
     notes: tuple[str, ...] = ()
@@ -84,7 +87,17 @@ def fit_calibration(logit: ArrayLike, grade: ArrayLike, settings: CalibrationSet
     threshold, reached = choose_threshold(grade, _sigmoid(a * logit + b), settings.rule)
     if not reached:
         notes += (f"No threshold inside (0, 1) reaches {settings.rule}; the most sensitive one was taken.",)
-    return Calibration(method=method, a=a, b=b, threshold=threshold, rule=settings.rule, cases=cases, notes=notes)
+    limits = _threshold_limits(grade, _sigmoid(a * logit + b), settings.rule)
+    return Calibration(
+        method=method,
+        a=a,
+        b=b,
+        threshold=threshold,
+        threshold_limits=limits,
+        rule=settings.rule,
+        cases=cases,
+        notes=notes,
+    )
 
 
 def choose_threshold(grade: NDArray[np.int64], probability: _Float, rule: str) -> tuple[float, bool]:
@@ -120,6 +133,17 @@ def choose_threshold(grade: NDArray[np.int64], probability: _Float, rule: str) -
         cost = (missed * lgg.size + false * hgg.size).astype(np.float64)
     best = cost <= cost.min() * (1 + 1e-12)  # costs such as 0.1 and 0.3 make ties inexact
     return float(candidates[best][0]), True
+
+
+def _threshold_limits(grade: NDArray[np.int64], probability: _Float, rule: str) -> tuple[float, float]:
+    """95 % percentile interval of the threshold, patients drawn again within each grade, the map kept."""
+    rng, groups = np.random.default_rng(0), [np.flatnonzero(grade == c) for c in range(len(CLASSES))]
+    found = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        drawn = np.concatenate([rng.choice(group, group.size) for group in groups])
+        found[i], _ = choose_threshold(grade[drawn], probability[drawn], rule)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _checked(logit: ArrayLike, grade: ArrayLike) -> tuple[_Float, NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""The four plots of a report, drawn on Matplotlib figures of their own; pyplot and its global state stay unused.
+"""The plots of a report, drawn on Matplotlib figures of their own; pyplot and its global state stay unused.
 
 As SVG they take the text colour of the page around them, so that they suit a light and a dark page alike.
 """
@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from toolkit.data.patients import CLASSES
+from toolkit.evaluation.clinical import decision_curve
 from toolkit.evaluation.metrics import auc, reliability_bins, roc_points
 from toolkit.evaluation.stability import Epoch, best_epoch
 
@@ -36,15 +37,16 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def svg(draw: Callable[[Figure], None], alt: str) -> Markup:
+def svg(draw: Callable[[Figure], None], alt: str, size: tuple[float, float] = (4.8, 3.6)) -> Markup:
     """A drawing as inline SVG, to be placed into an HTML page.
 
     Args:
         draw: fills the figure it is given.
         alt: what the picture says, for those who cannot see it.
+        size: width and height, inches.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.8, 3.6), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         file = io.StringIO()
         figure.savefig(
@@ -113,6 +115,18 @@ def draw_reliability(figure: Figure, grade: ArrayLike, probability: ArrayLike) -
     bottom.bar_label(bars)
     bottom.margins(y=0.4)
     bottom.set(xlabel=f"predicted probability of {CLASSES[1]}", ylabel="patients", yticks=[])
+
+
+def draw_benefit(figure: Figure, grade: ArrayLike, probability: ArrayLike) -> None:
+    """The decision curve; below zero it is cut off."""
+    axes = figure.add_subplot(xlabel="threshold probability", ylabel="net benefit per patient")
+    curve = decision_curve(np.asarray(grade), np.asarray(probability, np.float64))
+    axes.plot(curve.threshold, curve.model, color=FIRST, label="model")
+    axes.plot(curve.threshold, curve.everyone, color=SECOND, linestyle="--", label="everyone is HGG")
+    axes.axhline(0, color=INK, alpha=0.5, linestyle=":", label="nobody is")
+    axes.set(xlim=(0, 1), ylim=(-0.05, max(0.1, 1.05 * float(curve.model.max()))))
+    axes.grid(alpha=0.2, color=INK)
+    axes.legend(loc="best")
 
 
 def _curves(

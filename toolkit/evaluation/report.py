@@ -15,17 +15,20 @@ from numpy.typing import ArrayLike
 from toolkit.data.patients import CLASSES
 from toolkit.evaluation.calibration import Calibration
 from toolkit.evaluation.metrics import Interval, Metrics, evaluate
-from toolkit.evaluation.pictures import draw_auc, draw_loss, draw_reliability, draw_roc, png, svg
+from toolkit.evaluation.pictures import draw_auc, draw_benefit, draw_loss, draw_reliability, draw_roc, png, svg
 from toolkit.evaluation.stability import Epoch, best_epoch, stability
 
 _NAMES = {
     "auc": "AUC",
+    "auc_delong": "AUC, DeLong",
     "balanced_accuracy": "Balanced accuracy",
     "sensitivity": "Sensitivity (HGG)",
     "specificity": "Specificity (LGG)",
     "accuracy": "Accuracy",
     "brier": "Brier score",
     "log_loss": "Log loss",
+    "calibration_intercept": "Calibration intercept (0)",
+    "calibration_slope": "Calibration slope (1)",
 }
 _FLATTERED = (
     "The best epoch, and any fitted calibration and threshold, rest on these same validation patients. "
@@ -86,7 +89,7 @@ def training_report(record: TrainingRecord) -> str:
         kind="Training report",
         name=record.name,
         subtitle=f"strategy {record.strategy}, {len(history)} epochs",
-        summary=_summary("Validation AUC", metrics, f", rule {calibration.rule}"),
+        summary=_summary("Validation AUC", metrics, f", rule {calibration.rule}{_limits(calibration)}"),
         notes=[_FLATTERED, *calibration.notes, *metrics.notes],
         criteria=stability(history),
         pictures=pictures,
@@ -176,6 +179,13 @@ def _summary(what: str, metrics: Metrics, rule: str) -> str:
     )
 
 
+def _limits(calibration: Calibration) -> str:
+    if calibration.threshold_limits is None:
+        return ""
+    low, high = calibration.threshold_limits
+    return f" (95 % interval of the threshold {low:.3f} to {high:.3f})"
+
+
 def _describe(calibration: Calibration) -> str:
     if calibration.method == "none":
         return "none: the probability is the sigmoid of the logit difference"
@@ -193,7 +203,11 @@ def _cohort_pictures(metrics: Metrics, grade: ArrayLike, probability: ArrayLike)
         partial(draw_reliability, grade=grade, probability=probability),
         f"Reliability diagram with the count of patients in each bin. Brier score {_interval(metrics.brier)}.",
     )
-    return [("ROC curve", roc), ("Reliability", reliability)]
+    benefit = svg(
+        partial(draw_benefit, grade=grade, probability=probability),
+        "Decision curve: net benefit of acting on the model, on everyone and on nobody, per threshold probability.",
+    )
+    return [("ROC curve", roc), ("Reliability", reliability), ("Decision curve", benefit)]
 
 
 def _curve_pictures(history: Sequence[ReportedEpoch]) -> list[tuple[str, Markup]]:

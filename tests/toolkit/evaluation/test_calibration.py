@@ -271,3 +271,18 @@ def test_calibration_loads_neither_scipy_nor_scikit_learn():
     code = "import sys, toolkit.evaluation.calibration; print(sorted({'scipy', 'sklearn', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_threshold_limits_hold_the_threshold_and_widen_with_fewer_patients():
+    rng = np.random.default_rng(0)
+    widths = []
+    for patients in (20, 500):
+        grade = np.repeat([0, 1], patients)
+        found = fit_calibration(rng.normal(2.0 * grade, 1), grade, CalibrationSettings())
+        assert found.threshold_limits is not None
+        low, high = found.threshold_limits
+        assert 0 < low <= found.threshold <= high < 1
+        widths.append(high - low)
+    assert widths[1] < widths[0]
+    few = fit_calibration([0.0, 1, 2], [0, 1, 1], CalibrationSettings())
+    assert few.threshold_limits is None

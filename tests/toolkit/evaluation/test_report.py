@@ -111,7 +111,7 @@ def test_report_escapes_user_text_and_needs_no_network(text):
 def test_every_picture_says_what_it_shows(text):
     pictures = [attributes for tag, attributes in _Page(text).tags if tag == "svg"]
     labels = [attributes["aria-label"] for attributes in pictures]
-    assert [label.split(".")[0].split(" ")[0] for label in labels] == ["Loss", "AUC", "ROC", "Reliability"]
+    assert [label.split(".")[0].split(" ")[0] for label in labels] == ["Loss", "AUC", "ROC", "Reliability", "Decision"]
     assert "Validation at the best epoch, 6: 0.900." in labels[1]
     assert all(attributes["role"] == "img" for attributes in pictures)
 
@@ -159,7 +159,11 @@ def test_report_of_a_training_that_could_measure_nothing(make_epoch):
 
 def test_report_without_epochs_has_no_curves(record):
     text = training_report(TrainingRecord(**{**record.__dict__, "history": []}))
-    assert [attributes["aria-label"][:3] for tag, attributes in _Page(text).tags if tag == "svg"] == ["ROC", "Rel"]
+    assert [attributes["aria-label"][:3] for tag, attributes in _Page(text).tags if tag == "svg"] == [
+        "ROC",
+        "Rel",
+        "Dec",
+    ]
 
 
 def test_evaluation_report(cohort):

@@ -1,0 +1,148 @@
+"""What `manifest.json` may say: everything that is known about a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from toolkit.config import Grid
+from toolkit.data.patients import CLASSES, MODALITIES
+from toolkit.data.scan import PREPROCESSING
+from toolkit.evaluation.calibration import Calibration
+from toolkit.evaluation.conformal import Conformal
+from toolkit.evaluation.familiarity import Familiarity
+
+FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # directly in the folder: no path leads out of it
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NetworkRecord(_Part):
+    """What the torch runtime needs to build the network; the others run a finished graph."""
+
+    depth: Literal[10, 18, 34, 50]
+    stem_stride: Literal[1, 2]
+    cosine_head: bool
+
+
+class OutputShapes(_Part):
+    """Of one patient's outputs beside the two logits."""
+
+    features: int = Field(gt=0)
+    evidence: tuple[int, int, int]
+
+
+class TrainingSummary(_Part):
+    """How the weights came about.
+
+    Attributes:
+        strategy: preset.
+        epochs: finished.
+        best_epoch: whose weights these are, counted from 1; None only for a run without history.
+        training: patients per class.
+        validation: patients per class.
+        auc: on the validation patients: value and 95 % limits, None where undefined.
+    """
+
+    strategy: str
+    epochs: int
+    best_epoch: int | None
+    training: dict[str, int]
+    validation: dict[str, int]
+    auc: tuple[float | None, float | None, float | None]
+
+
+class Comparison(_Part):
+    """One runtime against torch in float32.
+
+    Attributes:
+        runtime: name, precision and device.
+        limit: largest difference of the probability that passes.
+        difference: largest difference of the probability seen on patients.
+        logit_difference: largest difference of a logit seen on patients.
+        map_difference: largest difference of features or evidence seen on patients, as a share of their largest value.
+        flips: patients decided otherwise; only where the probability is nearer to the threshold than the limit.
+        extremes_difference: largest difference of the probability seen on extreme scans.
+        overflows: extreme scans without a finite answer in fp16; prediction answers such a scan in fp32.
+    """
+
+    runtime: str
+    limit: float
+    difference: float
+    logit_difference: float
+    map_difference: float
+    flips: int
+    extremes_difference: float
+    overflows: tuple[str, ...] = ()
+
+
+class ParityReport(_Part):
+    """What `deploy.parity` compared: patients of so many in validation, extreme scans, batch sizes."""
+
+    patients: int
+    validation: int
+    extremes: tuple[str, ...]
+    batches: tuple[int, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def _known(name: str, known: tuple[str, ...]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+    def check(value: tuple[str, ...]) -> tuple[str, ...]:
+        if value != known:
+            raise ValueError(f"this version knows the {name} {', '.join(known)} only, in this order")
+        return value
+
+    return check
+
+
+def _same_preprocessing(value: int) -> int:
+    if value != PREPROCESSING:
+        raise ValueError(f"this version preprocesses by recipe {PREPROCESSING}; the model was trained with another")
+    return value
+
+
+class Manifest(_Part):
+    """All that is known about a model.
+
+    Attributes:
+        format: version of the folder's layout.
+        created: UTC, ISO 8601.
+        files: name -> SHA-256, every other file that export wrote.
+        modalities: channel order.
+        classes: index order.
+        grid: of a scan.
+        preprocessing: version of the recipe, `toolkit.data.scan.PREPROCESSING`.
+        max_batch: largest batch that a runtime takes.
+        network: see `NetworkRecord`.
+        outputs: see `OutputShapes`.
+        calibration: from logits to probability, and the threshold.
+        conformal: from probability to the grades that are possible; None only while export begins.
+        out_of_distribution: what is familiar, beside `familiarity.npz`; None only while export begins.
+        reference: grade -> the validation patients' P(HGG), rising, so that none can be told which it is.
+        training: see `TrainingSummary`.
+        parity: the gate's record; None only while the gate runs.
+        versions: of the libraries that exported it.
+    """
+
+    format: Literal[1]
+    created: str
+    files: dict[FileName, Sha256]
+    modalities: Annotated[tuple[str, ...], AfterValidator(_known("modalities", MODALITIES))]
+    classes: Annotated[tuple[str, ...], AfterValidator(_known("classes", CLASSES))]
+    grid: Grid
+    preprocessing: Annotated[int, AfterValidator(_same_preprocessing)]
+    max_batch: int = Field(ge=1)
+    network: NetworkRecord
+    outputs: OutputShapes
+    calibration: Calibration
+    conformal: Conformal | None = None
+    out_of_distribution: Familiarity | None = None
+    reference: dict[str, tuple[float, ...]] = {}
+    training: TrainingSummary
+    parity: ParityReport | None
+    versions: dict[str, str]

@@ -1,0 +1,193 @@
+"""One page for each patient, an index, and evidence maps: what a clinician reads. With `--report` only."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+
+from deploy.evidence import on_grid, write_evidence
+from deploy.grader import Seen
+from deploy.model import Model
+from deploy.results import Record, replace_file
+from deploy.runtimes import Array
+from toolkit.data.patients import CLASSES, MODALITIES
+from toolkit.evaluation.pictures import FIRST, INK, SECOND, svg
+
+INDEX = "report.html"
+PATIENTS = "patients"
+EVIDENCE = "evidence"
+GREYS = (0.5, 99.5)  # percentiles of the slice's brain that become black and white
+OPACITY = 0.65  # of the strongest evidence in the slice
+TITLES = {"flair": "FLAIR", "t1": "T1", "t1ce": "T1 with contrast", "t2": "T2"}
+
+
+class Slice(NamedTuple):
+    """The axial slice of strongest evidence.
+
+    Attributes:
+        z: its index in the scan.
+        position: (x, y, z) in mm of the strongest voxel, the patient's space.
+        images: modality -> PNG as a data address.
+        overlay: likewise, transparent where there is no evidence.
+    """
+
+    z: int
+    position: tuple[float, float, float]
+    images: dict[str, str]
+    overlay: str
+
+
+class Pages:
+    """Writes `patients/<id>.html` and `evidence/<id>.nii.gz` as patients are graded, and `report.html` at the end.
+
+    Args:
+        folder: of the results.
+        model: whose limits and reference distribution the pages show.
+
+    Raises:
+        OSError: the folders cannot be made.
+    """
+
+    def __init__(self, folder: Path, model: Model) -> None:
+        self._folder, self._model = folder, model
+        for name in (PATIENTS, EVIDENCE):
+            (folder / name).mkdir(exist_ok=True)
+        self._pages = _environment()
+
+    def add(self, record: Record, seen: Seen) -> None:
+        """Write one patient's page and map."""
+        manifest = self._model.manifest
+        evidence = on_grid(seen.evidence, manifest.grid.shape, manifest.network.stem_stride)
+        name = file_name(record.patient)
+        write_evidence(self._folder / EVIDENCE / f"{name}.nii.gz", evidence, seen.scan.affine)
+        picture = partial(draw_probability, record=record, reference=manifest.reference)
+        content = {
+            "record": record,
+            "manifest": manifest,
+            "fingerprint": self._model.fingerprint,
+            "slice": strongest_slice(seen.scan.data, evidence, record.grade == CLASSES[1], seen.scan.affine),
+            "titles": TITLES,
+            "picture": svg(picture, _alt(record), (6.4, 1.9)),
+            "bounds": {b.name: b for b in manifest.out_of_distribution.bounds} if manifest.out_of_distribution else {},
+            "map": f"../{EVIDENCE}/{name}.nii.gz",
+            "edge": 16 * manifest.network.stem_stride * manifest.grid.spacing,
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        page = self._pages.get_template("patient.html").render(content)
+        replace_file(self._folder / PATIENTS / f"{name}.html", page)
+
+    def index(self, records: Sequence[Record]) -> Path:
+        """Write the index of all patients, the refused among them."""
+        links = {r.patient: f"{PATIENTS}/{file_name(r.patient)}.html" for r in records if r.grade is not None}
+        page = self._pages.get_template("index.html").render(
+            records=records, links=links, manifest=self._model.manifest, fingerprint=self._model.fingerprint
+        )
+        replace_file(self._folder / INDEX, page)
+        return self._folder / INDEX
+
+
+def file_name(patient: str) -> str:
+    """An id as the name of a file: letters, digits, `.`, `_`, `-`; what was changed is told apart by a hash."""
+    plain = re.sub(r"[^\w.-]", "_", patient, flags=re.ASCII).lstrip(".")[:100]
+    return plain if plain == patient else f"{plain}-{hashlib.sha256(patient.encode()).hexdigest()[:8]}"
+
+
+def strongest_slice(scan: Array, evidence: Array, hgg: bool, affine: np.ndarray[Any, Any]) -> Slice:
+    """Where the evidence for the decided grade is strongest inside the brain.
+
+    Args:
+        scan: float32 (4, X, Y, Z), 0 outside the brain.
+        evidence: float32 (X, Y, Z), for HGG where positive.
+        hgg: whether HGG was decided.
+        affine: (4, 4), voxel to mm.
+    """
+    brain = (scan != 0).any(axis=0)
+    own = np.where(brain, evidence if hgg else -evidence, -np.inf)
+    place = np.unravel_index(int(own.argmax()), own.shape)
+    z = int(place[2])
+    x, y, height = (float(value) for value in (affine @ [*place, 1])[:3])
+    images = {name: _png(_grey(scan[channel, :, :, z], brain[:, :, z])) for channel, name in enumerate(MODALITIES)}
+    return Slice(z, (x, y, height), images, _png(_overlay(evidence[:, :, z], brain[:, :, z])))
+
+
+def draw_probability(figure: Figure, record: Record, reference: dict[str, tuple[float, ...]]) -> None:
+    """The patient's probability on a line with the threshold and the validation patients of either grade."""
+    axes = figure.add_subplot(xlabel=f"probability of {CLASSES[1]}")
+    for row, (name, colour) in enumerate(zip(CLASSES, (FIRST, SECOND), strict=True)):
+        values = np.array(reference.get(name, ()))
+        lift = np.random.default_rng(0).uniform(-0.22, 0.22, len(values))  # so that equal ones are seen
+        axes.plot(values, row + lift, "o", color=colour, alpha=0.55, markersize=5, clip_on=False)
+    axes.axvline(record.threshold, color=INK, linestyle=":", alpha=0.7)
+    if record.probability is not None:
+        axes.axvline(record.probability, color=INK, linewidth=2.5)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.6, len(CLASSES) - 0.4), yticks=range(len(CLASSES)), yticklabels=CLASSES)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
+
+
+def _alt(record: Record) -> str:
+    return (
+        f"Probability {record.probability:.3f} against the threshold {record.threshold:.3f} and the validation"
+        " patients, LGG below and HGG above."
+    )
+
+
+def _number(value: float | None, key: str, digits: int = 3) -> Markup:
+    """A number of the record: shown rounded, its full value and its name beside it for programs."""
+    if value is None:
+        return Markup("undefined")
+    return Markup('<data value="{}" data-key="{}">{}</data>').format(repr(value), key, f"{value:.{digits}f}")
+
+
+def _grey(plane: Array, brain: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(X, Y) z-scores to RGBA, black outside the brain."""
+    low, high = np.percentile(plane[brain], GREYS) if brain.any() else (0.0, 1.0)
+    shades = np.where(brain, np.clip((plane - low) / max(high - low, 1e-6), 0, 1), 0)
+    return np.asarray(colormaps["gray"](shades))
+
+
+def _overlay(plane: Array, brain: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """(X, Y) evidence to RGBA: warm for HGG, blue for LGG, the stronger the less transparent."""
+    size = np.abs(plane) / max(float(np.abs(plane[brain]).max(initial=0)), 1e-6)
+    colours = np.where((plane > 0)[..., None], (1.0, 0.45, 0.1, 0.0), (0.2, 0.55, 1.0, 0.0))
+    colours[..., 3] = np.where(brain, OPACITY * np.clip(size, 0, 1) ** 2, 0)
+    return colours
+
+
+def _png(rgba: np.ndarray[Any, Any]) -> str:
+    """(X, Y, 4) in RAS as radiologists look at it: the front above, the patient's right on the left."""
+    stream = io.BytesIO()
+    imsave(stream, np.ascontiguousarray(rgba[::-1, ::-1].transpose(1, 0, 2)), format="png")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _environment() -> Environment:
+    places = [Path(str(files("deploy"))), Path(str(files("toolkit.evaluation")))]
+    pages = Environment(
+        loader=FileSystemLoader(places),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.filters.update(number=_number, soft=lambda text: Markup("<wbr>").join(escape(p) for p in _pieces(str(text))))
+    return pages
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[start : start + 16] for start in range(0, len(text), 16)]

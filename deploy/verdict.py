@@ -1,0 +1,116 @@
+"""What a reader of a grade has to know beside it: is it sure, and is the scan like those that the network knows?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from deploy.model import FAMILIARITY, Model
+from deploy.runtimes import Array
+from toolkit.evaluation.conformal import Conformal
+from toolkit.evaluation.familiarity import Familiarity, FeatureSpace
+
+CERTAIN = "certain"
+UNCERTAIN = "uncertain"  # both grades are in the conformal set, or none, or not the one that was decided
+UNFAMILIAR = "unfamiliar"
+UNDETERMINED = "undetermined"  # the model cannot say: it carries no limits, for want of validation patients
+FOR_A_HUMAN = "a human has to decide"
+
+
+class Verdict(NamedTuple):
+    """What was found about one patient.
+
+    Attributes:
+        word: one of the four above.
+        sentence: why, and what follows; empty when certain.
+        grades: the conformal set.
+        distance: Mahalanobis distance of the features; None without statistics.
+        outside: names of the image statistics out of their range.
+    """
+
+    word: str
+    sentence: str
+    grades: tuple[str, ...]
+    distance: float | None
+    outside: tuple[str, ...]
+
+
+class Judge:
+    """Gives verdicts by what the model carries.
+
+    Args:
+        model: its statistics are checked against their hash and loaded.
+
+    Raises:
+        ModelError: they were altered or cannot be read.
+    """
+
+    def __init__(self, model: Model) -> None:
+        manifest = model.manifest
+        self._conformal: Conformal | None = manifest.conformal
+        self._familiarity: Familiarity | None = manifest.out_of_distribution
+        self._space = FeatureSpace.load(model.file(FAMILIARITY)) if self._familiarity else None
+
+    def verdict(self, grade: str, probability: float, features: Array, statistics: Mapping[str, float]) -> Verdict:
+        """Judge one graded patient.
+
+        Args:
+            grade: as decided by the threshold.
+            probability: P(HGG), 0 to 1.
+            features: float32 (F,).
+            statistics: of the images, `toolkit.data.statistics`.
+        """
+        grades = self._conformal.grades(probability) if self._conformal else ()
+        distance = float(self._space.distance(features[None])[0]) if self._space else None
+        outside, strange = self._strange(distance, statistics)
+        if distance is not None and not np.isfinite(distance):
+            distance = None
+        if strange:
+            word, why = UNFAMILIAR, f"unlike the training patients: {strange}"
+        elif doubt := self._doubt(grade, grades):
+            word, why = UNCERTAIN, doubt
+        elif missing := self._missing():
+            word, why = UNDETERMINED, missing
+        else:
+            return Verdict(CERTAIN, "", grades, distance, outside)
+        return Verdict(word, f"{why}; {FOR_A_HUMAN}", grades, distance, outside)
+
+    def _strange(self, distance: float | None, statistics: Mapping[str, float]) -> tuple[tuple[str, ...], str]:
+        if self._familiarity is None:
+            return (), ""
+        broken = self._familiarity.outside(statistics)
+        found = [
+            f"{bound.name.replace('_', ' ')} {statistics.get(bound.name, np.nan):.3g} is not within {bound.low:.3g} to"
+            f" {bound.high:.3g}"
+            for bound in broken
+        ]
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        limit = self._familiarity.distance
+        far = [f"feature distance {distance:.3g} is over {limit:.3g}"] if _beyond(distance, limit) else []
+        return tuple(bound.name for bound in broken), ", ".join([*far, *found[:3]]) + more
+
+    def _doubt(self, grade: str, grades: tuple[str, ...]) -> str:
+        if self._conformal is None or self._conformal.missing:
+            return ""
+        level = f"{1 - self._conformal.rate:.0%}"
+        if len(grades) == 2:
+            return f"both grades are possible at {level}"
+        if not grades:
+            return f"neither grade is likely at {level}"
+        return "" if grades == (grade,) else f"{grades[0]} alone is likely at {level}, but the threshold says {grade}"
+
+    def _missing(self) -> str:
+        if self._conformal is None or self._familiarity is None:
+            return "the model carries no statistics for a verdict"
+        if self._conformal.missing:
+            few = " and ".join(f"{self._conformal.cases[name]} {name}" for name in self._conformal.missing)
+            return f"too few validation patients to know how sure the grade is ({few})"
+        if not self._familiarity.known:
+            return f"too few validation patients to know what is unfamiliar ({self._familiarity.validation})"
+        return ""
+
+
+def _beyond(distance: float | None, limit: float | None) -> bool:
+    return distance is not None and limit is not None and not distance <= limit  # NaN is beyond

@@ -1,0 +1,80 @@
+"""Is a model folder what was exported? Everything that can be checked without a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from deploy.model import ENGINES, MANIFEST, SEAL, SIGNATURE, Model, open_model
+from deploy.parity import run_selftest
+from deploy.runtimes import Choice, open_runtime
+from toolkit.errors import GradeError, ModelError
+
+
+class Check(NamedTuple):
+    """One finding; `sentence` says what is wrong, or what was found."""
+
+    name: str
+    passed: bool
+    sentence: str
+
+
+def verify_model(folder: Path, signed: Callable[[Model], None] | None) -> Iterator[Check]:
+    """Check manifest, files, parity record, self-test and signature, one after the other.
+
+    Args:
+        folder: the model.
+        signed: raises GradeError where the signature is not the wanted one; None: no signature is wanted.
+
+    Yields:
+        Each finding as it is made. Without a readable manifest there is one only.
+    """
+    try:
+        model = open_model(folder)
+    except GradeError as error:
+        yield Check(MANIFEST, False, str(error))
+        return
+    yield Check(MANIFEST, True, f"fingerprint {model.fingerprint}")
+    intact = True
+    for name in model.manifest.files:
+        check = _checked(name, partial(model.file, name), "as exported")
+        intact &= check.passed
+        yield check
+    yield _checked("folder", partial(_refuse_strangers, model), "no other files")
+    yield _checked("parity", partial(_refuse_parity, model), "every runtime decided like the trained network")
+    if intact:  # a graph that is not the exported one is not run
+        yield _checked("self-test", partial(_selftest, model), "answers as at export")
+    if signed is not None:
+        yield _checked(SIGNATURE, partial(signed, model), "by the owner of the key")
+
+
+def _checked(name: str, look: Callable[[], object], well: str) -> Check:
+    try:
+        look()
+    except GradeError as error:
+        return Check(name, False, str(error))
+    return Check(name, True, well)
+
+
+def _refuse_strangers(model: Model) -> None:
+    known = {*model.manifest.files, MANIFEST, SEAL, SIGNATURE, ENGINES}
+    strange = sorted(path.name for path in model.folder.iterdir() if path.name not in known)
+    if strange:
+        raise ModelError(f"{model.folder} holds what export did not write: {', '.join(strange)}; delete it.")
+
+
+def _refuse_parity(model: Model) -> None:
+    report = model.manifest.parity
+    if report is None or not report.comparisons:
+        raise ModelError("the manifest has no record of the parity gate; export again.")
+    for found in report.comparisons:
+        if found.difference > found.limit:
+            raise ModelError(
+                f"{found.runtime} differed by {found.difference:g}, more than {found.limit:g}; export again."
+            )
+
+
+def _selftest(model: Model) -> None:
+    run_selftest(model, open_runtime(model, Choice("onnx", "cpu", "fp32")))

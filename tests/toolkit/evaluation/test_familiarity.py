@@ -1,0 +1,100 @@
+"""Distances against scikit-learn's, and the rate of false alarms on simulated patients."""
+
+import numpy as np
+import pytest
+from sklearn.covariance import LedoitWolf
+
+from deploy.familiarise import fit_space
+from toolkit.errors import ModelError
+from toolkit.evaluation.conformal import upper_limit
+from toolkit.evaluation.familiarity import Bound, Familiarity, FeatureSpace, fit_bounds
+
+
+def features(rng, patients, size):
+    """Correlated, some of them never moving, as after a ReLU."""
+    mix = np.random.default_rng(5).normal(size=(size, size)) / np.sqrt(size)
+    found = np.maximum(rng.normal(size=(patients, size)) @ mix, -0.5)
+    found[:, :3] = 0
+    return found
+
+
+@pytest.mark.parametrize(("patients", "size"), [(40, 64), (80, 20)])
+def test_distance_is_that_of_scikit_learn(patients, size):
+    rng = np.random.default_rng(0)
+    training, new = features(rng, patients, size), features(rng, 10, size)
+    wanted = LedoitWolf().fit(training).mahalanobis(new) ** 0.5
+    np.testing.assert_allclose(fit_space(training).distance(new), wanted, rtol=1e-6)
+
+
+def test_distance_by_hand():
+    space = FeatureSpace(np.array([1.0, 0]), np.array([[0.6, 0.8]]), np.array([4.0]), 0.25)
+    assert space.distance([[1.6, 0.8]]) == pytest.approx(0.5)  # one unit along the component, sqrt(1 / 4)
+    assert space.distance([[1.8, -0.6]]) == pytest.approx(2)  # one unit across it, sqrt(1 / 0.25)
+    assert np.isnan(space.distance([[np.nan, 0]])).all()
+
+
+def test_features_that_never_move():
+    space = fit_space(np.ones((5, 8)))
+    assert space.distance(np.ones((1, 8))) == pytest.approx(0)
+    assert space.distance(np.full((1, 8), 1.1)) > 100
+
+
+def test_saved_and_loaded(tmp_path):
+    rng = np.random.default_rng(1)
+    space = fit_space(features(rng, 30, 50))
+    space.save(tmp_path / "familiarity.npz")
+    new = features(rng, 5, 50)
+    np.testing.assert_allclose(
+        FeatureSpace.load(tmp_path / "familiarity.npz").distance(new), space.distance(new), rtol=1e-6
+    )
+    for content in (b"no archive", b"PK\x03\x04"):
+        (tmp_path / "familiarity.npz").write_bytes(content)
+        with pytest.raises(ModelError, match=r"familiarity\.npz cannot be read"):
+            FeatureSpace.load(tmp_path / "familiarity.npz")
+
+
+def test_bounds_by_hand():
+    training = np.arange(101.0)[:, None] * [1, 0]  # usual range 2 to 98 about 50; the other never moves
+    validation = np.full((19, 2), [50.0, 0])
+    validation[0] = [122, 0]  # 1.5 times the way from 50 to 98
+    first, second = fit_bounds(training, validation, ("a", "b"), 0.05)
+    assert (first.name, first.low, first.high) == ("a", pytest.approx(-22), pytest.approx(122))
+    assert (second.low, second.high) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))
+    assert fit_bounds(training, validation[:18], ("a", "b"), 0.05) == ()
+
+
+def test_outside():
+    known = Familiarity(rate=0.05, training=9, validation=19, distance=3.0, bounds=(Bound(name="a", low=1, high=2),))
+    assert known.outside({"a": 1.0}) == known.outside({"a": 2.0}) == ()
+    for statistics in ({"a": 0.99}, {"a": 2.01}, {"a": float("nan")}, {}):
+        assert known.outside(statistics) == known.bounds
+    assert known.known
+    assert not known.model_copy(update={"distance": None}).known
+
+
+def test_false_alarms_are_as_rare_as_promised():
+    """Skewed, heavy-tailed statistics; 60 training and 57 validation patients; mean over 600 cohorts."""
+    rng, names = np.random.default_rng(0), tuple("abcdefgh")
+    alarms = []
+    for _ in range(600):
+        sample = np.exp(rng.standard_t(4, (60 + 57 + 40, len(names))))
+        known = Familiarity(
+            rate=0.05,
+            training=60,
+            validation=57,
+            distance=1,
+            bounds=fit_bounds(sample[:60], sample[60:117], names, 0.05),
+        )
+        alarms.append(np.mean([bool(known.outside(dict(zip(names, row, strict=True)))) for row in sample[117:]]))
+    assert np.mean(alarms) == pytest.approx(2 / 58, abs=4 * np.std(alarms) / np.sqrt(600))  # k / (M + 1), k = 2
+    assert np.mean(alarms) < 0.05
+
+
+def test_distance_alarms_are_as_rare_as_promised():
+    rng, alarms = np.random.default_rng(3), []
+    for _ in range(100):
+        sample = features(rng, 40 + 57 + 40, 64)
+        space = fit_space(sample[:40])
+        limit = upper_limit(space.distance(sample[40:97]), 0.05)
+        alarms.append((space.distance(sample[97:]) > limit).mean())
+    assert np.mean(alarms) == pytest.approx(2 / 58, abs=4 * np.std(alarms) / 10)

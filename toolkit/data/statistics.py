@@ -1,0 +1,96 @@
+"""Plain statistics of a patient's images before any z-score, so that a scan unlike those of the training is noticed.
+
+A z-score hides the scale of the images, and resampling hides what was sharp: both are measured before. Everything is
+read off a few planes, since every patient pays for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from toolkit.data.door import Images
+from toolkit.data.resample import MemoryOrder
+from toolkit.data.voxels import above_background
+
+PLANES = 8  # of each image, evenly spread along memory's slowest axis; in each, every third row
+ROWS = 3
+RIM = 3  # voxels from the mask's border, inside a plane
+GLOBAL = ("volume", "width", "depth", "height", "fill")
+OF_MODALITY = ("level", "bright", "dark", "noise", "rim", "cover")
+
+_Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+def image_statistics(images: Images) -> dict[str, float]:
+    """What can be said of the images without looking at the tumour.
+
+    Args:
+        images: as the door lets them in.
+
+    Returns:
+        `volume` of the mask, ml; `width`, `depth`, `height` of its box (right, front, up), mm; `fill`, the share of the
+        box that is mask, 0 to 1. Then for each modality, `<modality>_...`, over voxels of the mask in their distance
+        from background: `level`, log10 of the median size; `bright` and `dark`, 99th and 5th percentile in units of
+        the median; `noise`, median size of second differences in units of the standard deviation (thermal noise
+        raises it, blurring lowers it); `rim`, median within 3 voxels of the mask's border in units of the median (scalp
+        and skull change it); `cover`, the share of the mask that differs from background. All are finite.
+    """
+    edges, shape = images.edges, images.mask.shape
+    order = MemoryOrder.of(images.mask)
+    whole = _planes(images.mask, order)  # (PLANES, middle, fast) in memory's order
+    mask, rim = whole[:, ::ROWS], (whole & ~_eroded(whole))[:, ::ROWS]
+    found = {"volume": images.brain_ml}
+    found |= {name: float(n * edge) for name, n, edge in zip(("width", "depth", "height"), shape, edges, strict=True)}
+    found["fill"] = float(np.count_nonzero(images.mask) / images.mask.size)
+    for name, voxels in images.voxels.items():
+        values = above_background(_planes(voxels, order)[:, ::ROWS], images.background[name])
+        largest = float(np.abs(values).max(initial=0)) or 1.0
+        values = (values / largest).astype(np.float32) * np.sign(images.slopes[name])  # nothing overflows
+        numbers = _of_modality(values, mask, rim)
+        numbers["level"] += np.log10(largest) + np.log10(abs(float(images.slopes[name])))
+        found |= {f"{name}_{key}": float(value) for key, value in numbers.items()}
+    return found
+
+
+def _planes(volume: _Array, order: MemoryOrder) -> _Array:
+    stored = order.along(volume)
+    chosen: _Array = stored[np.linspace(0, len(stored) - 1, PLANES + 2).round().astype(int)[1:-1]]
+    return chosen
+
+
+def _eroded(mask: _Array) -> _Array:
+    """Voxels whose neighbours at RIM voxels, along both axes of the plane, are in the mask too."""
+    inner = np.zeros_like(mask)
+    r = RIM
+    inner[:, r:-r, r:-r] = (
+        mask[:, r:-r, r:-r]
+        & mask[:, 2 * r :, r:-r]
+        & mask[:, : -2 * r, r:-r]
+        & mask[:, r:-r, 2 * r :]
+        & mask[:, r:-r, : -2 * r]
+    )
+    return inner
+
+
+def _of_modality(values: _Array, mask: _Array, rim: _Array) -> dict[str, float]:
+    """The six of one modality; values (planes, middle, fast) of size 1 at most, `level` in their unit."""
+    inside = values[mask]
+    signal = inside[inside != 0]
+    low, middle, high = np.percentile(signal, [5, 50, 99]) if len(signal) else (0.0, 0.0, 0.0)
+    unit = abs(middle) or 1.0
+    three = mask[..., :-2] & mask[..., 1:-1] & mask[..., 2:]
+    bends = (values[..., :-2] - 2 * values[..., 1:-1] + values[..., 2:])[three]
+    return {
+        "level": np.log10(unit),
+        "bright": high / unit,
+        "dark": low / unit,
+        "noise": _median(np.abs(bends)) / (inside.std() or 1.0) if len(inside) else 0.0,
+        "rim": _median(values[rim]) / unit,
+        "cover": len(signal) / max(len(inside), 1),
+    }
+
+
+def _median(values: _Array) -> float:
+    return float(np.median(values)) if len(values) else 0.0
