@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import resource
 import shutil
 from functools import cache
 from pathlib import Path
@@ -202,4 +201,3 @@ def test_the_same_bytes_twice_and_after_a_bad_patient(tmp_path):
     with pytest.raises(PatientRefused):
         read_only_patient(bad.parent)
     assert read_only_patient(tmp_path / "good").data.tobytes() == first.data.tobytes()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2_000_000  # kB
