@@ -25,7 +25,8 @@ from toolkit.training import loop
 from toolkit.training.batch import Batch
 from toolkit.training.compute import Compute, choose_compute, reproducible
 from toolkit.training.interrupt import stop_on_interrupt
-from toolkit.training.run import EpochRow, Run, create_run
+from toolkit.training.run import EpochRow, Run
+from toolkit.training.runs import create_run
 from toolkit.training.scans import TrainingData
 from toolkit.training.session import Session, begin
 

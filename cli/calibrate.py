@@ -17,7 +17,7 @@ def command(
     from cli.training import show_run
     from toolkit.config import calibration_settings
     from toolkit.training.outcome import recalibrate
-    from toolkit.training.run import open_run
+    from toolkit.training.runs import open_run
 
     opened = open_run(run)
     recalibrate(opened, calibration_settings(opened.settings.calibration, method, rule))

@@ -33,7 +33,7 @@ def command(
     from cli.exporting import exported
     from cli.tables import show_model
     from toolkit.config import export_settings
-    from toolkit.training.run import open_run
+    from toolkit.training.runs import open_run
 
     opened = open_run(run)
     changes = {

@@ -11,11 +11,11 @@ if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
     from pathlib import Path
 
     from deploy.engine_files import EngineRecord
-    from deploy.evaluate import Sites
     from deploy.manifest import Comparison
     from deploy.model import Model
     from toolkit.errors import ModelError
     from toolkit.evaluation.metrics import Confusion, Interval, Metrics
+    from toolkit.evaluation.sites import Sites
 
 _SHOWN = {
     "auc": "AUC",

@@ -19,23 +19,9 @@ from toolkit.data.patients import CLASSES, Cohort
 from toolkit.errors import CohortError
 from toolkit.evaluation.metrics import Interval, Metrics, evaluate
 from toolkit.evaluation.report import evaluation_report, reliability_picture, roc_picture
-from toolkit.evaluation.sites import SiteOnly, auc_by_site, auc_without_site, site_only
+from toolkit.evaluation.sites import Sites, compare_sites
 
 CONTROLS = {"mask-tumour": mask_tumour}
-
-
-class Sites(NamedTuple):
-    """What the site has to do with it.
-
-    Attributes:
-        alone: a grader that knows nothing but the site; None where no site is known.
-        within: AUC inside each site with enough of both grades.
-        without: AUC of all others, leaving out one site at a time.
-    """
-
-    alone: SiteOnly | None
-    within: dict[str, float]
-    without: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -76,11 +62,7 @@ def evaluate_model(
     """
     graded = _grade(model, cohort, options, on_plan, on_record)
     metrics = evaluate(graded.grades, graded.probabilities, model.manifest.calibration.threshold)
-    sites = Sites(
-        site_only(graded.grades, graded.sites),
-        auc_by_site(graded.grades, graded.probabilities, graded.sites),
-        auc_without_site(graded.grades, graded.probabilities, graded.sites),
-    )
+    sites = compare_sites(graded.grades, graded.probabilities, graded.sites)
     _write(options.results, model, graded, metrics, sites)
     return Evaluation(metrics, graded.refused, sites)
 
@@ -147,8 +129,7 @@ def _write(folder: Path, model: Model, graded: _Graded, metrics: Metrics, sites:
         "Model": model.fingerprint,
         "Patients": ", ".join(f"{metrics.cases[name]} {name}" for name in CLASSES),
         "Refused": ", ".join(record.patient for record in graded.refused) or "none",
-        "Site": sites.alone.sentence if sites.alone else "unknown",
-        "AUC within a site": ", ".join(f"{name} {value:.3f}" for name, value in sites.within.items()) or "undefined",
+        **sites.details,
     }
     facts: dict[str, Any] = {
         "site_only": sites.alone._asdict() if sites.alone else None,

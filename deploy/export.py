@@ -39,6 +39,7 @@ from toolkit.data.scan import PREPROCESSING, read_scan
 from toolkit.errors import ModelError, PatientRefused
 from toolkit.evaluation.conformal import fit_conformal
 from toolkit.evaluation.metrics import Metrics, evaluate
+from toolkit.evaluation.sites import SUSPECT, site_only
 from toolkit.evaluation.stability import best_epoch
 from toolkit.training.network import GradeNet, fold_batchnorm
 from toolkit.training.run import Run
@@ -141,12 +142,17 @@ def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics
     table, calibration = run.validation(), run.calibration()
     probability = calibration.probability(table.logit)
     best = best_epoch(history)
+    training, validation = run.training_patients(), run.validation_patients()
+    everyone = training.joined(validation)
+    site = site_only(everyone.grades, everyone.sites)
     summary = TrainingSummary(
         strategy=run.settings.strategy,
+        labels=run.labels(),
+        site=site.auc if site else None,
         epochs=len(history),
         best_epoch=best.epoch if best else None,
-        training=_per_class(run.training_patients()),
-        validation=_per_class(run.validation_patients()),
+        training=_per_class(training),
+        validation=_per_class(validation),
         auc=metrics.auc,
     )
     return Manifest(
@@ -186,7 +192,7 @@ def _card(manifest: Manifest, metrics: Metrics, run: Run) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701 - Markdown
     environment.filters["interval"] = _interval
     return environment.from_string(text).render(
-        manifest=manifest, metrics=metrics, settings=run.settings, cohort=_cohort_name(run)
+        manifest=manifest, metrics=metrics, settings=run.settings, cohort=_cohort_name(run), suspect=SUSPECT
     )
 
 

@@ -42,6 +42,8 @@ class TrainingSummary(_Part):
 
     Attributes:
         strategy: preset.
+        labels: where the grades come from, and which values were taken for which.
+        site: AUC of a grader that knows only the site of these patients; None where no site is known.
         epochs: finished.
         best_epoch: whose weights these are, counted from 1; None only for a run without history.
         training: patients per class.
@@ -50,6 +52,8 @@ class TrainingSummary(_Part):
     """
 
     strategy: str
+    labels: str
+    site: float | None
     epochs: int
     best_epoch: int | None
     training: dict[str, int]

@@ -20,7 +20,8 @@ from toolkit.data.phantom import PhantomSettings, write_cohort
 from toolkit.data.scan import read_scan
 from toolkit.evaluation.calibration import Calibration
 from toolkit.training.network import GradeNet
-from toolkit.training.run import EpochRow, Run, ValidationTable, create_run
+from toolkit.training.run import EpochRow, Run, ValidationTable
+from toolkit.training.runs import create_run
 
 SETTINGS = Settings(
     data=DataSettings(spacing=6.0, shape=(24, 32, 24)),

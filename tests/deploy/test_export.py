@@ -169,4 +169,7 @@ def test_the_card_says_what_the_manifest_says(model: Model, run: Run) -> None:
     assert len(rows) == 21
     assert all(row.count("|") == 3 for row in rows)
     assert sum("**Gap**" in row for row in rows) == 8
+    assert model.manifest.training.labels.startswith("Grades from the ")
+    assert text.count(model.manifest.training.labels) == 2
+    assert "The sites of these patients are not known" in text
     assert str(run.folder.parent) not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ def read_cohort(folder: Path, labels: LabelTable | None) -> Cohort:
     rows = _read_rows(table) if table else []
     known: list[tuple[Patient, int, str | None]] = []
     unknown: list[str] = []
+    meant: Counter[tuple[int, str]] = Counter()
     matched = _match(patients, rows) if table else {}
     for patient in patients:
         row = matched.get(patient.id)
@@ -61,6 +63,7 @@ def read_cohort(folder: Path, labels: LabelTable | None) -> Cohort:
             unknown.append(patient.id)
         else:
             known.append((patient, grade, (row.site if row and row.site else None) or site_of(patient.id)))
+            meant[grade, row.grade if row else CLASSES[grade]] += 1
     _check(known, unknown, folder, table)
     known.sort(key=lambda entry: entry[0].id)
     notes = (f"{len(unknown)} patients without a known grade are left out: {_some(unknown)}.",) if unknown else ()
@@ -69,6 +72,7 @@ def read_cohort(folder: Path, labels: LabelTable | None) -> Cohort:
         tuple(grade for _, grade, _ in known),
         tuple(site for _, _, site in known),
         notes,
+        _rule(table, meant),
     )
 
 
@@ -99,6 +103,17 @@ def read_labels(table: LabelTable) -> Labels:
         # The id of 2018 names a source more exactly than that of 2017.
         tuple(row.site or max((site_of(name) or "" for name in row.ids), key=len) or None for row in rows),
     )
+
+
+def _rule(table: LabelTable | None, meant: Counter[tuple[int, str]]) -> str:
+    """What the grades rest on: which values were met, how often, and what they were taken for."""
+    source = f"table {table.file.name}" if table else "names of the folders above the patients"
+    values = [
+        ", ".join(f"'{value}' ({count})" for (grade, value), count in sorted(meant.items()) if grade == index)
+        + f" as {name}"
+        for index, name in enumerate(CLASSES)
+    ]
+    return f"Grades from the {source}: {'; '.join(values)}."
 
 
 def _check(

@@ -70,12 +70,14 @@ class Cohort:
         grades: 0 LGG, 1 HGG, one for each patient.
         sites: where the patient was scanned, None when unknown; one for each patient, or empty.
         notes: what was left out, one sentence each.
+        labels: a sentence about where the grades come from, and which values mean which; empty when not known.
     """
 
     patients: tuple[Patient, ...]
     grades: tuple[int, ...]
     sites: tuple[str | None, ...] = ()
     notes: tuple[str, ...] = ()
+    labels: str = ""
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -88,7 +90,9 @@ class Cohort:
     def joined(self, other: Cohort) -> Cohort:
         """These patients followed by others."""
         sites = self.sites or (None,) * len(self), other.sites or (None,) * len(other)
-        return Cohort(self.patients + other.patients, self.grades + other.grades, sites[0] + sites[1])
+        return Cohort(
+            self.patients + other.patients, self.grades + other.grades, sites[0] + sites[1], labels=self.labels
+        )
 
     def select(self, indices: Sequence[int]) -> Cohort:
         """The patients at these positions, in the order asked for."""
@@ -96,6 +100,7 @@ class Cohort:
             tuple(self.patients[i] for i in indices),
             tuple(self.grades[i] for i in indices),
             tuple(self.sites[i] for i in indices) if self.sites else (),
+            labels=self.labels,
         )
 
 

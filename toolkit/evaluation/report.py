@@ -60,7 +60,8 @@ class TrainingRecord:
         logit: (N,) of the best epoch, HGG minus LGG.
         calibration: as fitted on these.
         settings: all of them, as TOML.
-        environment: name -> value: versions, device.
+        details: name -> value, shown as a table: labels, sites, versions, device.
+        notes: sentences for the top of the page.
     """
 
     name: str
@@ -70,7 +71,8 @@ class TrainingRecord:
     logit: ArrayLike
     calibration: Calibration
     settings: str
-    environment: Mapping[str, str]
+    details: Mapping[str, str]
+    notes: Sequence[str]
 
 
 def training_report(record: TrainingRecord) -> str:
@@ -90,13 +92,13 @@ def training_report(record: TrainingRecord) -> str:
         name=record.name,
         subtitle=f"strategy {record.strategy}, {len(history)} epochs",
         summary=_summary("Validation AUC", metrics, f", rule {calibration.rule}{_limits(calibration)}"),
-        notes=[_FLATTERED, *calibration.notes, *metrics.notes],
+        notes=[*record.notes, _FLATTERED, *calibration.notes, *metrics.notes],
         criteria=stability(history),
         pictures=pictures,
         metrics=metrics,
         history=history,
         best=best_epoch(history),
-        details={"Calibration": _describe(calibration), **record.environment},
+        details={"Calibration": _describe(calibration), **record.details},
         settings=record.settings,
     )
 

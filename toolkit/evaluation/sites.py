@@ -51,6 +51,39 @@ class SiteOnly(NamedTuple):
         )
 
 
+class Sites(NamedTuple):
+    """What the site has to do with it.
+
+    Attributes:
+        alone: a grader that knows nothing but the site; None where no site is known.
+        within: AUC inside each site with enough of both grades.
+        without: AUC of all others, leaving out one site at a time.
+    """
+
+    alone: SiteOnly | None
+    within: dict[str, float]
+    without: dict[str, float | None]
+
+    @property
+    def details(self) -> dict[str, str]:
+        """For a page: name -> value."""
+        return {
+            "Site": self.alone.sentence if self.alone else "unknown",
+            "AUC within a site": ", ".join(f"{name} {value:.3f}" for name, value in self.within.items()) or "undefined",
+        }
+
+
+def compare_sites(grade: ArrayLike, score: ArrayLike, site: Sequence[str | None]) -> Sites:
+    """What the site has to do with a model's answers.
+
+    Args:
+        grade: (N,) integers, 0 LGG, 1 HGG.
+        score: (N,), larger means HGG.
+        site: N names, None where unknown.
+    """
+    return Sites(site_only(grade, site), auc_by_site(grade, score, site), auc_without_site(grade, score, site))
+
+
 def site_only(grade: ArrayLike, site: Sequence[str | None]) -> SiteOnly | None:
     """How well the site alone grades.
 

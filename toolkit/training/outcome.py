@@ -7,6 +7,7 @@ import json
 from toolkit.config import CalibrationSettings, dump_settings
 from toolkit.evaluation.calibration import Calibration, fit_calibration
 from toolkit.evaluation.report import TrainingRecord, training_report
+from toolkit.evaluation.sites import compare_sites, site_only
 from toolkit.evaluation.stability import stability
 from toolkit.training.run import Run, ValidationTable
 
@@ -39,6 +40,10 @@ def recalibrate(run: Run, settings: CalibrationSettings) -> Calibration:
     """
     table = run.validation()
     calibration = fit_calibration(table.logit, table.grades, settings)
+    training, validation = run.training_patients(), run.validation_patients()
+    everyone = training.joined(validation)
+    sites = compare_sites(table.grades, table.logit, validation.sites or (None,) * len(validation))
+    sites = sites._replace(alone=site_only(everyone.grades, everyone.sites))
     record = TrainingRecord(
         name=run.folder.name,
         strategy=run.settings.strategy,
@@ -47,7 +52,8 @@ def recalibrate(run: Run, settings: CalibrationSettings) -> Calibration:
         logit=table.logit,
         calibration=calibration,
         settings=dump_settings(run.settings),
-        environment=run.environment(),
+        details={"Labels": validation.labels, **sites.details, **run.environment()},
+        notes=[sites.alone.warning] if sites.alone and sites.alone.warning else [],
     )
     page = training_report(record)
     run.write("calibration.json", calibration.model_dump_json(indent=2) + "\n")

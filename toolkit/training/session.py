@@ -15,7 +15,8 @@ from toolkit.training.batch import BatchStep
 from toolkit.training.compute import Compute
 from toolkit.training.files import first_line
 from toolkit.training.network import GradeNet, load_pretrained
-from toolkit.training.run import Checkpoint, EpochRow, Run, point_latest
+from toolkit.training.run import Checkpoint, EpochRow, Run
+from toolkit.training.runs import point_latest
 from toolkit.training.scans import ScanStore, TrainingData
 
 

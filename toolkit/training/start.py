@@ -18,7 +18,8 @@ from toolkit.errors import SettingsError
 from toolkit.evaluation.sites import site_only
 from toolkit.training.balance import check_conflicts
 from toolkit.training.loop import train
-from toolkit.training.run import Run, create_run, open_run
+from toolkit.training.run import Run
+from toolkit.training.runs import create_run, open_run
 from toolkit.training.scans import TrainingData
 from toolkit.training.session import Progress
 

@@ -21,6 +21,9 @@ def test_brats_2018_folders(tmp_path):
     cohort = read_cohort(patients(tmp_path, "HGG/Brats18_CBICA_AAB_1", "LGG/Brats18_TCIA09_451_1"), None)
     assert grades(cohort) == {"Brats18_CBICA_AAB_1": 1, "Brats18_TCIA09_451_1": 0}
     assert cohort.sites == ("CBICA", "TCIA09")
+    assert (
+        cohort.labels == "Grades from the names of the folders above the patients: 'LGG' (1) as LGG; 'HGG' (1) as HGG."
+    )
 
 
 def test_name_mapping_of_brats_2019(tmp_path):
@@ -43,7 +46,10 @@ def test_who_grades_of_ucsf_pdgm_and_other_digits(tmp_path):
     (tmp_path / "labels.csv").write_bytes(
         b"\xef\xbb\xbfID,Sex,WHO CNS Grade\r\nUCSF-PDGM-004,M,4\r\nUCSF-PDGM-005,F,3\r\nUCSF-PDGM-006,F,2\r\n"
     )
-    assert list(grades(read_cohort(tmp_path, None)).values()) == [1, 0, 0]
+    cohort = read_cohort(tmp_path, None)
+    assert list(grades(cohort).values()) == [1, 0, 0]
+    assert cohort.labels == "Grades from the table labels.csv: '2' (1), '3' (1) as LGG; '4' (1) as HGG."
+    assert cohort.select([0]).joined(cohort).labels == cohort.labels
 
 
 def test_unknown_grades_are_left_out_by_name(tmp_path):

@@ -71,7 +71,8 @@ def record(cohort, history):
         logit=cohort.logit,
         calibration=fit_calibration(cohort.logit, cohort.grade, CalibrationSettings()),
         settings=dump_settings(Settings()),
-        environment={"device": NASTY},
+        details={"device": NASTY},
+        notes=[f"note {NASTY}"],
     )
 
 
@@ -150,7 +151,8 @@ def test_report_of_a_training_that_could_measure_nothing(make_epoch):
         logit=logit,
         calibration=fit_calibration(logit, np.ones(3, dtype=int), CalibrationSettings()),
         settings="",
-        environment={},
+        details={},
+        notes=[],
     )
     text = _Page(training_report(record)).text
     for words in ("Validation AUC undefined in 3 patients (0 LGG, 3 HGG)", "not defined", "Calibration needs at least"):

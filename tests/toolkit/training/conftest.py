@@ -12,7 +12,8 @@ import torch
 from toolkit.config import Settings, load_settings
 from toolkit.data.patients import Cohort, Patient
 from toolkit.data.split import Split
-from toolkit.training.run import EpochRow, Run, create_run
+from toolkit.training.run import EpochRow, Run
+from toolkit.training.runs import create_run
 from toolkit.training.scans import TrainingData
 
 SMALL = (

@@ -20,7 +20,8 @@ from toolkit.training import loop, scalars
 from toolkit.training.balance import sample_loss
 from toolkit.training.compute import Compute
 from toolkit.training.loop import train
-from toolkit.training.run import Interrupted, Run, create_run, open_run
+from toolkit.training.run import Interrupted, Run
+from toolkit.training.runs import create_run, open_run
 from toolkit.training.scans import TrainingData
 from toolkit.training.session import Session, begin
 

@@ -16,7 +16,8 @@ from toolkit.evaluation.calibration import fit_calibration
 from toolkit.evaluation.metrics import auc
 from toolkit.training.loop import train
 from toolkit.training.outcome import recalibrate
-from toolkit.training.run import Run, create_run
+from toolkit.training.run import Run
+from toolkit.training.runs import create_run
 from toolkit.training.scans import TrainingData
 
 
@@ -39,7 +40,9 @@ def trained(
 
 def test_files_of_a_finished_run(trained: tuple[Run, Any]) -> None:
     run, _ = trained
-    names = "best.safetensors calibration.json environment.json history.csv last.pt report.html settings.toml"
+    names = (
+        "best.safetensors calibration.json environment.json history.csv labels.txt last.pt report.html settings.toml"
+    )
     rest = ["split.csv", "stability.json", "validation.csv"]
     assert sorted(p.name for p in run.folder.iterdir()) == [*names.split(), *rest]
     criteria = json.loads((run.folder / "stability.json").read_text())

@@ -12,7 +12,8 @@ from toolkit.data.patients import Cohort, Patient
 from toolkit.data.split import Split
 from toolkit.errors import RunError, SettingsError
 from toolkit.training.outcome import write_outcome
-from toolkit.training.run import Checkpoint, EpochRow, Run, ValidationTable, create_run, open_run, point_latest
+from toolkit.training.run import Checkpoint, EpochRow, Run, ValidationTable
+from toolkit.training.runs import create_run, open_run, point_latest
 from toolkit.training.scans import TrainingData
 
 RunMaker = Callable[..., Run]
@@ -62,10 +63,10 @@ def finished(run: Run) -> Run:
 
 def test_new_run_on_disk(new_run: RunMaker, training: TrainingData, validation: TrainingData) -> None:
     run = new_run("training.seed=7")
-    assert sorted(p.name for p in run.folder.iterdir()) == ["settings.toml", "split.csv"]
+    assert sorted(p.name for p in run.folder.iterdir()) == ["labels.txt", "settings.toml", "split.csv"]
     assert (run.folder / "split.csv").read_text().splitlines()[:2] == [
-        "patient,grade,split,folder",
-        "p000,LGG,training,/cohort/p000",
+        "patient,grade,site,split,folder",
+        "p000,LGG,,training,/cohort/p000",
     ]
     opened = open_run(run.folder)
     assert opened == run

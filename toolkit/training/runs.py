@@ -1,0 +1,86 @@
+"""The folder of the runs: begin one, find one, point at the latest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.config import Settings, dump_settings, load_settings
+from toolkit.data.patients import CLASSES
+from toolkit.data.split import Split
+from toolkit.errors import RunError
+from toolkit.training.files import table_text
+from toolkit.training.run import SPLIT, Run
+
+LATEST = "latest"
+
+
+def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run:
+    """Begin a run folder and point `latest` beside it at it.
+
+    Args:
+        parent: folder of the runs; made where it is missing.
+        name: of the new folder.
+        settings: written to `settings.toml`.
+        split: written to `split.csv`.
+
+    Raises:
+        RunError: the name is taken or no name for a folder, or the folder cannot be written.
+    """
+    if not name or name != Path(name).name or name.startswith(".") or name == LATEST:
+        raise RunError(f"'{name}' cannot name a run; take a plain folder name other than '{LATEST}'.")
+    run = Run(parent.absolute() / name, settings)
+    try:
+        run.folder.mkdir(parents=True)
+    except FileExistsError:
+        raise RunError(f"run {run.folder} exists; take another name, or continue it with --resume.") from None
+    except OSError as error:
+        raise RunError(f"run {run.folder} cannot be created: {error.strerror}; choose another folder.") from error
+    rows = [
+        {
+            "patient": patient.id,
+            "grade": CLASSES[grade],
+            "site": site or "",
+            "split": part,
+            "folder": str(patient.folder.absolute()),
+        }
+        for part, cohort in (("training", split.training), ("validation", split.validation))
+        for patient, grade, site in zip(
+            cohort.patients, cohort.grades, cohort.sites or (None,) * len(cohort), strict=True
+        )
+    ]
+    run.write("split.csv", table_text(SPLIT, rows))
+    run.write("labels.txt", split.training.labels + "\n")
+    run.write("settings.toml", dump_settings(settings))
+    point_latest(run)
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """A run that `create_run` began.
+
+    Args:
+        folder: the run, or a link to it such as `runs/latest`.
+
+    Raises:
+        RunError: there is no such folder, or it is no run.
+        SettingsError: its settings cannot be read.
+    """
+    if not folder.is_dir():
+        raise RunError(f"there is no run {folder}; `grade train` makes one.")
+    file = folder / "settings.toml"
+    if not file.is_file():
+        raise RunError(f"{folder} is no run: it has no settings.toml; name a folder that `grade train` wrote.")
+    return Run(folder.resolve(), load_settings(file))
+
+
+def point_latest(run: Run) -> None:
+    """Point the link `latest` beside the run at it; the link is relative, so that the runs can be moved together."""
+    link = run.folder.parent / LATEST
+    temporary = link.with_name(f".{LATEST}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(run.folder.name)
+        temporary.replace(link)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{link} cannot be pointed at {run.folder.name}: {error.strerror}; move it away.") from error
