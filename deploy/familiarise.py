@@ -15,7 +15,7 @@ from toolkit.config import Grid
 from toolkit.data.patients import Cohort
 from toolkit.errors import ModelError
 from toolkit.evaluation.conformal import upper_limit
-from toolkit.evaluation.familiarity import RATE, Familiarity, FeatureSpace, fit_bounds
+from toolkit.evaluation.familiarity import DISTANCE_RATE, IMAGE_RATE, Familiarity, FeatureSpace, fit_bounds
 
 WORKERS = 2  # reading threads; the runtime needs the other cores
 
@@ -30,8 +30,8 @@ def learn_familiarity(
     Args:
         runtime: of the exported network, in fp32.
         grid: of its scans.
-        training: at least two patients: they give centre and spread.
-        validation: they give the limits.
+        training: at least two patients: they give the space.
+        validation: they give the limit of the distance.
         on_stage: called with what begins, in a few words.
 
     Raises:
@@ -42,11 +42,12 @@ def learn_familiarity(
     names = tuple(usual[0])
     space = fit_space(near)
     familiarity = Familiarity(
-        rate=RATE,
+        distance_rate=DISTANCE_RATE,
+        image_rate=IMAGE_RATE,
         training=len(training),
         validation=len(validation),
-        distance=upper_limit(space.distance(other), RATE),
-        bounds=fit_bounds(_table(usual, names), _table(checked, names), names, RATE),
+        distance=upper_limit(space.distance(other), DISTANCE_RATE),
+        bounds=fit_bounds(_table(usual + checked, names), names, IMAGE_RATE),
     )
     return familiarity, space
 

@@ -108,7 +108,8 @@ class Judge:
             few = " and ".join(f"{self._conformal.cases[name]} {name}" for name in self._conformal.missing)
             return f"too few validation patients to know how sure the grade is ({few})"
         if not self._familiarity.known:
-            return f"too few validation patients to know what is unfamiliar ({self._familiarity.validation})"
+            seen = f"{self._familiarity.training} for training, {self._familiarity.validation} for validation"
+            return f"too few patients to know what is unfamiliar ({seen})"
         return ""
 
 

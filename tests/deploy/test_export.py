@@ -162,7 +162,7 @@ def test_the_card_says_what_the_manifest_says(model: Model, run: Run) -> None:
     calibration = model.manifest.calibration
     assert f"HGG from {calibration.threshold:.4g} on" in text
     assert "LGG always (too few patients)" in text
-    assert "not known, with 6 validation patients" in text
+    assert "not known, with 6 training and 6 validation patients" in text
     assert "| training patients | 3 | 3 |" in text
     checklist = text[text.index("## Reporting checklist") :]
     rows = [line for line in checklist.splitlines() if line.startswith("| ")]

@@ -26,7 +26,12 @@ from .conftest import ignore
 
 CONFORMAL = Conformal(rate=0.1, cases={"LGG": 15, "HGG": 42}, hgg_from=0.3, lgg_to=0.6)
 FAMILIARITY = Familiarity(
-    rate=0.05, training=228, validation=57, distance=1e9, bounds=(Bound(name="volume", low=900, high=2000),)
+    distance_rate=0.05,
+    image_rate=0.025,
+    training=228,
+    validation=57,
+    distance=1e9,
+    bounds=(Bound(name="volume", low=900, high=2000),),
 )
 FEATURES = np.zeros(512, np.float32)
 
@@ -75,8 +80,8 @@ def test_unfamiliar_comes_first(folder: Path) -> None:
     ("changes", "sentence"),
     [
         ({"conformal": CONFORMAL.model_copy(update={"lgg_to": None})}, "how sure the grade is (15 LGG)"),
-        ({"out_of_distribution": FAMILIARITY.model_copy(update={"distance": None})}, "what is unfamiliar (57)"),
-        ({"out_of_distribution": FAMILIARITY.model_copy(update={"bounds": ()})}, "what is unfamiliar (57)"),
+        ({"out_of_distribution": FAMILIARITY.model_copy(update={"distance": None})}, "57 for validation"),
+        ({"out_of_distribution": FAMILIARITY.model_copy(update={"bounds": ()})}, "57 for validation"),
         ({"conformal": None}, "carries no statistics"),
         ({"out_of_distribution": None}, "carries no statistics"),
     ],
