@@ -166,11 +166,6 @@ def replace_file(path: Path, text: str) -> None:
         raise _unwritable(path.parent, failure) from failure
 
 
-def printable(text: str) -> str:
-    """Text without the half characters by which Python holds bytes of a file's name that are no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _unwritable(folder: Path, error: OSError) -> GradeError:
     return GradeError(
         f"results cannot be written to {folder}: {error.strerror or error}; name another folder with --out."

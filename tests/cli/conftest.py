@@ -5,8 +5,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cli.main import run
+from cli.main import run as run_grade
+from cli.training import TrainingScreen
+from deploy.export import export_run
+from toolkit.config import load_settings
 from toolkit.data.patients import MODALITIES
+from toolkit.training.start import start_training
 
 AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
@@ -38,7 +42,7 @@ class Grade:
         before, sys.argv = sys.argv, ["grade", *map(str, words)]
         try:
             with pytest.raises(SystemExit) as ended:
-                run()
+                run_grade()
         finally:
             sys.argv = before
         shown = self._capsys.readouterr()
@@ -76,3 +80,16 @@ def project(tmp_path, cohort, monkeypatch):
     (tmp_path / "grade.toml").write_text(SETTINGS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A project with a trained and exported model, to be left as it is."""
+    folder = tmp_path_factory.mktemp("project")
+    for seed in range(12):
+        write_patient(folder / "cohort" / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
+    (folder / "grade.toml").write_text(SETTINGS)
+    with TrainingScreen() as screen:
+        run = start_training(load_settings(folder / "grade.toml"), folder / "runs", "tiny", False, screen)
+    export_run(run, folder / "model", run.settings.export, lambda _: None)
+    return folder

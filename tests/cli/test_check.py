@@ -36,19 +36,33 @@ def test_one_refused_and_all_refused(project, grade):
     assert code == 1
 
 
-def test_every_fault_in_one_call(tmp_path, grade):
-    """All kinds of faults together: each outcome and reason as expected."""
-    write_all(tmp_path)
-    code, out, err = grade("check", tmp_path, "--json")
-    assert code == 3, err
-    found = {entry["folder"]: entry for entry in json.loads(out)["patients"]}
-    with (tmp_path / "expected.csv").open(newline="", encoding="utf-8") as stream:
+def as_expected(folder, entries):
+    """Every kind of fault has the outcome and the reason that its table says."""
+    found = {entry["folder"]: entry for entry in entries}
+    with (folder / "expected.csv").open(newline="", encoding="utf-8") as stream:
         expected = list(csv.DictReader(stream))
     assert len(expected) == sum(map(len, CASES.values())) > 500
     for row in expected:
-        entry = found[printable(f"{tmp_path}/{row['folder']}")]
+        entry = found[printable(f"{folder}/{row['folder']}")]
         assert entry["refused"] == (row["outcome"] == "refused"), (row, entry)
         assert re.search(row["reason"], entry["reason"]), (row, entry)
+
+
+def test_every_fault_in_one_check(tmp_path, grade):
+    write_all(tmp_path)
+    code, out, err = grade("check", tmp_path, "--json")
+    assert code == 3, err
+    as_expected(tmp_path, json.loads(out)["patients"])
+
+
+@pytest.mark.slow
+def test_every_fault_in_one_prediction(tmp_path, made, grade):
+    """None ends the batch, and every good one is graded."""
+    write_all(tmp_path)
+    code, _, err = grade("predict", tmp_path, "--model", made / "model", "--out", tmp_path / "results")
+    assert code == 3, err
+    patients = json.loads((tmp_path / "results" / "predictions.json").read_text())["patients"]
+    as_expected(tmp_path, [{**patient, "refused": patient["grade"] is None} for patient in patients])
 
 
 def test_table_of_ids_alone(tmp_path, grade):

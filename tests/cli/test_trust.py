@@ -1,35 +1,17 @@
 """verify, sign, --require-signature and the audit, as a user types them."""
 
 import json
+import shutil
 
 import pytest
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A project with a model, made once."""
-    from deploy.export import export_run
-    from tests.cli.conftest import SETTINGS, write_patient
-    from toolkit.config import load_settings
-    from toolkit.training.start import start_training
-
-    folder = tmp_path_factory.mktemp("project")
-    for seed in range(12):
-        write_patient(folder / "cohort" / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
-    (folder / "grade.toml").write_text(SETTINGS)
-
-    from cli.training import TrainingScreen
-
-    with TrainingScreen() as screen:
-        run = start_training(load_settings(folder / "grade.toml"), folder / "runs", "tiny", False, screen)
-    export_run(run, folder / "model", run.settings.export, lambda _: None)
-    return folder
-
-
-def test_signed_graded_verified_tampered(made, grade, monkeypatch):
-    monkeypatch.chdir(made)
+def test_signed_graded_verified_tampered(made, grade, tmp_path, monkeypatch):
+    for name in ("cohort", "model"):
+        shutil.copytree(made / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
     assert grade("sign", "key", "--new-key")[0] == 0
     code, _, err = grade("predict", "cohort/HGG/p01", "--require-signature", "key.pub")
     assert code == 1
@@ -46,15 +28,17 @@ def test_signed_graded_verified_tampered(made, grade, monkeypatch):
     code, _, err = grade("verify", "--audit", "results/audit.jsonl")
     assert code == 0
     assert "2 lines" in err
-    text = (made / "results" / "audit.jsonl").read_text()
+    text = (tmp_path / "results" / "audit.jsonl").read_text()
     assert "p01" not in text
     first, second = text.splitlines(keepends=True)
-    (made / "results" / "audit.jsonl").write_text(first + second.replace("LGG", "HGG").replace("undeter", "uncerta"))
+    (tmp_path / "results" / "audit.jsonl").write_text(
+        first + second.replace("LGG", "HGG").replace("undeter", "uncerta")
+    )
     code, _, err = grade("verify", "--audit", "results/audit.jsonl")
     assert code == 1
     assert "line 2 was altered" in err
 
-    card = made / "model" / "model_card.md"
+    card = tmp_path / "model" / "model_card.md"
     card.write_text(card.read_text().replace("Research use only", "Clinical use"))
     code, out, err = grade("verify", "model")
     assert code == 1

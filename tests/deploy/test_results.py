@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.results import COLUMNS, Record, Results, Seconds, prepare, printable
+from deploy.results import COLUMNS, Record, Results, Seconds, prepare
 from toolkit.errors import GradeError
 
 
@@ -82,7 +82,3 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         prepare(tmp_path / "file" / "below")
     prepare(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
-def test_half_characters_of_a_file_name_are_spelt_out() -> None:
-    assert printable("Å\udce9") == "Å\\udce9"
