@@ -2,6 +2,7 @@
 
 Of HGG phantoms that the model grades right: in how many the strongest voxel of the evidence for HGG, inside the brain,
 lies in the true mask; and which share of the strongest 1 % of the brain does, against the mask's share of the brain.
+The map by occlusion beside the network's class activation map.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from deploy.evidence import on_grid
+from deploy.evidence import between, occlusion
 from deploy.model import open_model
 from deploy.runtimes import Choice, open_runtime
 from toolkit.data.labels import read_cohort
@@ -35,25 +36,32 @@ def mask_on_grid(seg: Path, shape, affine):
 def main() -> None:
     model, cohort = open_model(Path(sys.argv[1])), read_cohort(Path(sys.argv[2]), None)
     manifest, runtime = model.manifest, open_runtime(model, Choice("onnx", "cpu"))
-    peaks, tops, chance = [], [], []
+    found, chance = {"occlusion": [], "class activation": []}, []
     for patient, grade in zip(cohort.patients, cohort.grades, strict=True):
         scan = read_scan(patient, manifest.grid)
         outputs = runtime.infer(scan.data[None])
         logit = float(outputs.logits[0, 1] - outputs.logits[0, 0])
         if grade == 0 or manifest.calibration.probability(logit) < manifest.calibration.threshold:
             continue
-        evidence = on_grid(outputs.evidence[0], manifest.grid.shape, manifest.network.stem_stride)
         brain = (scan.data != 0).any(axis=0)
-        mask = mask_on_grid(match_modalities(patient.folder).seg, manifest.grid.shape, scan.affine)
-        values = evidence[brain]
-        peaks.append(mask[brain][values.argmax()])
-        tops.append(mask[brain][values >= np.quantile(values, 0.99)].mean())
-        chance.append(mask[brain].mean())
-    print(
-        f"{len(peaks)} HGG graded right; strongest voxel in the mask in {sum(peaks)}; of the strongest 1 % of the brain"
-        f" {np.mean(tops):.0%} in the mask, of the whole brain {np.mean(chance):.0%};"
-        f" map {outputs.evidence.shape[1:]} on {manifest.grid.shape}"
-    )
+        mask = mask_on_grid(match_modalities(patient.folder).seg, manifest.grid.shape, scan.affine)[brain]
+        coarse = outputs.evidence[0]
+        # Every convolution and pooling pads by half its kernel, so coarse voxel i lies on scan voxel i x stride.
+        places = [16.0 * manifest.network.stem_stride * np.arange(size) for size in coarse.shape]
+        maps = {
+            "occlusion": occlusion(runtime, scan.data, manifest.grid.spacing, 1),
+            "class activation": between(coarse, places, manifest.grid.shape),
+        }
+        for name, values in maps.items():
+            inside = values[brain]
+            found[name].append((mask[inside.argmax()], mask[inside >= np.quantile(inside, 0.99)].mean()))
+        chance.append(mask.mean())
+    for name, rows in found.items():
+        peaks, tops = zip(*rows, strict=True)
+        print(
+            f"{name}: {len(peaks)} HGG graded right; strongest voxel in the mask in {sum(peaks)}; of the strongest"
+            f" 1 % of the brain {np.mean(tops):.0%} in the mask, of the whole brain {np.mean(chance):.0%}"
+        )
 
 
 if __name__ == "__main__":

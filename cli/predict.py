@@ -20,7 +20,10 @@ def command(
     workers: Annotated[int | None, typer.Option(min=1, help="Reading threads; chosen otherwise.")] = None,
     config: Config = DEFAULT_CONFIG,
     require_signature: PublicKey = None,
-    report: Annotated[bool, typer.Option("--report", help="Also a page and an evidence map for each patient.")] = False,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Also a page and an evidence map for each patient; some 150 inferences each."),
+    ] = False,
     audit_ids: Annotated[bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded; read nothing.")] = False,
 ) -> None:

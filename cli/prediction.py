@@ -107,9 +107,10 @@ def _show_verdicts(records: Sequence[Record]) -> None:
 
 def _show_timings(summary: Summary) -> None:
     times = summary.timings
-    rest = times.total - times.waiting - times.infer
+    rest = times.total - times.waiting - times.infer - times.report
+    pages = f", pages {times.report:.2f}" if times.report else ""
     say(
         f"{times.total:.2f} s: open model {times.open:.2f}, self-test {times.self_test:.2f}, wait for reading "
-        f"{times.waiting:.2f}, inference {times.infer:.2f}, write {times.write:.2f}; apart from reading and inference "
-        f"{rest:.2f}"
+        f"{times.waiting:.2f}, inference {times.infer:.2f}, write {times.write:.2f}{pages}; apart from reading and "
+        f"inference {rest:.2f}"
     )

@@ -22,15 +22,17 @@ from toolkit.errors import RuntimeUnavailable
 
 
 class Seen(NamedTuple):
-    """What a patient was graded from; the arrays are used again for the next batch.
+    """What a patient was graded from; the scan's array is used again for the next batch.
 
     Attributes:
         scan: float32 (4, X, Y, Z), its affine, notes and statistics.
-        evidence: float32 (x, y, z), for HGG where positive, in logits.
+        runtime: that answered.
+        batch_size: that it is used to.
     """
 
     scan: Scan
-    evidence: Array
+    runtime: Runtime
+    batch_size: int
 
 
 OnSeen: TypeAlias = Callable[[Record, Seen], None]
@@ -41,10 +43,8 @@ class _Answer(NamedTuple):
 
     probability: float | None
     note: str
-    runtime: str
-    engine: str
+    runtime: Runtime
     features: Array
-    evidence: Array
 
 
 @dataclass
@@ -56,6 +56,7 @@ class Timings:
     waiting: float = 0.0
     infer: float = 0.0
     write: float = 0.0
+    report: float = 0.0
     total: float = 0.0
     reading: float = 0.0
 
@@ -116,7 +117,9 @@ class Grader:
             record = self._record(read, answer, share)
             yield record
             if self.on_seen and record.grade is not None:
-                self.on_seen(record, Seen(read.scan, answer.evidence))
+                with self.timings.stage("report"):
+                    size = self.batch_size if padded(answer.runtime) else 1
+                    self.on_seen(record, Seen(read.scan, answer.runtime, size))
         self.reads, self.filled = [], 0
 
     def _answers(self) -> list[_Answer]:
@@ -144,18 +147,15 @@ class Grader:
             exact = self._read_off(self._exact.infer(scan), self._exact)[0]
         except RuntimeUnavailable as error:
             return answer._replace(note=f"the network's answer is not a number in fp16, and fp32 failed: {error}")
-        note = f"{answer.runtime} gave no number, so it was answered again in fp32"
+        note = f"{_label(answer.runtime)} gave no number, so it was answered again in fp32"
         return exact._replace(note=note if exact.probability is not None else "the network's answer is not a number")
 
     def _read_off(self, outputs: RuntimeOutputs, runtime: Runtime) -> list[_Answer]:
         finite: NDArray[np.bool_] = np.all(np.isfinite(outputs.logits), axis=1)
         exact = np.where(finite[:, None], outputs.logits, 0).astype(np.float64)
         values = self.model.manifest.calibration.probability(exact[:, 1] - exact[:, 0])
-        rows = zip(values, finite, outputs.features, outputs.evidence, strict=True)
-        return [
-            _Answer(float(p) if fine else None, "", _label(runtime), runtime.engine_hash, *maps)
-            for p, fine, *maps in rows
-        ]
+        rows = zip(values, finite, outputs.features, strict=True)
+        return [_Answer(float(p) if fine else None, "", runtime, features) for p, fine, features in rows]
 
     def _record(self, read: Read, answer: _Answer | None, infer: float) -> Record:
         """Without an answer, of a patient that was refused."""
@@ -165,8 +165,8 @@ class Grader:
             "patient": printable(read.patient.id),
             "folder": printable(str(read.patient.folder)),
             "threshold": threshold,
-            "runtime": answer.runtime if answer else _label(self.runtime),
-            "engine": answer.engine if answer else "",
+            "runtime": _label(answer.runtime if answer else self.runtime),
+            "engine": answer.runtime.engine_hash if answer else "",
             "inputs": read.inputs,
             "seconds": Seconds(read=read.seconds, infer=infer),
         }

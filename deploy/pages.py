@@ -20,7 +20,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from deploy.evidence import on_grid, write_evidence
+from deploy.evidence import CUBE, STEP, occlusion, write_evidence
 from deploy.grader import Seen
 from deploy.model import Model
 from deploy.results import Record, replace_file
@@ -72,7 +72,7 @@ class Pages:
     def add(self, record: Record, seen: Seen) -> None:
         """Write one patient's page and map."""
         manifest = self._model.manifest
-        evidence = on_grid(seen.evidence, manifest.grid.shape, manifest.network.stem_stride)
+        evidence = occlusion(seen.runtime, seen.scan.data, manifest.grid.spacing, seen.batch_size)
         name = file_name(record.patient)
         write_evidence(self._folder / EVIDENCE / f"{name}.nii.gz", evidence, seen.scan.affine)
         picture = partial(draw_probability, record=record, reference=manifest.reference)
@@ -85,7 +85,8 @@ class Pages:
             "picture": svg(picture, _alt(record), (6.4, 1.9)),
             "bounds": {b.name: b for b in manifest.out_of_distribution.bounds} if manifest.out_of_distribution else {},
             "map": f"../{EVIDENCE}/{name}.nii.gz",
-            "edge": 16 * manifest.network.stem_stride * manifest.grid.spacing,
+            "cube": CUBE,
+            "step": STEP,
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         page = self._pages.get_template("patient.html").render(content)
