@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,32 +15,33 @@ from rich.table import Table
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+hidden: dict[str, str] = {}  # what is not to be printed -> what is printed instead; see `cli.privacy`
 
 
 def fail(sentence: str) -> NoReturn:
     """End with one sentence on standard error and exit code 1."""
-    err.print(f"[bold red]error:[/] {escape(sentence)}", soft_wrap=True)
+    err.print(f"[bold red]error:[/] {escape(shown(sentence))}", soft_wrap=True)
     sys.exit(1)
 
 
 def note(sentence: str) -> None:
     """Something the user should know, not an error."""
-    err.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)
+    err.print(f"[yellow]note:[/] {escape(shown(sentence))}", soft_wrap=True)
 
 
 def say(sentence: str) -> None:
     """A step that was done."""
-    err.print(f"[dim]{escape(sentence)}[/]", soft_wrap=True)
+    err.print(f"[dim]{escape(shown(sentence))}[/]", soft_wrap=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on standard output; cells are shown as they are."""
-    grid = Table(title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    grid = Table(title=escape(shown(title)), title_justify="left", title_style="bold", box=None, pad_edge=False)
     grid.show_header = any(columns)
     for column in columns:
         grid.add_column(column, overflow="fold")
     for row in rows:
-        grid.add_row(*(escape(cell) for cell in row))
+        grid.add_row(*(escape(shown(cell)) for cell in row))
     out.print(grid)
 
 
@@ -69,11 +71,19 @@ class Counter:
 
     def describe(self, text: str) -> None:
         """Change the text before the bar."""
-        self._progress.update(self._task, description=escape(text))
+        self._progress.update(self._task, description=escape(shown(text)))
 
 
 @contextmanager
 def stages() -> Iterator[Callable[[str], None]]:
     """A line that says what is being done now."""
     with err.status("") as status:
-        yield lambda text: status.update(escape(text))
+        yield lambda text: status.update(escape(shown(text)))
+
+
+def shown(text: str) -> str:
+    """The text as it may be printed."""
+    if not hidden:
+        return text
+    words = "|".join(re.escape(word) for word in sorted(hidden, key=len, reverse=True))
+    return re.sub(rf"(?<!\w)({words})(?!\w)", lambda found: hidden[found[0]], text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -52,8 +53,15 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    no_phi: Annotated[
+        bool,
+        typer.Option("--no-phi", help="Print no patient's id, path or file name: grade --no-phi predict ..."),
+    ] = False,
 ) -> None:
-    pass
+    if no_phi:
+        from cli.privacy import enable
+
+        enable(sys.argv[1:])
 
 
 def run() -> None:

@@ -27,15 +27,19 @@ def command(
 ) -> None:
     """Train and calibrate on the cohort that grade.toml names; writes runs/NAME and points runs/latest at it."""
     from cli.options import settings_from
+    from cli.privacy import hide_cohort
     from cli.training import TrainingScreen, show_run
+    from toolkit.training.runs import open_run
     from toolkit.training.start import resume_training, start_training
 
     with TrainingScreen() as screen:
         if resume:
+            hide_cohort(open_run(runs / (name or "latest")).settings.data)
             run = resume_training(runs / (name or "latest"), screen)
         else:
             more = [f"network.pretrained={pretrained.absolute()}"] if pretrained else []
             more += [f"data.group={group}"] if group else []
             settings = settings_from(config, [*(overrides or []), *more], strategy)
+            hide_cohort(settings.data)
             run = start_training(settings, runs, name, allow_conflicts, screen)
     show_run(run)
