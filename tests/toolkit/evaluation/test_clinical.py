@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from MLstatkit import Delong_test
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -35,6 +36,18 @@ def test_delong_is_that_of_the_paper(seed):
     assert value == pytest.approx(area)
     half = 1.959963985 * variance**0.5 / (area * (1 - area))
     assert [low, high] == pytest.approx([expit(logit(area) - half), expit(logit(area) + half)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_delong_is_that_of_another_package(seed):
+    """MLstatkit, whose interval is symmetric about the AUC; ours is on the logit, so that it stays within 0 and 1."""
+    grade, p = sample(seed)
+    other = np.random.default_rng(seed).uniform(size=len(p))
+    (low, _), _, area, _, _ = Delong_test(grade, p, other)[2:]
+    half = (area - low) / (area * (1 - area))
+    assert delong(p[grade == 0], p[grade == 1]) == pytest.approx(
+        (area, expit(logit(area) - half), expit(logit(area) + half)), abs=1e-6
+    )
 
 
 def test_delong_covers_the_truth():
