@@ -20,18 +20,9 @@ from time import perf_counter
 import imagecodecs
 import numpy as np
 
-from benchmarks.common import arguments, report
+from benchmarks.common import arguments, linked, report
 from toolkit.data.check import check_patients
 from toolkit.data.patients import find_patients, match_modalities
-
-
-def make_cohort(source: Path, out: Path, count: int) -> None:
-    """Links to one patient's files under many names."""
-    for number in range(count):
-        folder = out / f"patient{number:04}"
-        folder.mkdir(parents=True)
-        for name, file in match_modalities(source).modalities.items():
-            (folder / f"{folder.name}_{name}.nii.gz").symlink_to(file.resolve())
 
 
 def decompress(cohort: Path) -> float:
@@ -78,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for count in given.counts:
             cohort = Path(folder) / str(count)
-            make_cohort(given.patient, cohort, count)
+            linked([given.patient], cohort, count)
             decompress(cohort)  # the files are in the page cache for both
             command = [sys.executable, "-m", "benchmarks.check", str(given.patient), "--only", str(cohort)]
             turns = []

@@ -15,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from toolkit.data.patients import match_modalities
+
 PACKAGES = ("grade", "numpy", "nibabel", "imagecodecs", "monai", "torch", "onnxruntime", "onnxruntime-gpu")
 
 
@@ -27,6 +29,19 @@ def best_of(function: Callable[[], object], times: int) -> float:
         function()
         found.append(perf_counter() - start)
     return min(found)
+
+
+def linked(sources: Sequence[Path], out: Path, count: int) -> None:
+    """A cohort of links to a few patients' files under many names."""
+    for number in range(count):
+        folder = out / f"patient{number:05}"
+        folder.mkdir(parents=True)
+        for name, file in match_modalities(sources[number % len(sources)]).modalities.items():
+            link = folder / f"{folder.name}_{name}{''.join(file.suffixes[-2:])}"
+            try:
+                link.hardlink_to(file.resolve())
+            except OSError:  # another file system
+                link.symlink_to(file.resolve())
 
 
 def machine() -> dict[str, Any]:

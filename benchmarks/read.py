@@ -40,7 +40,7 @@ def written_as(dtype: Any, source: Path, out: Path) -> Patient:
     return Patient(folder.name, folder)
 
 
-def monai_chain() -> transforms.Compose:
+def monai_chain(grid: Grid) -> transforms.Compose:
     """The usual preprocessing, onto the same grid."""
     keys = list(MODALITIES)
     return transforms.Compose(
@@ -49,8 +49,8 @@ def monai_chain() -> transforms.Compose:
             transforms.Orientationd(keys, axcodes="RAS", labels=None),
             transforms.ConcatItemsd(keys, name="image", dim=0),
             transforms.CropForegroundd(["image"], source_key="image", allow_smaller=True),
-            transforms.Spacingd(["image"], pixdim=(GRID.spacing,) * 3, mode="bilinear"),
-            transforms.ResizeWithPadOrCropd(["image"], GRID.shape),
+            transforms.Spacingd(["image"], pixdim=(grid.spacing,) * 3, mode="bilinear"),
+            transforms.ResizeWithPadOrCropd(["image"], grid.shape),
             transforms.NormalizeIntensityd(["image"], nonzero=True, channel_wise=True),
         ]
     )
@@ -66,7 +66,7 @@ def measure(patient: Patient, times: int) -> tuple[float, float, float, float]:
         for content, buffer in zip(raw, buffers, strict=True):
             imagecodecs.gzip_decode(content, out=buffer.data)
 
-    chain = monai_chain()
+    chain = monai_chain(GRID)
     paths = {name: str(file) for name, file in files.items()}
     return (
         best_of(decompress, times),
