@@ -2,8 +2,8 @@
 
     python -m benchmarks.scale MODEL PATIENT_FOLDER [PATIENT_FOLDER ...]
 
-The cohort is the patients' files, hard-linked under many names where the disk allows it. Each `grade predict` is a process of
-its own; its memory is the largest that the system saw of it.
+The cohort is the patients' files, hard-linked under many names where the disk allows it. Each `grade predict` is a
+process of its own; its memory is the largest that the system saw of it.
 """
 
 from __future__ import annotations
