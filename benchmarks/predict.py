@@ -4,7 +4,8 @@
 
 The cohort is the patients' files, linked under many names. `reading` reads and preprocesses it in as many threads as a
 prediction does; `inference` answers as many scans that are in memory already. The whole cannot be faster than the
-longer of both. The peer is what a careful script does: MONAI's transforms and the trained network in torch, one after the other.
+longer of both. The peer is what a careful script does: MONAI's transforms and the trained network in torch, one after
+the other.
 """
 
 from __future__ import annotations
