@@ -34,7 +34,7 @@ def graded(
             done()
 
         summary = predict(patients, model, options, say_plan, keep)
-    _show_records(records)
+    show_records(records)
     _show_timings(summary)
     _show_verdicts(records)
     say(f"{summary.graded} graded, {summary.refused} refused; files in {options.results}")
@@ -75,7 +75,8 @@ def say_plan(plan: Plan) -> None:
     say(f"{plan.chosen} Batch size {plan.batch_size}, reading threads {plan.workers}.")
 
 
-def _show_records(records: Sequence[Record]) -> None:
+def show_records(records: Sequence[Record]) -> None:
+    """The first of them as a table, those for a human before the others."""
     rows = [
         (
             record.patient,

@@ -26,7 +26,7 @@ from toolkit.data.scan import Edit
 from toolkit.errors import SettingsError
 
 MAX_WORKERS = 8  # a reading patient takes some 300 MB
-_LIBRARIES = ("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
+LIBRARIES = ("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def predict(
         ):
             with timings.stage("open"):
                 runtime = Halving(open_runtime(model, options.choice))
-            batch_size = _batch_size(options.settings, model, runtime, len(patients))
+            batch_size = choose_batch_size(options.settings, model, runtime, len(patients))
             with timings.stage("self_test"):
                 run_selftest(model, runtime, batch_size if padded(runtime) else 1)
             batch_size = min(batch_size, runtime.most or batch_size)  # what the self-test found the memory to take
@@ -111,8 +111,8 @@ def predict(
             on_plan(plan)
             grader = Grader(model, runtime, batch_size, timings, options.on_seen)
             graded = 0
-            head = _head(model, plan)
-            audit = Audit(options.results, library_versions(_LIBRARIES), model.fingerprint, options.audit_ids)
+            head = results_head(model, plan)
+            audit = Audit(options.results, library_versions(LIBRARIES), model.fingerprint, options.audit_ids)
             with Results(options.results, head) as results:
                 for record in _records(reads, grader):
                     with timings.stage("write"):
@@ -135,7 +135,7 @@ def _records(reads: Ahead[Patient, Read], grader: Grader) -> Iterator[Record]:
     yield from grader.run()
 
 
-def _batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patients: int) -> int:
+def choose_batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patients: int) -> int:
     """On a CPU one: a batch is no faster there. On a GPU as large as the model allows, but no larger than needed."""
     most = model.manifest.max_batch
     if settings.batch_size is not None and settings.batch_size > most:
@@ -148,7 +148,7 @@ def _batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patie
     return min(settings.batch_size or most, max(patients, 1))
 
 
-def _head(model: Model, plan: Plan) -> dict[str, object]:
+def results_head(model: Model, plan: Plan) -> dict[str, object]:
     """What `predictions.json` says beside the patients."""
     conformal, familiarity = model.manifest.conformal, model.manifest.out_of_distribution
     return {
@@ -162,6 +162,6 @@ def _head(model: Model, plan: Plan) -> dict[str, object]:
         "runtime": plan.chosen,
         "batch_size": plan.batch_size,
         "workers": plan.workers,
-        "versions": library_versions(_LIBRARIES),
+        "versions": library_versions(LIBRARIES),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -100,21 +100,8 @@ class Results:
             GradeError: the disk does not take it.
         """
         self._records.append(record)
-        seconds = round(record.seconds.read + record.seconds.infer, 3)
-        probability = None if record.probability is None else round(record.probability, 6)
         try:
-            self._row(
-                (
-                    record.patient,
-                    record.grade or "",
-                    "" if probability is None else probability,
-                    round(record.threshold, 6),
-                    record.verdict or "",
-                    record.reason or record.explanation,
-                    record.runtime,
-                    seconds,
-                )
-            )
+            self._row(table_row(record))
         except OSError as error:
             raise _unwritable(self._folder, error) from error
 
@@ -135,6 +122,21 @@ class Results:
     def _row(self, cells: tuple[Any, ...]) -> None:
         self._writer.writerow(cells)
         self._stream.flush()
+
+
+def table_row(record: Record) -> tuple[Any, ...]:
+    """A patient's cells, as `COLUMNS`."""
+    probability = None if record.probability is None else round(record.probability, 6)
+    return (
+        record.patient,
+        record.grade or "",
+        "" if probability is None else probability,
+        round(record.threshold, 6),
+        record.verdict or "",
+        record.reason or record.explanation,
+        record.runtime,
+        round(record.seconds.read + record.seconds.infer, 3),
+    )
 
 
 def prepare(folder: Path) -> None:
