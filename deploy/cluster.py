@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -166,6 +167,8 @@ def _connected(address: str, model: Model) -> Iterator[str]:
         RuntimeUnavailable: nothing answers at the address, or it runs another Ray or Python.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reads it there; without it, it would report to its makers
+    if address != AUTO:
+        _check_answers(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address=address, **quiet)
@@ -183,6 +186,19 @@ def _connected(address: str, model: Model) -> Iterator[str]:
         yield f"{where}: {nodes} node{'s' * (nodes > 1)}"
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """See that something listens there: Ray itself would wait without end, deaf to signals."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise RuntimeUnavailable(f"--cluster {address}: write it as HOST:PORT, for example 10.0.0.1:6379, or auto.")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise RuntimeUnavailable(
+            f"no Ray cluster answers at {address}: {error}; start one there with `ray start --head`."
+        ) from error
 
 
 def _store_bytes(model: Model) -> int:
