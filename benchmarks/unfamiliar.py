@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from deploy.model import open_model
 from deploy.predict import PredictOptions, predict
-from deploy.results import Record
+from deploy.record import Record
 from deploy.runtimes import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.patients import MODALITIES, Patient, find_patients, match_modalities

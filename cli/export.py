@@ -14,7 +14,9 @@ Capabilities = Annotated[
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/latest"),
+    run: Annotated[Path, typer.Argument(help="A run folder; or, with --bundle or --triton, a model folder.")] = Path(
+        "runs/latest"
+    ),
     out: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("model"),
     max_batch: Annotated[int | None, typer.Option(min=1, max=256, help="Largest batch; else as trained.")] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Also build a TensorRT engine, half precision.")] = False,
@@ -28,14 +30,21 @@ def command(
     allow_fp32_layers: Annotated[
         bool, typer.Option("--allow-fp32-layers", help="Accept an engine that is not half precision throughout.")
     ] = False,
+    bundle: Annotated[Path | None, typer.Option(help="Also write the model as a MONAI bundle.", metavar="DIR")] = None,
+    triton: Annotated[
+        Path | None, typer.Option(help="Also write the model into a Triton repository.", metavar="REPO")
+    ] = None,
 ) -> None:
     """Export a run to ONNX (fp32, fp16), with --trt to TensorRT, and prove that it decides like the trained network."""
-    from cli.exporting import exported
+    from cli.exporting import exported, packed
+    from cli.options import extra
     from cli.tables import show_model
+    from deploy.model import MANIFEST, open_model
     from toolkit.config import export_settings
     from toolkit.training.runs import open_run
 
-    opened = open_run(run)
+    if triton:
+        extra("tritonclient", "triton")
     changes = {
         "max_batch": max_batch,
         "opt_batch": opt_batch,
@@ -43,6 +52,14 @@ def command(
         "opt_level": opt_level,
         "allow_fp32_layers": allow_fp32_layers or None,
     }
+    if (bundle or triton) and (run / MANIFEST).is_file():
+        if trt or trt_flavour or compute_capability or any(value is not None for value in changes.values()):
+            raise typer.BadParameter(f"{run} is a model, which is packed as it is; export its run to change that.")
+        packed(open_model(run), bundle, triton)
+        return
+    opened = open_run(run)
     settings = export_settings(opened.settings.export, changes)
     wanted = (trt_flavour, tuple(compute_capability or ())) if trt else None
-    show_model(exported(opened, out, settings, wanted))
+    model = exported(opened, out, settings, wanted)
+    show_model(model)
+    packed(model, bundle, triton)

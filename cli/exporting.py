@@ -57,6 +57,26 @@ def exported(run: Run, out: Path, settings: ExportSettings, wanted: tuple[str | 
     return model
 
 
+def packed(model: Model, bundle: Path | None, triton: Path | None) -> None:
+    """Write a model as others want it: a MONAI bundle, models of a Triton repository; None leaves it out.
+
+    Raises:
+        ModelError: as `write_bundle` and `write_repository`.
+    """
+    if bundle:
+        from deploy.bundle import write_bundle  # here, since it loads MONAI
+
+        write_bundle(model, bundle)
+        say(f"MONAI bundle of model {model.short}: {bundle}; docs/README.md there says how to run it.")
+    if triton:
+        from deploy.triton import write_repository  # here, since it needs tritonclient
+
+        written = write_repository(model, triton)
+        say(f"Triton repository {triton}: {', '.join(written.names)}")
+        for sentence in written.notes:
+            note(sentence)
+
+
 def _say_engine(engine: Engine) -> None:
     record = engine.record
     if engine.note:

@@ -53,3 +53,21 @@ def signatures() -> ModuleType:
     import deploy.signature
 
     return deploy.signature
+
+
+def extra(package: str, name: str) -> None:
+    """See that a package which only some need is there.
+
+    Args:
+        package: to import.
+        name: the extra of `grade` that brings it.
+
+    Raises:
+        RuntimeUnavailable: it is not installed.
+    """
+    from importlib.util import find_spec
+
+    from toolkit.errors import RuntimeUnavailable
+
+    if find_spec(package) is None:
+        raise RuntimeUnavailable(f"this needs the package {package}; pip install 'grade[{name}]'.")

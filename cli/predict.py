@@ -25,10 +25,16 @@ def command(
         typer.Option("--report", help="Also a page and an evidence map for each patient; some 150 inferences each."),
     ] = False,
     audit_ids: Annotated[bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.")] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="Over a Ray cluster: auto (what runs here, else this machine) or its address.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after an interruption: whoever is graded in --out stays.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded; read nothing.")] = False,
 ) -> None:
     """Grade patients. Exit code 0: all graded; 3: some refused; 1: none graded, or an error."""
-    from cli.options import settings_from, signatures
+    from cli.options import extra, settings_from, signatures
     from cli.prediction import graded, reported, show_plan
     from deploy.model import open_model
     from deploy.predict import PredictOptions
@@ -36,6 +42,12 @@ def command(
     from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
 
+    if cluster and report:
+        raise typer.BadParameter(
+            "--report needs the images at hand; make the pages of single patients without --cluster."
+        )
+    if cluster:
+        extra("ray", "cluster")
     patients = find_patients(paths)
     if dry_run:
         raise typer.Exit(show_plan(patients))
@@ -44,5 +56,9 @@ def command(
         signatures().check_signature(opened, require_signature)
     written = settings_from(config, None).predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
-    options = PredictOptions(out, Choice(runtime, device), settings, audit_ids=audit_ids)
+    options = PredictOptions(out, Choice(runtime, device), settings, audit_ids=audit_ids, resume=resume)
+    if cluster:
+        from cli.clustering import graded_on_cluster
+
+        raise typer.Exit(graded_on_cluster(patients, opened, options, cluster))
     raise typer.Exit((reported if report else graded)(patients, opened, options))

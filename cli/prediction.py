@@ -9,13 +9,45 @@ from dataclasses import replace
 from cli.console import bar, note, say, table
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions, Summary, predict
-from deploy.results import Record
+from deploy.record import Record
 from deploy.verdict import CERTAIN
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.errors import PatientRefused
 
 SHOWN = 40  # rows of the table; the files hold all
 SOME_REFUSED = 3
+
+
+class Tally:
+    """Counts what is done; holds only the few records that are shown at the end, whoever needs a human first."""
+
+    def __init__(self) -> None:
+        self.verdicts: Counter[str] = Counter()  # of the graded
+        self.done = 0
+        self._urgent: tuple[list[Record], ...] = ([], [], [])
+
+    def add(self, record: Record) -> None:
+        """One more patient."""
+        self.done += 1
+        if record.verdict:
+            self.verdicts[record.verdict] += 1
+        place = 0 if record.grade is None else 2 if record.verdict == CERTAIN else 1
+        if len(self._urgent[place]) < SHOWN:
+            self._urgent[place].append(record)
+
+    def show(self) -> None:
+        """The table, and what the verdicts were."""
+        shown = [record for records in self._urgent for record in records][:SHOWN]
+        threshold = f", threshold {shown[0].threshold:.3f}" if shown else ""
+        columns = ("patient", "grade", "P(HGG)", "verdict", "remarks")
+        table(f"{self.done} patients{threshold}", columns, [_row(record) for record in shown])
+        if self.done > SHOWN:
+            note(f"{self.done - SHOWN} more in predictions.csv.")
+        total = self.verdicts.total()
+        if total:
+            say(f"verdicts: {', '.join(f'{count} {word}' for word, count in self.verdicts.most_common())}")
+        if total > self.verdicts[CERTAIN]:
+            note(f"{total - self.verdicts[CERTAIN]} of {total} graded patients are for a human to decide.")
 
 
 def graded(
@@ -25,21 +57,31 @@ def graded(
     on_record: Callable[[Record], None] = lambda _: None,
 ) -> int:
     """Grade, show, and give the exit code."""
-    records: list[Record] = []
+    tally = Tally()
     with bar("grading", len(patients)) as done:
 
         def keep(record: Record) -> None:
-            records.append(record)
+            tally.add(record)
             on_record(record)
             done()
 
-        summary = predict(patients, model, options, say_plan, keep)
-    _show_records(records)
+        try:
+            summary = predict(patients, model, options, say_plan, keep)
+        except KeyboardInterrupt:
+            note(f"stopped after {tally.done} of {len(patients)} patients; the same command with --resume goes on.")
+            raise
+    tally.show()
     _show_timings(summary)
-    _show_verdicts(records)
+    if summary.kept:
+        note(f"{summary.kept} patients were graded by an earlier call and are kept.")
     say(f"{summary.graded} graded, {summary.refused} refused; files in {options.results}")
     say("Research use only; not a medical device.")
-    return 0 if not summary.refused else SOME_REFUSED if summary.graded else 1
+    return exit_code(summary.graded, summary.refused)
+
+
+def exit_code(graded: int, refused: int) -> int:
+    """0: all graded; 3: some refused; 1: none graded."""
+    return 0 if not refused else SOME_REFUSED if graded else 1
 
 
 def reported(patients: Sequence[Patient], model: Model, options: PredictOptions) -> int:
@@ -67,7 +109,7 @@ def show_plan(patients: Sequence[Patient]) -> int:
             refused += 1
             rows.append((patient.id, f"refused: {reason}"))
     table(f"{len(patients)} patients", ("patient", "flair, t1, t1ce, t2"), rows)
-    return 0 if not refused else SOME_REFUSED if refused < len(patients) else 1
+    return exit_code(len(patients) - refused, refused)
 
 
 def say_plan(plan: Plan) -> None:
@@ -75,34 +117,14 @@ def say_plan(plan: Plan) -> None:
     say(f"{plan.chosen} Batch size {plan.batch_size}, reading threads {plan.workers}.")
 
 
-def _show_records(records: Sequence[Record]) -> None:
-    rows = [
-        (
-            record.patient,
-            record.grade or "refused",
-            "" if record.probability is None else f"{record.probability:.3f}",
-            record.verdict or "",
-            record.reason or "; ".join(filter(None, (record.explanation, *record.notes))),
-        )
-        for record in sorted(records, key=_urgency)[:SHOWN]
-    ]
-    threshold = f"threshold {records[0].threshold:.3f}" if records else ""
-    table(f"{len(records)} patients, {threshold}", ("patient", "grade", "P(HGG)", "verdict", "remarks"), rows)
-    if len(records) > SHOWN:
-        note(f"{len(records) - SHOWN} more in predictions.csv.")
-
-
-def _urgency(record: Record) -> int:
-    """The refused first, then those for a human."""
-    return 0 if record.grade is None else 2 if record.verdict == CERTAIN else 1
-
-
-def _show_verdicts(records: Sequence[Record]) -> None:
-    counts = Counter(record.verdict for record in records if record.verdict)
-    if counts:
-        say(f"verdicts: {', '.join(f'{count} {word}' for word, count in counts.most_common())}")
-    if counts.total() > counts[CERTAIN]:
-        note(f"{counts.total() - counts[CERTAIN]} of {counts.total()} graded patients are for a human to decide.")
+def _row(record: Record) -> tuple[str, ...]:
+    return (
+        record.patient,
+        record.grade or "refused",
+        "" if record.probability is None else f"{record.probability:.3f}",
+        record.verdict or "",
+        record.reason or "; ".join(filter(None, (record.explanation, *record.notes))),
+    )
 
 
 def _show_timings(summary: Summary) -> None:

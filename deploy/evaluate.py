@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions, predict
-from deploy.results import Record
+from deploy.record import Record
 from toolkit.data.control import mask_tumour
 from toolkit.data.patients import CLASSES, Cohort
 from toolkit.errors import CohortError

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +12,7 @@ import jinja2
 from safetensors.torch import save
 
 from deploy.familiarise import learn_familiarity
+from deploy.folders import building, check_place, put
 from deploy.graph import write_onnx
 from deploy.manifest import Manifest, NetworkRecord, OutputShapes, ParityReport, TrainingSummary
 from deploy.model import (
@@ -45,8 +42,6 @@ from toolkit.training.network import GradeNet, fold_batchnorm
 from toolkit.training.run import Run
 
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
-_RENAME_EXCHANGE = 2  # linux/fs.h
-_AT_FDCWD = -100  # fcntl.h: paths are relative to the working folder
 
 
 def export_run(
@@ -73,11 +68,11 @@ def export_run(
         RunError: the run lacks a file.
         ModelError: the gate found a difference, a validation patient is gone, or `out` holds something else.
     """
-    _check_place(out)
+    check_place(out, MANIFEST, "model")
     grid, cohort = run.settings.data.grid, run.validation_patients()
     metrics = _metrics(run)
     network = run.load_best()
-    with _building(out) as folder:
+    with building(out, "model") as folder:
         # save_file would make a file that only its owner may read.
         (folder / WEIGHTS).write_bytes(save({name: x.contiguous() for name, x in network.state_dict().items()}))
         outputs = _write_graphs(network, grid, folder, on_stage)
@@ -95,7 +90,7 @@ def export_run(
         manifest = manifest.model_copy(update={"parity": report, "out_of_distribution": familiarity})
         (folder / CARD).write_text(_card(manifest, metrics, run), encoding="utf-8")
         write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder)}))
-        _put(folder, out)
+        put(folder, out)
     return open_model(out)
 
 
@@ -206,46 +201,3 @@ def _interval(interval: tuple[float | None, float | None, float | None]) -> str:
     if value is None:
         return "undefined"
     return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _check_place(out: Path) -> None:
-    """Refuse to replace what is no model."""
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise ModelError(f"{out} is a link or a file; name a folder for the model with --out.")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise ModelError(f"{out} holds something other than a model; name another folder with --out.")
-
-
-@contextmanager
-def _building(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out`, gone at the end whatever happens."""
-    folder = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}.tmp")
-    try:
-        folder.mkdir(parents=True)
-        yield folder
-    except OSError as error:
-        raise ModelError(f"model {out} cannot be written: {error}; free some space or name another folder.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _put(folder: Path, out: Path) -> None:
-    """Put a finished folder at `out`; what was there ends up in its place, to be deleted."""
-    if not out.exists():
-        folder.rename(out)
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    exchanged = hasattr(libc, "renameat2") and not libc.renameat2(
-        _AT_FDCWD, os.fsencode(folder), _AT_FDCWD, os.fsencode(out), _RENAME_EXCHANGE
-    )
-    if exchanged:
-        return
-    # Some file systems (NFS, for one) cannot exchange two folders: for a moment there is no model at `out`.
-    old = folder.with_suffix(".old")
-    out.rename(old)
-    try:
-        folder.rename(out)
-    except OSError:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -23,7 +23,8 @@ from matplotlib.image import imsave
 from deploy.evidence import CUBE, STEP, occlusion, write_evidence
 from deploy.grader import Seen
 from deploy.model import Model
-from deploy.results import Record, replace_file
+from deploy.record import Record
+from deploy.results import replace_file
 from deploy.runtimes import Array
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.evaluation.pictures import FIRST, INK, SECOND, svg
@@ -94,7 +95,9 @@ class Pages:
 
     def index(self, records: Sequence[Record]) -> Path:
         """Write the index of all patients, the refused among them."""
-        links = {r.patient: f"{PATIENTS}/{file_name(r.patient)}.html" for r in records if r.grade is not None}
+        pages = {r.patient: f"{PATIENTS}/{file_name(r.patient)}.html" for r in records if r.grade is not None}
+        # Whoever was kept from an earlier call may have been graded without a page.
+        links = {patient: page for patient, page in pages.items() if (self._folder / page).is_file()}
         page = self._pages.get_template("index.html").render(
             records=records, links=links, manifest=self._model.manifest, fingerprint=self._model.fingerprint
         )

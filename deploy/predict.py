@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +13,13 @@ from threadpoolctl import threadpool_limits
 
 from deploy.audit import Audit
 from deploy.grader import Grader, OnSeen, Timings, padded
+from deploy.journal import Journal, key_of
 from deploy.machine import cores
 from deploy.model import Model, library_versions
 from deploy.parity import run_selftest
 from deploy.reader import Read, reader
-from deploy.results import Record, Results, prepare
+from deploy.record import Record
+from deploy.results import Results, prepare
 from deploy.runtimes import Choice, Runtime, open_runtime
 from deploy.runtimes.halving import Halving
 from toolkit.config import PredictSettings
@@ -26,7 +29,7 @@ from toolkit.data.scan import Edit
 from toolkit.errors import SettingsError
 
 MAX_WORKERS = 8  # a reading patient takes some 300 MB
-_LIBRARIES = ("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
+LIBRARIES = ("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class PredictOptions:
         settings: batch size and number of readers; None leaves them to `predict`.
         edit: changes the images, for a control experiment.
         audit_ids: whether `audit.jsonl` names patients.
+        resume: keep the patients whom an earlier call into the same folder graded.
         on_seen: called with each graded patient's record and what it was graded from, for pictures.
     """
 
@@ -47,6 +51,7 @@ class PredictOptions:
     settings: PredictSettings
     edit: Edit | None = None
     audit_ids: bool = False
+    resume: bool = False
     on_seen: OnSeen | None = None
 
 
@@ -60,10 +65,11 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of it."""
+    """What came of it: patients graded and refused in all, those of them kept from earlier calls."""
 
     graded: int
     refused: int
+    kept: int
     plan: Plan
     timings: Timings
 
@@ -78,14 +84,14 @@ def predict(
     """Grade patients. Their order is kept, whatever the batch size and the number of readers.
 
     At most readers + 2 batches of scans are in memory. A patient that cannot be read is recorded as refused, and the
-    others go on. On an interrupt or a failure the results hold every finished patient.
+    others go on. On an interrupt or a failure the results hold every finished patient, and `options.resume` goes on.
 
     Args:
         patients: as `toolkit.data.patients.find_patients` gives them.
         model: opened; the runtime's file is checked here, and the self-test is run, before anybody is graded.
         options: where to, and how.
         on_plan: called once, when runtime, batch size and number of readers are known.
-        on_record: called with each patient's record, after it was written.
+        on_record: called with each patient's record, kept ones too, after it was written.
 
     Raises:
         GradeError: the results cannot be written; seen before any work is done.
@@ -96,31 +102,36 @@ def predict(
     with timings.stage("total"):
         prepare(options.results)
         workers = options.settings.workers or min(cores(), MAX_WORKERS)
-        # Parallel over patients, not inside BLAS. The runtimes do not compute with BLAS.
-        with (
-            threadpool_limits(1, user_api="blas"),
-            reader(patients, model.manifest.grid, workers, options.edit) as reads,
-        ):
+        with ExitStack() as stack:
+            journal = stack.enter_context(Journal(options.results, model.fingerprint, options.resume))
+            waiting = [patient for patient in patients if not journal.finished(patient)]
+            # Parallel over patients, not inside BLAS. The runtimes do not compute with BLAS.
+            stack.enter_context(threadpool_limits(1, user_api="blas"))
+            reads = stack.enter_context(reader(waiting, model.manifest.grid, workers, options.edit))
             with timings.stage("open"):
                 runtime = Halving(open_runtime(model, options.choice))
-            batch_size = _batch_size(options.settings, model, runtime, len(patients))
+            batch_size = choose_batch_size(options.settings, model, runtime, len(waiting))
             with timings.stage("self_test"):
                 run_selftest(model, runtime, batch_size if padded(runtime) else 1)
             batch_size = min(batch_size, runtime.most or batch_size)  # what the self-test found the memory to take
             plan = Plan(runtime.chosen, batch_size, workers)
             on_plan(plan)
-            grader = Grader(model, runtime, batch_size, timings, options.on_seen)
+            fresh = _records(reads, Grader(model, runtime, batch_size, timings, options.on_seen))
             graded = 0
-            head = _head(model, plan)
-            audit = Audit(options.results, library_versions(_LIBRARIES), model.fingerprint, options.audit_ids)
-            with Results(options.results, head) as results:
-                for record in _records(reads, grader):
-                    with timings.stage("write"):
-                        results.add(record)
+            head = results_head(model, plan)
+            audit = Audit(options.results, library_versions(LIBRARIES), model.fingerprint, options.audit_ids)
+            results = stack.enter_context(Results(options.results, journal, head))
+            for patient in patients:
+                kept = journal.finished(patient)
+                record = journal.read(key_of(patient)) if kept else next(fresh)
+                with timings.stage("write"):
+                    if not kept:
+                        journal.add(record)
                         head["audit"] = audit.add(record)._asdict()
-                    on_record(record)
-                    graded += record.grade is not None
-    return Summary(graded, len(patients) - graded, plan, timings)
+                    results.add(record)
+                on_record(record)
+                graded += record.grade is not None
+    return Summary(graded, len(patients) - graded, len(patients) - len(waiting), plan, timings)
 
 
 def _records(reads: Ahead[Patient, Read], grader: Grader) -> Iterator[Record]:
@@ -135,7 +146,7 @@ def _records(reads: Ahead[Patient, Read], grader: Grader) -> Iterator[Record]:
     yield from grader.run()
 
 
-def _batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patients: int) -> int:
+def choose_batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patients: int) -> int:
     """On a CPU one: a batch is no faster there. On a GPU as large as the model allows, but no larger than needed."""
     most = model.manifest.max_batch
     if settings.batch_size is not None and settings.batch_size > most:
@@ -148,7 +159,7 @@ def _batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patie
     return min(settings.batch_size or most, max(patients, 1))
 
 
-def _head(model: Model, plan: Plan) -> dict[str, object]:
+def results_head(model: Model, plan: Plan) -> dict[str, object]:
     """What `predictions.json` says beside the patients."""
     conformal, familiarity = model.manifest.conformal, model.manifest.out_of_distribution
     return {
@@ -162,6 +173,6 @@ def _head(model: Model, plan: Plan) -> dict[str, object]:
         "runtime": plan.chosen,
         "batch_size": plan.batch_size,
         "workers": plan.workers,
-        "versions": library_versions(_LIBRARIES),
+        "versions": library_versions(LIBRARIES),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -34,10 +34,11 @@ def reader(patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | N
         workers: threads.
         edit: see `read_scan`.
     """
-    return Ahead(lambda patient: _read(patient, grid, edit), patients, workers)
+    return Ahead(lambda patient: read_patient(patient, grid, edit), patients, workers)
 
 
-def _read(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
+def read_patient(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
+    """Read and preprocess one patient; see `reader`."""
     start, inputs = perf_counter(), hash_inputs(patient)
     try:
         scan = read_scan(patient, grid, edit)

@@ -66,6 +66,29 @@ def test_without_either_library_nothing_is_written(project, grade, monkeypatch):
     assert not (project / "model").exists()
 
 
+@pytest.mark.slow
+def test_a_model_goes_into_a_bundle_and_a_repository(project, grade):
+    assert grade("train", "--name", "a", "--set", "training.epochs=1")[0] == 0
+    code, _, err = grade("export", "--bundle", "bundle", "--max-batch", "2")
+    assert code == 0, err
+    assert "MONAI bundle of model" in " ".join(err.split())
+    before = (project / "model" / "manifest.json").read_bytes()
+    metadata = json.loads((project / "bundle/configs/metadata.json").read_text())
+
+    code, _, err = grade("export", "model", "--bundle", "other", "--triton", "repository")  # nothing is exported anew
+    assert code == 0, err
+    assert "Triton repository repository: grade_onnx, grade_onnx_fp16" in " ".join(err.split())
+    assert json.loads((project / "other/configs/metadata.json").read_text()) == metadata
+    assert (project / "model" / "manifest.json").read_bytes() == before
+
+    code, _, err = grade("export", "model", "--bundle", "other", "--max-batch", "4")
+    assert code == 2
+    assert "is packed as it is" in " ".join(err.split())
+    code, _, err = grade("export", "model", "--bundle", "cohort")
+    assert code == 1
+    assert "cohort holds something other than a bundle" in " ".join(err.split())
+
+
 def test_a_self_test_needs_a_model_that_answers(project, grade):
     code, _, err = grade("info", "--self-test")
     assert code == 1

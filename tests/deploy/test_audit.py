@@ -13,7 +13,7 @@ import pytest
 from deploy.audit import FIRST, Audit, Chain, hash_inputs, verify_audit
 from deploy.model import Model
 from deploy.predict import PredictOptions, predict
-from deploy.results import Record, Seconds
+from deploy.record import Record, Seconds
 from deploy.runtimes import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient, match_modalities

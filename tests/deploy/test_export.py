@@ -12,8 +12,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-import deploy.export
 from deploy.export import export_run
+from deploy.folders import put
 from deploy.manifest import OutputShapes
 from deploy.model import Model, Precision, file_hashes, open_model
 from deploy.runtimes import Choice, open_runtime
@@ -128,7 +128,7 @@ def test_folders_change_places(exchange: bool, tmp_path: Path, monkeypatch: pyte
         (tmp_path / name / name).touch()
     if not exchange:  # as on a file system that cannot
         monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: object())
-    deploy.export._put(tmp_path / ".model.1.tmp", tmp_path / "model")
+    put(tmp_path / ".model.1.tmp", tmp_path / "model")
     assert [path.name for path in (tmp_path / "model").iterdir()] == [".model.1.tmp"]
     left = {path.name for path in tmp_path.iterdir()}
     assert left == ({"model", ".model.1.tmp"} if exchange else {"model"})

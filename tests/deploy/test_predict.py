@@ -22,7 +22,7 @@ import deploy.predict
 import deploy.reader
 from deploy.model import Model
 from deploy.predict import PredictOptions, Summary, predict
-from deploy.results import Record
+from deploy.record import Record
 from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
 from toolkit.config import Grid, PredictSettings
 from toolkit.data.patients import Patient
@@ -214,6 +214,41 @@ def test_a_batch_is_halved_when_memory_does_not_suffice(
         assert ours.probability == pytest.approx(theirs.probability, abs=1e-5)
 
 
+def test_interrupted_and_resumed(
+    patients: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was graded is not read again, who was refused is; files and order are those of one call."""
+    bad = damaged(patients[0], tmp_path, without="t2")
+    order = (patients[0], bad, *patients[1:])
+    grade(order, model, tmp_path / "whole")
+
+    def stop(record: Record) -> None:
+        if record.patient == patients[2].id:
+            raise KeyboardInterrupt
+
+    options = PredictOptions(tmp_path / "parts", ON_CPU, PredictSettings(), resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        predict(order, model, options, ignore, stop)
+    half = json.loads((tmp_path / "parts" / "predictions.json").read_text())
+    assert half["complete"] is False
+    assert len(half["patients"]) == 4
+
+    read, read_one = list[str](), deploy.reader.read_scan
+
+    def noted(patient: Patient, grid: Grid, edit: Edit | None) -> Scan:
+        read.append(patient.id)
+        return read_one(patient, grid, edit)
+
+    monkeypatch.setattr(deploy.reader, "read_scan", noted)
+    summary = predict(order, model, options, ignore, ignore)
+    assert (summary.graded, summary.refused, summary.kept) == (6, 1, 3)
+    assert sorted(read) == sorted(["damaged", *(patient.id for patient in patients[3:])])
+    tables = [(tmp_path / name / "predictions.csv").read_text().splitlines() for name in ("whole", "parts")]
+    assert [row.rsplit(",", 1)[0] for row in tables[0]] == [row.rsplit(",", 1)[0] for row in tables[1]]
+    grade(order, model, tmp_path / "parts")  # without --resume everything is done again
+    assert len(read) == 4 + 7
+
+
 def test_results_that_cannot_be_written_stop_before_any_work(
     patients: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +283,7 @@ def test_nobody_is_graded_after_a_failed_selftest(
     monkeypatch.setattr(deploy.predict, "open_runtime", opener)
     with pytest.raises(ModelError, match="self-test failed"):
         grade(patients, model, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [(file.name, file.stat().st_size) for file in tmp_path.iterdir()] == [("records.jsonl", 0)]
 
 
 def test_the_record_names_model_and_runtime(patients: tuple[Patient, ...], model: Model, tmp_path: Path) -> None:

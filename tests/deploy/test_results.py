@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from deploy.results import COLUMNS, Record, Results, Seconds, prepare
+from deploy.journal import Journal
+from deploy.record import Record, Seconds
+from deploy.results import COLUMNS, Results, prepare
 from toolkit.errors import GradeError
 
 
@@ -28,15 +32,27 @@ def record(patient: str, probability: float | None = 0.75) -> Record:
     )
 
 
+@contextmanager
+def writing(folder: Path, **head: str) -> Iterator[Callable[[Record], None]]:
+    """Results, as a prediction writes them."""
+    with Journal(folder, "model", resume=False) as journal, Results(folder, journal, head) as results:
+
+        def add(one: Record) -> None:
+            journal.add(one)
+            results.add(one)
+
+        yield add
+
+
 def rows(folder: Path) -> list[list[str]]:
     with (folder / "predictions.csv").open(newline="", encoding="utf-8") as stream:
         return list(csv.reader(stream))
 
 
 def test_table_and_record(tmp_path: Path) -> None:
-    with Results(tmp_path, {"model": "abc"}) as results:
-        results.add(record("001"))
-        results.add(record('=cmd|"x", Å', None))
+    with writing(tmp_path, model="abc") as add:
+        add(record("001"))
+        add(record('=cmd|"x", Å', None))
     assert rows(tmp_path) == [
         list(COLUMNS),
         ["001", "HGG", "0.75", "0.5", "", "", "onnx fp32 cpu", "1.25"],
@@ -50,16 +66,16 @@ def test_table_and_record(tmp_path: Path) -> None:
 
 
 def test_a_row_is_on_disk_before_the_next_patient(tmp_path: Path) -> None:
-    with Results(tmp_path, {}) as results:
+    with writing(tmp_path) as add:
         for number in range(3):
-            results.add(record(f"P{number}"))
+            add(record(f"P{number}"))
             assert len(rows(tmp_path)) == number + 2
             assert not (tmp_path / "predictions.json").exists()
 
 
 def test_an_interrupt_keeps_what_is_finished(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Results(tmp_path, {}) as results:
-        results.add(record("P0"))
+    with pytest.raises(KeyboardInterrupt), writing(tmp_path) as add:
+        add(record("P0"))
         raise KeyboardInterrupt
     content = json.loads((tmp_path / "predictions.json").read_text())
     assert content["complete"] is False
@@ -68,8 +84,8 @@ def test_an_interrupt_keeps_what_is_finished(tmp_path: Path) -> None:
 
 def test_earlier_results_are_replaced_whole(tmp_path: Path) -> None:
     for patient in ("earlier", "later"):
-        with Results(tmp_path, {}) as results:
-            results.add(record(patient))
+        with writing(tmp_path) as add:
+            add(record(patient))
     assert [row[0] for row in rows(tmp_path)] == ["patient", "later"]
     assert "earlier" not in (tmp_path / "predictions.json").read_text()
 

@@ -1,0 +1,171 @@
+"""A cohort on a cluster, by Ray: what `predict` does, over many machines, and going on after a death of any of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from math import prod
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import ray
+
+from deploy.audit import Audit
+from deploy.crew import Crew, Job
+from deploy.journal import Journal, key_of
+from deploy.machine import cores, gpus
+from deploy.model import Model, library_versions
+from deploy.predict import LIBRARIES, Plan, PredictOptions, results_head
+from deploy.record import Record
+from deploy.results import Results, prepare
+from toolkit.data.patients import Patient
+from toolkit.errors import RuntimeUnavailable, SettingsError
+
+AUTO = "auto"
+LEAST_STORE = 100 << 20  # bytes of Ray's memory for objects, beside the scans
+
+
+@dataclass(frozen=True)
+class Watching:
+    """What the caller is told.
+
+    Attributes:
+        on_plan: which cluster and runtimes, and how many patients are kept from earlier calls; once, if any is left.
+        on_record: each record, as soon as it is done; not those kept from an earlier call.
+        on_again: how many patients are done again, and why.
+    """
+
+    on_plan: Callable[[str, Plan, int], None]
+    on_record: Callable[[Record], None]
+    on_again: Callable[[int, str], None]
+
+
+class ClusterSummary(NamedTuple):
+    """What came of it: patients graded and refused in all, those of them kept from earlier calls; seconds of this."""
+
+    graded: int
+    refused: int
+    kept: int
+    seconds: float
+
+
+def predict_on_cluster(
+    patients: Sequence[Patient], model: Model, options: PredictOptions, address: str, watching: Watching
+) -> ClusterSummary:
+    """Grade patients on a Ray cluster; files and order are those of `predict`.
+
+    `records.jsonl` in the results folder takes each record as it is done. A call that resumes goes on from there:
+    patients who were graded are not graded again. A worker that dies is replaced, and its patients are done again.
+
+    Args:
+        patients: on storage that every node sees under the same path.
+        model: likewise.
+        options: where to, and how; `on_seen` is not called, and the device may not name one card.
+        address: `auto`: the cluster that runs here, else one of this machine alone; or an address of Ray.
+        watching: what is told on the way.
+
+    Raises:
+        GradeError: as `predict`; also when there is no cluster at the address.
+    """
+    start = perf_counter()
+    if options.choice.device.startswith("cuda:"):
+        raise SettingsError(f"device {options.choice.device} was asked for, but Ray assigns the cards; choose cuda.")
+    prepare(options.results)
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(options.results, model.fingerprint, options.resume))
+        waiting = [patient for patient in patients if not journal.finished(patient)]
+        fresh: Iterator[Record] = iter(())
+        head = results_head(model, Plan("Nothing was left to grade.", 0, 0))
+        if waiting:
+            where = stack.enter_context(_connected(address, model))
+            crew = _crew(model, options, len(waiting), watching)
+            plan = crew.open()
+            watching.on_plan(where, plan, len(patients) - len(waiting))
+            head = results_head(model, plan)
+            audit = Audit(options.results, library_versions(LIBRARIES), model.fingerprint, options.audit_ids)
+
+            def on_done(record: Record) -> None:
+                head["audit"] = audit.add(record)._asdict()
+                journal.add(record)
+                watching.on_record(record)
+
+            fresh = crew.graded(waiting, on_done)
+        graded = 0
+        with Results(options.results, journal, head) as results:
+            for patient in patients:
+                record = journal.read(key_of(patient)) if journal.finished(patient) else next(fresh)
+                results.add(record)
+                graded += record.grade is not None
+    kept = len(patients) - len(waiting)
+    return ClusterSummary(graded, len(patients) - graded, kept, perf_counter() - start)
+
+
+def _crew(model: Model, options: PredictOptions, patients: int, watching: Watching) -> Crew:
+    """Workers for the cluster that is connected; `auto` is its GPUs where it has any."""
+    found = ray.cluster_resources()
+    choice = options.choice
+    if choice.device == "auto":
+        choice = choice._replace(device="cuda" if found.get("GPU") else "cpu")
+    job = Job(
+        folder=model.folder.absolute(),
+        fingerprint=model.fingerprint,
+        options=replace(options, choice=choice, on_seen=None),
+        patients=patients,
+        version=version("grade"),
+    )
+    readers = options.settings.workers or max(1, int(found.get("CPU", 1)))
+    return Crew(job, model.manifest.grid, model.manifest.calibration.threshold, readers, watching.on_again)
+
+
+@contextmanager
+def _connected(address: str, model: Model) -> Iterator[str]:
+    """A cluster, in words; one that is started here ends with the block.
+
+    Raises:
+        RuntimeUnavailable: nothing answers at the address, or it runs another Ray or Python.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reads it there; without it, it would report to its makers
+    if address != AUTO:
+        _check_answers(address)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address=address, **quiet)
+        where = f"the Ray cluster at {ray.get_runtime_context().gcs_address}"
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address != AUTO or not isinstance(error, ConnectionError):
+            raise RuntimeUnavailable(
+                f"there is no Ray cluster at {address} that can be used: {str(error).strip().splitlines()[0]}"
+            ) from error
+        store = _store_bytes(model)
+        ray.init(address="local", include_dashboard=False, num_cpus=cores(), object_store_memory=store, **quiet)
+        where = "Ray on this machine alone, since no cluster runs here"
+    try:
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        yield f"{where}: {nodes} node{'s' * (nodes > 1)}"
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """See that something listens there: Ray itself would wait without end, deaf to signals."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise RuntimeUnavailable(f"--cluster {address}: write it as HOST:PORT, for example 10.0.0.1:6379, or auto.")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise RuntimeUnavailable(
+            f"no Ray cluster answers at {address}: {error}; start one there with `ray start --head`."
+        ) from error
+
+
+def _store_bytes(model: Model) -> int:
+    """Room for twice the scans that are under way at any time."""
+    cards, grid = len(gpus()), model.manifest.grid.shape
+    scans = cores() + 2 * (cards * model.manifest.max_batch or 1)
+    return LEAST_STORE + 2 * scans * 4 * len(model.manifest.modalities) * prod(grid)

@@ -1,0 +1,58 @@
+"""What is known of one patient after a prediction."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Seconds(BaseModel):
+    """What one patient took: reading with preprocessing, and its share of the batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    read: float
+    infer: float
+
+
+class Record(BaseModel):
+    """One patient's result.
+
+    Attributes:
+        patient: id.
+        folder: where the images were.
+        grade: `LGG` or `HGG`; None when refused.
+        probability: calibrated P(HGG); None when refused.
+        threshold: HGG is decided from here on.
+        verdict: `certain`, `uncertain`, `unfamiliar` or `undetermined`, see `deploy.verdict`; None when refused.
+        explanation: of a verdict other than `certain`, and that a human has to decide; else empty.
+        grades: that are possible at the model's conformal rate.
+        distance: of the network's features from the training patients'; None when refused or not known.
+        outside: names of those `statistics` that are out of the model's bounds.
+        statistics: of the images, see `toolkit.data.statistics`; empty when refused.
+        reason: why it was refused; empty when it was graded.
+        notes: oddities that were accepted.
+        runtime: what answered, such as `onnx fp32 cpu`.
+        engine: SHA-256 of the file that answered; empty when refused before.
+        inputs: SHA-256 of the four files, see `deploy.audit.hash_inputs`; empty when they could not be read.
+        seconds: see `Seconds`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patient: str
+    folder: str
+    grade: str | None = None
+    probability: float | None = None
+    threshold: float
+    verdict: str | None = None
+    explanation: str = ""
+    grades: tuple[str, ...] = ()
+    distance: float | None = None
+    outside: tuple[str, ...] = ()
+    statistics: dict[str, float] = {}
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    runtime: str
+    engine: str = ""
+    inputs: str = ""
+    seconds: Seconds
