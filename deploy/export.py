@@ -165,7 +165,10 @@ def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics
         preprocessing=PREPROCESSING,
         max_batch=settings.max_batch,
         network=NetworkRecord(
-            depth=network.depth, stem_stride=network.stem_stride, cosine_head=run.settings.training.loss == "ldam"
+            depth=network.depth,
+            stem_stride=network.stem_stride,
+            cosine_head=run.settings.training.loss == "ldam",
+            norm=network.norm,
         ),
         outputs=outputs,
         calibration=calibration,

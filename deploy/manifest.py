@@ -28,6 +28,7 @@ class NetworkRecord(_Part):
     depth: Literal[10, 18, 34, 50]
     stem_stride: Literal[1, 2]
     cosine_head: bool
+    norm: Literal["batch", "group"] = "batch"
 
 
 class OutputShapes(_Part):

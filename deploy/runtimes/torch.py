@@ -76,7 +76,7 @@ def _device(wanted: str) -> str:
 
 def _load(model: Model) -> GradeNet:
     record = model.manifest.network
-    settings = NetworkSettings(depth=record.depth, stem_stride=record.stem_stride)
+    settings = NetworkSettings(depth=record.depth, stem_stride=record.stem_stride, norm=record.norm)
     network = build_network(settings, record.cosine_head)
     path = model.file(WEIGHTS)
     try:
