@@ -15,6 +15,7 @@ from cli.tables import show_metrics
 from toolkit.data.patients import CLASSES, Patient
 from toolkit.evaluation.metrics import evaluate
 from toolkit.evaluation.stability import stability
+from toolkit.training.outcome import spike_sentence
 from toolkit.training.run import EpochRow, Run
 
 
@@ -77,5 +78,6 @@ def show_run(run: Run) -> None:
         note(text)
     words = {True: "met", False: "not met", None: "undefined"}
     rows = [(words[criterion.met], criterion.sentence) for criterion in stability(run.history())]
+    rows.append(("–", spike_sentence(run.step_losses())))
     table("Stability", ("", ""), rows)
     say(f"run: {run.folder}   page: {run.folder / 'report.html'}")

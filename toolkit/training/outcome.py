@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from toolkit.config import CalibrationSettings, dump_settings
 from toolkit.evaluation.calibration import Calibration, fit_calibration
 from toolkit.evaluation.report import TrainingRecord, training_report
 from toolkit.evaluation.sites import compare_sites, site_only
-from toolkit.evaluation.stability import stability
+from toolkit.evaluation.stability import SPIKE_FACTOR, loss_spikes, stability
 from toolkit.training.run import Run, ValidationTable
 
 
@@ -40,6 +41,33 @@ def recalibrate(run: Run, settings: CalibrationSettings) -> Calibration:
     """
     table = run.validation()
     calibration = fit_calibration(table.logit, table.grades, settings)
+    page = _page(run, table, calibration)
+    run.write("calibration.json", calibration.model_dump_json(indent=2) + "\n")
+    run.write("report.html", page)
+    return calibration
+
+
+def rewrite_report(run: Run) -> None:
+    """Write `report.html` anew, with the calibration that is there.
+
+    Args:
+        run: a training that ended.
+
+    Raises:
+        RunError: the training has not ended, or a file is broken.
+    """
+    run.write("report.html", _page(run, run.validation(), run.calibration()))
+
+
+def spike_sentence(losses: Sequence[float]) -> str:
+    """How often the loss of an optimiser step leapt up."""
+    share = loss_spikes(losses)
+    if share is None:
+        return f"Loss spikes are not defined for {len(losses)} optimiser steps."
+    return f"The loss was above {SPIKE_FACTOR:g} times its running median in {share:.2%} of {len(losses)} steps."
+
+
+def _page(run: Run, table: ValidationTable, calibration: Calibration) -> str:
     training, validation = run.training_patients(), run.validation_patients()
     everyone = training.joined(validation)
     sites = compare_sites(table.grades, table.logit, validation.sites or (None,) * len(validation))
@@ -52,10 +80,12 @@ def recalibrate(run: Run, settings: CalibrationSettings) -> Calibration:
         logit=table.logit,
         calibration=calibration,
         settings=dump_settings(run.settings),
-        details={"Labels": validation.labels, **sites.details, **run.environment()},
+        details={
+            "Labels": validation.labels,
+            "Loss spikes": spike_sentence(run.step_losses()),
+            **sites.details,
+            **run.environment(),
+        },
         notes=[sites.alone.warning] if sites.alone and sites.alone.warning else [],
     )
-    page = training_report(record)
-    run.write("calibration.json", calibration.model_dump_json(indent=2) + "\n")
-    run.write("report.html", page)
-    return calibration
+    return training_report(record)

@@ -103,6 +103,11 @@ class Run:
     folder: Path
     settings: Settings
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was trained to its end: the page is the last file to be written."""
+        return (self.folder / "report.html").is_file()
+
     def history(self) -> list[EpochRow]:
         """The finished epochs, in order."""
         file = self._file("history.csv", "no epoch has finished")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from toolkit.config import DataSettings, Settings
 from toolkit.data.cache import Array, cached_scans
+from toolkit.data.folds import split_folds
 from toolkit.data.labels import read_cohort
 from toolkit.data.leakage import content_print, same_content
 from toolkit.data.patients import Cohort, Patient
-from toolkit.data.split import split_cohort
+from toolkit.data.split import Split, split_cohort
 from toolkit.errors import SettingsError
 from toolkit.evaluation.sites import site_only
 from toolkit.training.balance import check_conflicts
@@ -49,12 +51,62 @@ def start_training(settings: Settings, runs: Path, name: str | None, allow_confl
         CohortError: the cohort, its labels, its split or its patients cannot be used.
         RunError: see `train`.
     """
+    for sentence in check_conflicts(settings, allow_conflicts):
+        watcher.note(sentence)
+    prepared = prepare(settings, watcher)
+    split = prepared.split(settings)
+    if prepared.validation and (fewer := len(prepared.cohort) - len(split.training)):
+        watcher.note(f"{fewer} patients of the cohort are among those that validate; they are not trained on.")
+    run = create_run(runs, name or default_name(settings), settings, split)
+    prepared.train(run, split, watcher)
+    return run
+
+
+def default_name(settings: Settings) -> str:
+    """Date, time and strategy."""
+    return f"{datetime.now():%Y-%m-%d_%H%M%S}_{settings.strategy}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cohort, read and preprocessed.
+
+    Attributes:
+        cohort: everybody with a grade.
+        validation: who validates, where that is a folder of its own.
+        scans: of each patient's folder.
+        twins: groups of positions that hold the same images, in `cohort` followed by `validation`.
+    """
+
+    cohort: Cohort
+    validation: Cohort | None
+    scans: dict[Path, Array]
+    twins: Sequence[Sequence[int]]
+
+    def split(self, settings: Settings) -> Split:
+        """Training and validation by share or folder, as the settings and their seed have it."""
+        return split_cohort(self.cohort, settings.data, settings.training.seed, self.validation, self.twins)
+
+    def folds(self, settings: Settings, count: int, seed: int) -> list[Split]:
+        """So many splits, in which everybody validates once."""
+        return split_folds(self.cohort, settings.data, count, seed, self.twins)
+
+    def train(self, run: Run, split: Split, watcher: Progress) -> None:
+        """Train a run of these patients to its end; see `toolkit.training.loop.train`."""
+        train(run, _data(split.training, self.scans), _data(split.validation, self.scans), watcher)
+
+
+def prepare(settings: Settings, watcher: Watcher) -> Prepared:
+    """Read and preprocess everybody whom the settings name; tell of doubles and of what the site gives away.
+
+    Raises:
+        SettingsError: no cohort is named.
+        CohortError: the cohort, its labels or its patients cannot be used.
+    """
     if settings.data.cohort is None:
         raise SettingsError(
             'no cohort is named: write [data] cohort = "folder" into grade.toml, or --set data.cohort=folder.'
         )
-    for sentence in check_conflicts(settings, allow_conflicts):
-        watcher.note(sentence)
     cohort, validation = _cohorts(settings.data.cohort, settings.data, watcher)
     everyone = cohort.joined(validation) if validation else cohort
     scans = _read(everyone, settings, watcher)  # before the run folder: a cohort that cannot be read leaves none
@@ -62,13 +114,8 @@ def start_training(settings: Settings, runs: Path, name: str | None, allow_confl
     for group in twins:
         names = ", ".join(everyone.patients[position].id for position in group)
         watcher.note(f"{names} hold the same images; they stay on one side of the split.")
-    split = split_cohort(cohort, settings.data, settings.training.seed, validation, twins)
-    if validation and (fewer := len(cohort) - len(split.training)):
-        watcher.note(f"{fewer} patients of the cohort are among those that validate; they are not trained on.")
     _tell_site(everyone, watcher)
-    run = create_run(runs, name or f"{datetime.now():%Y-%m-%d_%H%M%S}_{settings.strategy}", settings, split)
-    train(run, _data(split.training, scans), _data(split.validation, scans), watcher)
-    return run
+    return Prepared(cohort, validation, scans, twins)
 
 
 def resume_training(folder: Path, watcher: Watcher) -> Run:

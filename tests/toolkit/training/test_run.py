@@ -58,6 +58,7 @@ def table(count: int = 12, seed: int = 0) -> ValidationTable:
 
 def finished(run: Run) -> Run:
     run.write_history(ROWS)
+    run.write_steps(STEPS)
     run.write("environment.json", '{"python": "3.11"}\n')
     run.save_best(run.build_network())
     write_outcome(run, table())
