@@ -17,6 +17,7 @@ def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/latest"),
     out: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("model"),
     max_batch: Annotated[int | None, typer.Option(min=1, max=256, help="Largest batch; else as trained.")] = None,
+    member: Annotated[str | None, typer.Option(help="One network of a run of folds: best, or a number.")] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Also build a TensorRT engine, half precision.")] = False,
     trt_flavour: Annotated[
         str | None, typer.Option(help="tensorrt or rtx; else tensorrt where it and a GPU are there.")
@@ -33,9 +34,12 @@ def command(
     from cli.exporting import exported
     from cli.tables import show_model
     from toolkit.config import export_settings
+    from toolkit.training.folds import choose_member
     from toolkit.training.runs import open_run
 
     opened = open_run(run)
+    if member:
+        opened = choose_member(opened, member)
     changes = {
         "max_batch": max_batch,
         "opt_batch": opt_batch,

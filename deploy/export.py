@@ -41,8 +41,11 @@ from toolkit.evaluation.conformal import fit_conformal
 from toolkit.evaluation.metrics import Metrics, evaluate
 from toolkit.evaluation.sites import SUSPECT, site_only
 from toolkit.evaluation.stability import best_epoch
+from toolkit.training.ensemble import Ensemble
+from toolkit.training.folds import load_network
 from toolkit.training.network import GradeNet, fold_batchnorm
 from toolkit.training.run import Run
+from toolkit.training.runs import fold_runs
 
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -62,7 +65,7 @@ def export_run(
     passed the parity gate, and for good if it does not pass.
 
     Args:
-        run: a training that ended.
+        run: a training that ended; of a run of folds, the networks become one ensemble.
         out: the model folder.
         settings: largest batch.
         on_stage: called with what begins, in a few words.
@@ -76,7 +79,9 @@ def export_run(
     _check_place(out)
     grid, cohort = run.settings.data.grid, run.validation_patients()
     metrics = _metrics(run)
-    network = run.load_best()
+    network = load_network(run)
+    folds = fold_runs(run)
+    familiar = folds[0] if folds else run  # limits need patients that did not shape the space they are measured in
     with _building(out) as folder:
         # save_file would make a file that only its owner may read.
         (folder / WEIGHTS).write_bytes(save({name: x.contiguous() for name, x in network.state_dict().items()}))
@@ -90,7 +95,9 @@ def export_run(
         report = _prove(built, cohort, add(built), on_stage)
         # The same precision as the limits of a probability: fp16 moves a distance by far less than patients differ.
         runtime = open_runtime(open_model(folder), Choice("onnx", "auto", "fp32"))
-        familiarity, space = learn_familiarity(runtime, grid, run.training_patients(), cohort, on_stage)
+        familiarity, space = learn_familiarity(
+            runtime, grid, familiar.training_patients(), familiar.validation_patients(), on_stage
+        )
         space.save(folder / FAMILIARITY)
         manifest = manifest.model_copy(update={"parity": report, "out_of_distribution": familiarity})
         (folder / CARD).write_text(_card(manifest, metrics, run), encoding="utf-8")
@@ -99,7 +106,9 @@ def export_run(
     return open_model(out)
 
 
-def _write_graphs(network: GradeNet, grid: Grid, folder: Path, on_stage: Callable[[str], None]) -> OutputShapes:
+def _write_graphs(
+    network: GradeNet | Ensemble, grid: Grid, folder: Path, on_stage: Callable[[str], None]
+) -> OutputShapes:
     folded = fold_batchnorm(network)
     on_stage("ONNX graph in fp32")
     shapes = write_onnx(folded, grid, "fp32", folder / ONNX["fp32"])
@@ -138,10 +147,11 @@ def _prove(model: Model, cohort: Cohort, more: Sequence[Choice], on_stage: Calla
 
 
 def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics: Metrics) -> Manifest:
-    network, history = run.settings.network, run.history()
+    network, folds = run.settings.network, fold_runs(run)
+    histories = [one.history() for one in folds or [run]]
     table, calibration = run.validation(), run.calibration()
     probability = calibration.probability(table.logit)
-    best = best_epoch(history)
+    best = None if folds else best_epoch(histories[0])
     training, validation = run.training_patients(), run.validation_patients()
     everyone = training.joined(validation)
     site = site_only(everyone.grades, everyone.sites)
@@ -149,7 +159,7 @@ def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics
         strategy=run.settings.strategy,
         labels=run.labels(),
         site=site.auc if site else None,
-        epochs=len(history),
+        epochs=max(len(history) for history in histories),
         best_epoch=best.epoch if best else None,
         training=_per_class(training),
         validation=_per_class(validation),
@@ -169,6 +179,7 @@ def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics
             stem_stride=network.stem_stride,
             cosine_head=run.settings.training.loss == "ldam",
             norm=network.norm,
+            members=max(1, len(folds)),
         ),
         outputs=outputs,
         calibration=calibration,

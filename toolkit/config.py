@@ -74,6 +74,8 @@ class DataSettings(Grid):
     )
     validation: float | SettingPath = Field(0.2, description="share of the patients, or a folder of patients")
     group: Literal["patient", "site"] = Field("patient", description="what is never split over training and validation")
+    folds: int = Field(0, ge=0, description="cross-validation in so many folds, each a network; 0 for one split")
+    repeats: int = Field(1, ge=1, description="of the cross-validation, dealt anew")
     cache: SettingPath = Field(Path("cache"), description="preprocessed scans, kept between trainings")
 
     @field_validator("validation")
@@ -82,6 +84,13 @@ class DataSettings(Grid):
         if isinstance(value, float) and not 0 < value < 1:
             raise ValueError("a share lies between 0 and 1")
         return value
+
+    @field_validator("folds")
+    @classmethod
+    def _none_or_several(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold leaves nobody to train on; take 2 or more, or 0 for one split")
+        return folds
 
     @property
     def grid(self) -> Grid:

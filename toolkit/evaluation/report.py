@@ -54,7 +54,7 @@ class TrainingRecord:
     Attributes:
         name: of the run.
         strategy: of the settings.
-        history: the finished epochs, in order.
+        history: the finished epochs, in order; empty for the pooled answers of a cross-validation.
         grade: (N,) integers of the validation patients, 0 LGG, 1 HGG.
         logit: (N,) of the best epoch, HGG minus LGG.
         calibration: as fitted on these.
@@ -92,10 +92,10 @@ def training_report(record: TrainingRecord) -> str:
         classes=CLASSES,
         kind="Training report",
         name=record.name,
-        subtitle=f"strategy {record.strategy}, {len(history)} epochs",
+        subtitle=f"strategy {record.strategy}, {f'{len(history)} epochs' if history else 'cross-validation'}",
         summary=_summary("Validation AUC", metrics, f", rule {calibration.rule}{_limits(calibration)}"),
         notes=[*record.notes, _FLATTERED, *calibration.notes, *metrics.notes],
-        criteria=stability(history),
+        criteria=stability(history) if history else (),
         pictures=pictures,
         metrics=metrics,
         history=history,

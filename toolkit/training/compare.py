@@ -18,9 +18,11 @@ from toolkit.data.patients import Patient
 from toolkit.errors import RunError, SettingsError
 from toolkit.training.balance import check_conflicts
 from toolkit.training.interrupt import stop_on_interrupt
+from toolkit.training.loop import train
+from toolkit.training.prepare import Prepared, Watcher, prepare, training_data
 from toolkit.training.run import EpochRow, Interrupted, Run
 from toolkit.training.runs import create_run, open_run
-from toolkit.training.start import Prepared, Watcher, prepare, resume_training
+from toolkit.training.start import resume_training
 
 # What --ablate can name: one change each to the first strategy.
 LEVERS: dict[str, tuple[str, ...]] = {
@@ -107,7 +109,7 @@ def plan_runs(
         load: settings of a strategy with changes.
 
     Raises:
-        SettingsError: as `load`.
+        SettingsError: as `load`, or the settings ask for folds themselves.
     """
     first = load(arms[0].strategy, ()).training.seed
     planned = []
@@ -115,6 +117,8 @@ def plan_runs(
         for fold in _folds(folds):
             for arm in arms:
                 settings = load(arm.strategy, (*arm.changes, f"training.seed={seed}"))
+                if settings.data.folds:
+                    raise SettingsError("a study asks for folds by --folds; take data.folds out of the settings.")
                 name = f"{arm.name}-s{seed}" + (f"-f{fold[0]}" if fold else "")
                 planned.append(PlannedRun(name, arm.name, seed, fold, settings))
     return planned
@@ -231,7 +235,8 @@ def _begin(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher
     else:
         split = prepared.split(planned.settings)
     run = create_run(runs, planned.name, planned.settings, split)
-    prepared.train(run, split, watcher)
+    training, validation = (training_data(side, prepared.scans) for side in (split.training, split.validation))
+    train(run, training, validation, watcher)
     return run
 
 

@@ -6,7 +6,7 @@ import copy
 import math
 import pickle
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from monai.networks.nets.resnet import ResNet
@@ -33,6 +33,9 @@ _GROUPS = 32  # of channels in a GroupNorm (Wu & He 2018)
 _MATCH_NEEDED = 0.95  # a share below means: another depth, or no MedicalNet file
 _COUNTER = "num_batches_tracked"  # BatchNorm's counter: no weight, and absent from files of torch 0.4
 _CLASSIFIERS = ("fc.", "conv_seg.")
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 
 class Outputs(NamedTuple):
@@ -221,7 +224,7 @@ def load_pretrained(network: GradeNet, file: Path) -> PretrainedReport:
     return report
 
 
-def fold_batchnorm(network: GradeNet) -> GradeNet:
+def fold_batchnorm(network: AnyNetwork) -> AnyNetwork:
     """A copy in eval mode, each BatchNorm folded into the convolution before it; the outputs stay the same.
 
     GroupNorm stays: its statistics are those of the scan at hand.

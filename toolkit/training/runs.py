@@ -81,6 +81,21 @@ def open_run(folder: Path) -> Run:
     return Run(folder.resolve(), load_settings(file))
 
 
+def fold_name(number: int) -> str:
+    """Of a fold's run, inside the run of folds; counted from 1."""
+    return f"fold-{number}"
+
+
+def fold_runs(run: Run) -> list[Run]:
+    """The runs inside a run of folds, in order; none in an ordinary run.
+
+    Raises:
+        RunError: one is missing.
+    """
+    count = run.settings.data.folds * run.settings.data.repeats
+    return [open_run(run.folder / fold_name(number)) for number in range(1, count + 1)]
+
+
 def point_latest(run: Run) -> None:
     """Point the link `latest` beside the run at it; the link is relative, so that the runs can be moved together."""
     link = run.folder.parent / LATEST
