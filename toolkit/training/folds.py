@@ -19,7 +19,7 @@ from toolkit.training.network import GradeNet
 from toolkit.training.outcome import fold_metrics, recalibrate
 from toolkit.training.prepare import Prepared, training_data
 from toolkit.training.run import Run, ValidationTable
-from toolkit.training.runs import create_run, fold_name, fold_runs
+from toolkit.training.runs import create_run, fold_name, fold_runs, point_latest
 from toolkit.training.session import Progress
 
 
@@ -63,6 +63,7 @@ def train_folds(run: Run, scans: Mapping[Path, Array], progress: Progress) -> No
         RunError: see `train`.
     """
     folds = fold_runs(run)
+    point_latest(run)
     for number, fold in enumerate(folds, start=1):
         if not fold.ended:
             progress.note(f"Fold {number} of {len(folds)}.")
