@@ -77,11 +77,7 @@ def export_run(
         ModelError: the gate found a difference, a validation patient is gone, or `out` holds something else.
     """
     _check_place(out)
-    grid, cohort = run.settings.data.grid, run.validation_patients()
-    metrics = _metrics(run)
-    network = load_network(run)
-    folds = fold_runs(run)
-    familiar = folds[0] if folds else run  # limits need patients that did not shape the space they are measured in
+    grid, cohort, metrics, network = run.settings.data.grid, run.validation_patients(), _metrics(run), load_network(run)
     with _building(out) as folder:
         # save_file would make a file that only its owner may read.
         (folder / WEIGHTS).write_bytes(save({name: x.contiguous() for name, x in network.state_dict().items()}))
@@ -95,8 +91,10 @@ def export_run(
         report = _prove(built, cohort, add(built), on_stage)
         # The same precision as the limits of a probability: fp16 moves a distance by far less than patients differ.
         runtime = open_runtime(open_model(folder), Choice("onnx", "auto", "fp32"))
+        # Limits need patients that did not shape the space they are measured in: in a run of folds, the first fold's.
+        one = next(iter(fold_runs(run)), run)
         familiarity, space = learn_familiarity(
-            runtime, grid, familiar.training_patients(), familiar.validation_patients(), on_stage
+            runtime, grid, one.training_patients(), one.validation_patients(), on_stage
         )
         space.save(folder / FAMILIARITY)
         manifest = manifest.model_copy(update={"parity": report, "out_of_distribution": familiarity})

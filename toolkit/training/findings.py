@@ -56,8 +56,7 @@ def write_study(
         RunError: no training has ended, or a file is broken or cannot be written.
         CohortError: a patient cannot be measured.
     """
-    runs = {one: open_run(out / "runs" / one.name) for one in planned if (out / "runs" / one.name).exists()}
-    ended = {one: run for one, run in runs.items() if run.ended}
+    ended = _ended(out, planned)
     if not ended:
         raise RunError(f"no training of {out} has ended: {'; '.join(failed.values()) or 'start it again'}.")
     records = [_record(one, run) for one, run in ended.items()]
@@ -87,6 +86,11 @@ def write_study(
         with replacing(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     return study
+
+
+def _ended(out: Path, planned: Sequence[PlannedRun]) -> dict[PlannedRun, Run]:
+    runs = {one: open_run(out / "runs" / one.name) for one in planned if (out / "runs" / one.name).exists()}
+    return {one: run for one, run in runs.items() if run.ended}
 
 
 def _record(planned: PlannedRun, run: Run) -> RunRecord:
