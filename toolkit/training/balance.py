@@ -187,6 +187,11 @@ def _frozen_conflicts(settings: Settings) -> list[str]:
         return []
     if settings.network.norm == "group":
         return ["training.frozen_bn_epoch freezes nothing: GroupNorm has no statistics; leave one of the two out."]
+    if settings.training.frozen_bn_epoch > settings.training.epochs:
+        return [
+            f"Freezing BatchNorm's statistics from epoch {settings.training.frozen_bn_epoch} on never acts in"
+            f" {settings.training.epochs} epochs; lower frozen_bn_epoch."
+        ]
     if settings.training.frozen_bn_epoch == 1 and settings.network.pretrained is None:
         return [
             "BatchNorm's statistics are frozen from the first epoch on, but fresh weights have none, so that nothing is"

@@ -78,6 +78,7 @@ def test_class_weights_and_reweighting_multiply() -> None:
     [
         (("training.frozen_bn_epoch=2", "network.norm=group"), "freezes nothing"),
         (("training.frozen_bn_epoch=1",), "nothing is normalised"),
+        (("training.frozen_bn_epoch=41",), "never acts in 40 epochs"),
     ],
 )
 def test_frozen_statistics_that_make_no_sense(overrides: tuple[str, ...], sentence: str) -> None:
