@@ -70,7 +70,7 @@ def show_study(study: Study, folder: Path) -> None:
             figure(arm.spikes.mean, 4),
             figure(arm.gap.mean),
             figure(arm.epochs.mean, 1),
-            "–" if arm.drw_epoch is None else f"{arm.drw_epoch}, in {arm.drw_started}",
+            "–" if arm.drw_epoch is None else f"{arm.drw_epoch}, began in {arm.drw_started}",
             figure(arm.seconds.mean, 0),
         )
         for arm in study.arms
@@ -79,8 +79,8 @@ def show_study(study: Study, folder: Path) -> None:
     columns = ("", "runs", "AUC", "std, last 5 (worst)", "spikes", "gap", "epochs", "re-weighting", "seconds")
     table("Strategies and baselines", columns, rows)
     words = {True: "met", False: "not met", None: "–"}
-    verdicts = [(arm.name, words[verdict.met], verdict.sentence) for arm in study.arms for verdict in arm.verdicts]
-    table("Criteria", ("", "", ""), verdicts)
+    verdicts = [(arm.name, one.name, words[one.met], one.sentence) for arm in study.arms for one in arm.verdicts]
+    table("Criteria", ("", "", "", ""), verdicts)
     table(
         "Differences of AUC on the same patients",
         ("", "less", "difference", "95 % interval"),
