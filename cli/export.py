@@ -19,6 +19,7 @@ def command(
     ),
     out: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("model"),
     max_batch: Annotated[int | None, typer.Option(min=1, max=256, help="Largest batch; else as trained.")] = None,
+    member: Annotated[str | None, typer.Option(help="One network of a run of folds: best, or a number.")] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Also build a TensorRT engine, half precision.")] = False,
     trt_flavour: Annotated[
         str | None, typer.Option(help="tensorrt or rtx; else tensorrt where it and a GPU are there.")
@@ -41,6 +42,7 @@ def command(
     from cli.tables import show_model
     from deploy.model import MANIFEST, open_model
     from toolkit.config import export_settings
+    from toolkit.training.folds import choose_member
     from toolkit.training.runs import open_run
 
     if triton:
@@ -53,11 +55,13 @@ def command(
         "allow_fp32_layers": allow_fp32_layers or None,
     }
     if (bundle or triton) and (run / MANIFEST).is_file():
-        if trt or trt_flavour or compute_capability or any(value is not None for value in changes.values()):
+        if trt or trt_flavour or compute_capability or member or any(value is not None for value in changes.values()):
             raise typer.BadParameter(f"{run} is a model, which is packed as it is; export its run to change that.")
         packed(open_model(run), bundle, triton)
         return
     opened = open_run(run)
+    if member:
+        opened = choose_member(opened, member)
     settings = export_settings(opened.settings.export, changes)
     wanted = (trt_flavour, tuple(compute_capability or ())) if trt else None
     model = exported(opened, out, settings, wanted)

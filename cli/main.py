@@ -11,6 +11,7 @@ import typer
 from cli.bench import command as bench
 from cli.calibrate import command as calibrate
 from cli.check import command as check
+from cli.compare import command as compare
 from cli.console import fail
 from cli.demo import command as demo
 from cli.evaluate import command as evaluate
@@ -18,6 +19,7 @@ from cli.export import command as export
 from cli.info import command as info
 from cli.phantom import command as phantom
 from cli.predict import command as predict
+from cli.report import command as report
 from cli.sign import command as sign
 from cli.train import command as train
 from cli.verify import command as verify
@@ -36,6 +38,8 @@ app.command("predict")(predict)
 app.command("check")(check)
 app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
+app.command("report")(report)
+app.command("compare")(compare)
 app.command("phantom")(phantom)
 app.command("demo")(demo)
 app.command("bench")(bench)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
     from pathlib import Path
 
     from deploy.engine_files import EngineRecord
-    from deploy.manifest import Comparison
+    from deploy.manifest import Comparison, NetworkRecord
     from deploy.model import Model
     from toolkit.errors import ModelError
     from toolkit.evaluation.metrics import Confusion, Interval, Metrics
@@ -80,12 +80,15 @@ def show_model(model: Model) -> None:
     value, low, high = summary.auc
     counts = ", ".join(f"{sum(part.values())} ({part['HGG']} HGG)" for part in (summary.training, summary.validation))
     rows = [
-        ("network", f"ResNet{manifest.network.depth}-3D, largest batch {manifest.max_batch}"),
+        ("network", f"{_network(manifest.network)}, largest batch {manifest.max_batch}"),
         (
             "grid",
             f"{' x '.join(map(str, grid.shape))} at {grid.spacing:g} mm, channels {', '.join(manifest.modalities)}",
         ),
-        ("trained", f"strategy {summary.strategy}, best of {summary.epochs} epochs: {summary.best_epoch}"),
+        (
+            "trained",
+            f"strategy {summary.strategy}, best of {summary.epochs} epochs: {summary.best_epoch or 'one per fold'}",
+        ),
         ("patients", f"training, validation: {counts}"),
         ("validation AUC", f"{figure(value)} ({figure(low)} to {figure(high)})"),
         ("threshold", f"{calibration.threshold:.4f} by {calibration.rule}, calibration {calibration.method}"),
@@ -108,6 +111,11 @@ def show_engines(engines: Sequence[tuple[Path, EngineRecord | ModelError]]) -> N
             half = f"{record.half} of {record.convolutions}"
             rows.append((record.name, card, half, record.parity))
     table("Engines", ("", "for", "half precision", "parity"), rows)
+
+
+def _network(record: NetworkRecord) -> str:
+    name = f"ResNet{record.depth}-3D"
+    return name if record.members == 1 else f"{record.members} x {name}, averaged"
 
 
 def _comparison(comparison: Comparison) -> str:

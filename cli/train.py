@@ -20,6 +20,10 @@ def command(
     group: Annotated[
         Literal["patient", "site"] | None, typer.Option(help="What is never on both sides of the split.")
     ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Cross-validate; the folds' networks become one model.")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Of the cross-validation, dealt anew.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run (--name, or the latest).")] = False,
     allow_conflicts: Annotated[
         bool, typer.Option("--allow-conflicts", help="Train although settings work against each other.")
@@ -39,6 +43,8 @@ def command(
         else:
             more = [f"network.pretrained={pretrained.absolute()}"] if pretrained else []
             more += [f"data.group={group}"] if group else []
+            more += [f"data.folds={folds}"] if folds else []
+            more += [f"data.repeats={repeats}"] if repeats else []
             settings = settings_from(config, [*(overrides or []), *more], strategy)
             hide_cohort(settings.data)
             run = start_training(settings, runs, name, allow_conflicts, screen)

@@ -15,7 +15,9 @@ from cli.tables import show_metrics
 from toolkit.data.patients import CLASSES, Patient
 from toolkit.evaluation.metrics import evaluate
 from toolkit.evaluation.stability import stability
+from toolkit.training.outcome import fold_metrics, spike_sentence
 from toolkit.training.run import EpochRow, Run
+from toolkit.training.runs import fold_runs
 
 
 class TrainingScreen:
@@ -75,7 +77,22 @@ def show_run(run: Run) -> None:
     show_metrics(f"Validation ({counts}), threshold {calibration.threshold:.3f} by {calibration.rule}", metrics)
     for text in calibration.notes:
         note(text)
+    if run.settings.data.folds:
+        rows = [_fold_row(fold) for fold in fold_runs(run)]
+        table("Folds", ("", "patients", "AUC", "95 % interval", "epochs"), rows)
+    else:
+        _show_stability(run)
+    say(f"run: {run.folder}   page: {run.folder / 'report.html'}")
+
+
+def _fold_row(fold: Run) -> tuple[str, ...]:
+    value, low, high = fold_metrics(fold).auc
+    count, epochs = len(fold.validation_patients()), len(fold.history())
+    return fold.folder.name, str(count), figure(value), f"{figure(low)} to {figure(high)}", str(epochs)
+
+
+def _show_stability(run: Run) -> None:
     words = {True: "met", False: "not met", None: "undefined"}
     rows = [(words[criterion.met], criterion.sentence) for criterion in stability(run.history())]
+    rows.append(("–", spike_sentence(run.step_losses())))
     table("Stability", ("", ""), rows)
-    say(f"run: {run.folder}   page: {run.folder / 'report.html'}")

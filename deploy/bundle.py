@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import distribution
+from importlib.metadata import distributions
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def write_bundle(model: Model, out: Path) -> None:
         ModelError: the model was altered, or `out` holds something else or cannot be written.
     """
     check_place(out, METADATA, "bundle")
-    weights = load_file(model.file(WEIGHTS))
+    weights = {f"network.{name}": tensor for name, tensor in load_file(model.file(WEIGHTS)).items()}
     with building(out, "bundle") as folder:
         for name in ("configs", "models", "docs"):
             (folder / name).mkdir()
@@ -58,7 +58,7 @@ def _inference(manifest: Manifest) -> dict[str, Any]:
         "workers": 4,
         "batch_size": 1,
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": {"_target_": f"{_PARTS}.LogitsNet", **manifest.network.model_dump()},
+        "network_def": {"_target_": f"{_PARTS}.LogitsNet", "record": manifest.network.model_dump()},
         "network": "$@network_def.to(@device)",
         "preprocessing": {"_target_": f"{_PARTS}.ReadScand", "keys": "image", **manifest.grid.model_dump()},
         "dataset": {
@@ -169,10 +169,11 @@ def _readme(model: Model) -> str:
 
 
 def _license() -> str:
-    text = distribution("grade").read_text("licenses/LICENSE")
-    if text is None:
-        raise ModelError("the licence of grade is not where pip puts it; install grade again.")
-    return text
+    # Beside a checkout's metadata, which has no licence in it, pip's own is found too.
+    for installed in distributions(name="grade"):
+        if text := installed.read_text("licenses/LICENSE"):
+            return text
+    raise ModelError("the licence of grade is not where pip puts it; install grade again.")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -10,29 +10,34 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
-from torch import Tensor
+from torch import Tensor, nn
 
-from toolkit.config import Grid, NetworkSettings
+from deploy.manifest import NetworkRecord
+from deploy.runtimes.torch import recorded_network
+from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, Patient, find_patients
 from toolkit.data.scan import read_scan
 from toolkit.evaluation.calibration import Calibration
-from toolkit.training.network import GradeNet, build_network
+from toolkit.training.network import Outputs
 
 COLUMNS = ("patient", "grade", "probability", "threshold")
 
 
-class LogitsNet(GradeNet):
-    """The network with its logits as the only output, since a bundle's network gives one tensor."""
+class LogitsNet(nn.Module):
+    """The network with its logits as the only output, since a bundle's network gives one tensor.
 
-    def __init__(self, depth: int, stem_stride: int, cosine_head: bool) -> None:
-        """As the manifest's `network`; the state dict brings all weights."""
-        settings = NetworkSettings.model_validate({"depth": depth, "stem_stride": stem_stride})
-        built = build_network(settings, cosine_head)
-        super().__init__(built.backbone, built.head, dropout=0.0)
+    Args:
+        record: the manifest's `network`; the state dict brings all weights.
+    """
 
-    def forward(self, scan: Tensor) -> Tensor:  # type: ignore[override]
+    def __init__(self, record: dict[str, Any]) -> None:
+        super().__init__()
+        self.network = recorded_network(NetworkRecord.model_validate(record))
+
+    def forward(self, scan: Tensor) -> Tensor:
         """float32 (B, 4, X, Y, Z), z-scores -> logits (B, 2), LGG and HGG."""
-        return super().forward(scan).logits
+        outputs: Outputs = self.network(scan)
+        return outputs.logits
 
 
 def list_patients(dataset_dir: str) -> list[dict[str, str]]:

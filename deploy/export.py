@@ -38,8 +38,11 @@ from toolkit.evaluation.conformal import fit_conformal
 from toolkit.evaluation.metrics import Metrics, evaluate
 from toolkit.evaluation.sites import SUSPECT, site_only
 from toolkit.evaluation.stability import best_epoch
+from toolkit.training.ensemble import Ensemble
+from toolkit.training.folds import load_network
 from toolkit.training.network import GradeNet, fold_batchnorm
 from toolkit.training.run import Run
+from toolkit.training.runs import fold_runs
 
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
 
@@ -57,7 +60,7 @@ def export_run(
     passed the parity gate, and for good if it does not pass.
 
     Args:
-        run: a training that ended.
+        run: a training that ended; of a run of folds, the networks become one ensemble.
         out: the model folder.
         settings: largest batch.
         on_stage: called with what begins, in a few words.
@@ -69,9 +72,7 @@ def export_run(
         ModelError: the gate found a difference, a validation patient is gone, or `out` holds something else.
     """
     check_place(out, MANIFEST, "model")
-    grid, cohort = run.settings.data.grid, run.validation_patients()
-    metrics = _metrics(run)
-    network = run.load_best()
+    grid, cohort, metrics, network = run.settings.data.grid, run.validation_patients(), _metrics(run), load_network(run)
     with building(out, "model") as folder:
         # save_file would make a file that only its owner may read.
         (folder / WEIGHTS).write_bytes(save({name: x.contiguous() for name, x in network.state_dict().items()}))
@@ -85,7 +86,11 @@ def export_run(
         report = _prove(built, cohort, add(built), on_stage)
         # The same precision as the limits of a probability: fp16 moves a distance by far less than patients differ.
         runtime = open_runtime(open_model(folder), Choice("onnx", "auto", "fp32"))
-        familiarity, space = learn_familiarity(runtime, grid, run.training_patients(), cohort, on_stage)
+        # Limits need patients that did not shape the space they are measured in: in a run of folds, the first fold's.
+        one = next(iter(fold_runs(run)), run)
+        familiarity, space = learn_familiarity(
+            runtime, grid, one.training_patients(), one.validation_patients(), on_stage
+        )
         space.save(folder / FAMILIARITY)
         manifest = manifest.model_copy(update={"parity": report, "out_of_distribution": familiarity})
         (folder / CARD).write_text(_card(manifest, metrics, run), encoding="utf-8")
@@ -94,7 +99,9 @@ def export_run(
     return open_model(out)
 
 
-def _write_graphs(network: GradeNet, grid: Grid, folder: Path, on_stage: Callable[[str], None]) -> OutputShapes:
+def _write_graphs(
+    network: GradeNet | Ensemble, grid: Grid, folder: Path, on_stage: Callable[[str], None]
+) -> OutputShapes:
     folded = fold_batchnorm(network)
     on_stage("ONNX graph in fp32")
     shapes = write_onnx(folded, grid, "fp32", folder / ONNX["fp32"])
@@ -133,10 +140,11 @@ def _prove(model: Model, cohort: Cohort, more: Sequence[Choice], on_stage: Calla
 
 
 def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics: Metrics) -> Manifest:
-    network, history = run.settings.network, run.history()
+    network, folds = run.settings.network, fold_runs(run)
+    histories = [one.history() for one in folds or [run]]
     table, calibration = run.validation(), run.calibration()
     probability = calibration.probability(table.logit)
-    best = best_epoch(history)
+    best = None if folds else best_epoch(histories[0])
     training, validation = run.training_patients(), run.validation_patients()
     everyone = training.joined(validation)
     site = site_only(everyone.grades, everyone.sites)
@@ -144,7 +152,7 @@ def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics
         strategy=run.settings.strategy,
         labels=run.labels(),
         site=site.auc if site else None,
-        epochs=len(history),
+        epochs=max(len(history) for history in histories),
         best_epoch=best.epoch if best else None,
         training=_per_class(training),
         validation=_per_class(validation),
@@ -160,7 +168,11 @@ def _manifest(run: Run, settings: ExportSettings, outputs: OutputShapes, metrics
         preprocessing=PREPROCESSING,
         max_batch=settings.max_batch,
         network=NetworkRecord(
-            depth=network.depth, stem_stride=network.stem_stride, cosine_head=run.settings.training.loss == "ldam"
+            depth=network.depth,
+            stem_stride=network.stem_stride,
+            cosine_head=run.settings.training.loss == "ldam",
+            norm=network.norm,
+            members=max(1, len(folds)),
         ),
         outputs=outputs,
         calibration=calibration,

@@ -21,7 +21,10 @@ from deploy.runtimes import RuntimeOutputs
 from deploy.runtimes.onnx import INPUT
 from toolkit.config import Grid
 from toolkit.errors import ModelError
+from toolkit.training.ensemble import Ensemble, members_of
 from toolkit.training.network import CHANNELS, GradeNet
+
+_LARGEST = 1_900_000_000  # bytes of weights; protobuf ends at 2 GiB
 
 
 class HalfBackbone(nn.Module):
@@ -36,11 +39,11 @@ class HalfBackbone(nn.Module):
         return self.backbone(scan.half())  # type: ignore[no-any-return]
 
 
-def write_onnx(network: GradeNet, grid: Grid, precision: Precision, path: Path) -> OutputShapes:
+def write_onnx(network: GradeNet | Ensemble, grid: Grid, precision: Precision, path: Path) -> OutputShapes:
     """Write the graph with input `scan` and outputs `logits`, `features`, `evidence`, all float32, any batch size.
 
     Args:
-        network: BatchNorm folded, eval mode, on the CPU; in fp16 its backbone is changed in place.
+        network: BatchNorm folded, eval mode, on the CPU; in fp16 its backbones are changed in place.
         grid: its shape is fixed in the graph.
         precision: of the backbone.
         path: the file.
@@ -49,10 +52,19 @@ def write_onnx(network: GradeNet, grid: Grid, precision: Precision, path: Path) 
         The shapes that the graph states.
 
     Raises:
-        ModelError: the graph is invalid, fixes the batch size, or holds a number that fp16 cannot.
+        ModelError: the graph is too large for one file, is invalid, fixes the batch size, or holds a number that fp16
+            cannot.
     """
+    members = members_of(network)
     if precision == "fp16":
-        network.backbone = HalfBackbone(network.backbone)  # type: ignore[assignment]
+        for member in members:
+            member.backbone = HalfBackbone(member.backbone)  # type: ignore[assignment]
+    size = sum(x.numel() * x.element_size() for x in network.parameters())
+    if size > _LARGEST:
+        raise ModelError(
+            f"{len(members)} networks make a graph of {size / 1e9:.1f} GB, and ONNX holds {_LARGEST / 1e9:.1f} GB in a"
+            " file; export one of them with --member best, or train fewer folds or repeats."
+        )
     example = torch.zeros(2, CHANNELS, *grid.shape)  # two: a batch of one would be taken for a constant
     batch = torch.export.Dim("batch", min=1)
     with _quiet():

@@ -23,11 +23,16 @@ class _Part(BaseModel):
 
 
 class NetworkRecord(_Part):
-    """What the torch runtime needs to build the network; the others run a finished graph."""
+    """What the torch runtime needs to build the network; the others run a finished graph.
+
+    `members` counts the networks of an ensemble; their logits and evidence are averaged, their features side by side.
+    """
 
     depth: Literal[10, 18, 34, 50]
     stem_stride: Literal[1, 2]
     cosine_head: bool
+    norm: Literal["batch", "group"] = "batch"
+    members: int = Field(1, ge=1)
 
 
 class OutputShapes(_Part):
@@ -44,8 +49,8 @@ class TrainingSummary(_Part):
         strategy: preset.
         labels: where the grades come from, and which values were taken for which.
         site: AUC of a grader that knows only the site of these patients; None where no site is known.
-        epochs: finished.
-        best_epoch: whose weights these are, counted from 1; None only for a run without history.
+        epochs: finished; the most of any fold.
+        best_epoch: whose weights these are, counted from 1; None where folds have one each.
         training: patients per class.
         validation: patients per class.
         auc: on the validation patients: value and 95 % limits, None where undefined.

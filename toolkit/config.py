@@ -74,6 +74,8 @@ class DataSettings(Grid):
     )
     validation: float | SettingPath = Field(0.2, description="share of the patients, or a folder of patients")
     group: Literal["patient", "site"] = Field("patient", description="what is never split over training and validation")
+    folds: int = Field(0, ge=0, description="cross-validation in so many folds, each a network; 0 for one split")
+    repeats: int = Field(1, ge=1, description="of the cross-validation, dealt anew")
     cache: SettingPath = Field(Path("cache"), description="preprocessed scans, kept between trainings")
 
     @field_validator("validation")
@@ -82,6 +84,13 @@ class DataSettings(Grid):
         if isinstance(value, float) and not 0 < value < 1:
             raise ValueError("a share lies between 0 and 1")
         return value
+
+    @field_validator("folds")
+    @classmethod
+    def _none_or_several(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("one fold leaves nobody to train on; take 2 or more, or 0 for one split")
+        return folds
 
     @property
     def grid(self) -> Grid:
@@ -95,6 +104,7 @@ class NetworkSettings(_Branch):
     depth: Literal[10, 18, 34, 50] = 50
     stem_stride: Literal[1, 2] = Field(2, description="2 as MedicalNet; 1 costs 8 times the arithmetic")
     dropout: float = Field(0.4, ge=0, lt=1)
+    norm: Literal["batch", "group"] = Field("batch", description="group: GroupNorm in place of every BatchNorm")
     pretrained: SettingPath | None = Field(None, description="a MedicalNet file")
 
 
@@ -105,6 +115,7 @@ class AugmentSettings(_Branch):
     zoom: float = Field(0.08, ge=0, lt=0.5, description="share, either way")
     translation: float = Field(0.08, ge=0, lt=0.5, description="share of the axis, either way")
     flips: bool = Field(True, description="left-right, with probability one half")
+    modality_dropout: float = Field(0.0, ge=0, le=1, description="share of patients who lose one modality at random")
 
 
 class TrainingSettings(_Branch):
@@ -124,10 +135,14 @@ class TrainingSettings(_Branch):
     )
     loss: Literal["cross-entropy", "ldam"] = "cross-entropy"
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    class_weights: bool = Field(False, description="weigh the loss by inverse class frequency, n / (2 n_class)")
     ldam_max_m: float = Field(0.15, gt=0, description="largest margin (Cao 2019)")
     ldam_s: float = Field(12.0, gt=0, description="scale of the cosines")
     drw_epoch: int | None = Field(None, ge=1, description="deferred re-weighting from this epoch (counted from 1) on")
     drw_beta: float = Field(0.9999, gt=0, lt=1, description="effective number of samples (Cui 2019)")
+    clip: float | None = Field(None, gt=0, description="largest norm of an optimiser step's gradient")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay per step of the averaged network; 0 averages nothing")
+    frozen_bn_epoch: int | None = Field(None, ge=1, description="BatchNorm statistics stand still from this epoch on")
     seed: int = Field(0, ge=0)
     device: Device = "auto"
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="auto: fp16 on a GPU, off on a CPU")

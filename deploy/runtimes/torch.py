@@ -8,10 +8,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from deploy.manifest import NetworkRecord
 from deploy.model import WEIGHTS, Model, Precision
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.config import NetworkSettings
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from toolkit.training.ensemble import Ensemble, members_of
 from toolkit.training.network import GradeNet, build_network, fold_batchnorm
 
 
@@ -23,7 +25,7 @@ class TorchRuntime:
     device: str
     precision: Precision
     chosen: str
-    network: GradeNet
+    network: GradeNet | Ensemble
     name: str = "torch"
 
     @property
@@ -59,7 +61,8 @@ def open_torch(model: Model, choice: Choice) -> TorchRuntime:
         torch.set_num_threads(choice.threads)
     network = _load(model).to(device)
     if precision == "fp16":
-        network.backbone.to(torch.float16, memory_format=torch.channels_last_3d)
+        for member in members_of(network):
+            member.backbone.to(torch.float16, memory_format=torch.channels_last_3d)
     reason = "as asked for" if choice.device != "auto" else "a GPU is there" if on_gpu else "torch finds no GPU"
     return TorchRuntime(model, device, precision, f"PyTorch on {device} in {precision}: {reason}.", network)
 
@@ -74,10 +77,15 @@ def _device(wanted: str) -> str:
     return f"cuda:{index}"
 
 
-def _load(model: Model) -> GradeNet:
-    record = model.manifest.network
-    settings = NetworkSettings(depth=record.depth, stem_stride=record.stem_stride)
-    network = build_network(settings, record.cosine_head)
+def recorded_network(record: NetworkRecord) -> GradeNet | Ensemble:
+    """The network that a manifest describes, its weights still random."""
+    settings = NetworkSettings(depth=record.depth, stem_stride=record.stem_stride, norm=record.norm)
+    members = [build_network(settings, record.cosine_head) for _ in range(record.members)]
+    return Ensemble(members) if len(members) > 1 else members[0]
+
+
+def _load(model: Model) -> GradeNet | Ensemble:
+    network = recorded_network(model.manifest.network)
     path = model.file(WEIGHTS)
     try:
         network.load_state_dict(load_file(path))

@@ -159,7 +159,7 @@ def test_what_is_in_it(bundle: Path, model: Model) -> None:
         "LICENSE", "configs/metadata.json", "configs/inference.json", "docs/README.md", "models/model.pt"
     }  # fmt: skip
     state = torch.load(bundle / "models/model.pt", weights_only=True)
-    assert state["head.linear.weight"].shape == (2, 512)
+    assert state["network.head.linear.weight"].shape == (2, 512)
     assert json.loads((bundle / "configs/metadata.json").read_text())["grade_model"] == model.fingerprint
     assert "Apache License" in (bundle / "LICENSE").read_text()
     assert "# Model card" in (bundle / "docs/README.md").read_text()

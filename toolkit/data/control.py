@@ -7,9 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from toolkit.data.door import Images
-from toolkit.data.header import same_place
-from toolkit.data.memory import Scratch
-from toolkit.data.nifti import read_nifti
+from toolkit.data.tumour import read_mask
 from toolkit.errors import PatientRefused
 
 
@@ -24,12 +22,7 @@ def mask_tumour(images: Images) -> Images:
     Raises:
         PatientRefused: there is no mask, it is on another grid, or it leaves no brain.
     """
-    if images.seg is None:
-        raise PatientRefused("there is no tumour mask (a file whose name ends in seg) to mask the tumour with")
-    volume = read_nifti(images.seg, Scratch())
-    if volume.voxels.shape != images.shape or not same_place(volume.affine, images.affine, images.shape):
-        raise PatientRefused("the tumour mask is on another grid than the images; resample it")
-    tumour = (volume.voxels[images.box] > 0) & images.mask
+    tumour = (read_mask(images) > 0) & images.mask
     rest = images.mask & ~tumour
     if not rest.any():
         raise PatientRefused("the tumour mask covers the whole brain")

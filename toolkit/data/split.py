@@ -45,7 +45,7 @@ def split_cohort(
     """
     everyone = cohort.joined(validation) if validation else cohort
     person = persons(everyone, twins)
-    keys = person if data.group == "patient" else _site_keys(everyone, person)
+    keys = person if data.group == "patient" else site_keys(everyone, person)
     if validation:
         theirs = set(keys[len(cohort) :])
         split = Split(cohort.select([i for i in range(len(cohort)) if keys[i] not in theirs]), validation)
@@ -63,8 +63,12 @@ def split_cohort(
     return split
 
 
-def _site_keys(cohort: Cohort, person: Sequence[int]) -> list[int]:
-    """Sites that share a person are one."""
+def site_keys(cohort: Cohort, person: Sequence[int]) -> list[int]:
+    """One number for each patient's site; sites that share a person are one.
+
+    Raises:
+        CohortError: a site is unknown.
+    """
     unknown = [patient.id for patient, site in zip(cohort.patients, cohort.sites, strict=True) if site is None]
     if unknown:
         raise CohortError(

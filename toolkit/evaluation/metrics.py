@@ -92,7 +92,7 @@ def auc(grade: ArrayLike, score: ArrayLike) -> float | None:
     lgg, hgg = score[grade == 0], score[grade == 1]
     if not lgg.size or not hgg.size or np.isnan(score).any():
         return None
-    return float(_auc(lgg, hgg))
+    return float(areas(lgg, hgg))
 
 
 def evaluate(grade: ArrayLike, probability: ArrayLike, threshold: float) -> Metrics:
@@ -217,7 +217,7 @@ def _checked(grade: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.int64
     return grade.astype(np.int64), probability
 
 
-def _auc(lgg: _Float, hgg: _Float) -> _Float:
+def areas(lgg: _Float, hgg: _Float) -> _Float:
     """AUC along the last axis: (..., n0), (..., n1) -> (...)."""
     n0, n1 = lgg.shape[-1], hgg.shape[-1]
     ranks = rankdata(np.concatenate([hgg, lgg], axis=-1), axis=-1)[..., :n1]
@@ -236,7 +236,7 @@ def _values(strata: Mapping[int, _Float], threshold: float) -> dict[str, _Float]
         "log_loss": -np.log(np.maximum(own, np.finfo(np.float64).eps)).mean(-1),
     }
     if len(strata) == len(CLASSES):
-        values["auc"] = _auc(strata[0], strata[1])
+        values["auc"] = areas(strata[0], strata[1])
         values["balanced_accuracy"] = (hits[0].mean(-1) + hits[1].mean(-1)) / 2
     return values
 

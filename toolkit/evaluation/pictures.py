@@ -6,7 +6,7 @@ As SVG they take the text colour of the page around them, so that they suit a li
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from toolkit.evaluation.stability import Epoch, best_epoch
 
 INK = "#1d2530"  # in SVG it becomes the page's text colour
 FIRST, SECOND = "#2f7fd0", "#cf6a2b"  # at least 3:1 on white and on near-black
+MANY = (FIRST, SECOND, "#2e8b57", "#a855c8", "#c0397b", "#8a7a1f")  # each 3:1 on white and on near-black
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "grade",  # the same numbers give the same file
@@ -81,6 +82,27 @@ def draw_auc(figure: Figure, history: Sequence[Epoch]) -> None:
     axes = figure.add_subplot()
     _curves(axes, history, [row.train_auc for row in history], [row.val_auc for row in history])
     axes.set_ylabel("AUC")
+    axes.legend(loc="best")
+
+
+def draw_runs(figure: Figure, curves: Mapping[str, tuple[str, Sequence[float | None]]], label: str) -> None:
+    """A line per run over its epochs, a colour per arm; undefined values leave a gap.
+
+    Args:
+        figure: to draw on.
+        curves: run -> (arm, a value per epoch).
+        label: of the values.
+    """
+    axes = figure.add_subplot(xlabel="epoch", ylabel=label)
+    arms = list(dict.fromkeys(arm for arm, _ in curves.values()))
+    for place, arm in enumerate(arms):
+        color, dashes = MANY[place % len(MANY)], ("-", "--", ":")[place // len(MANY) % 3]
+        for number, values in enumerate(values for of, values in curves.values() if of == arm):
+            epochs = range(1, len(values) + 1)
+            line = axes.plot(epochs, np.array(values, dtype=np.float64), dashes, color=color, alpha=0.8, linewidth=1.2)
+            line[0].set_label(arm if not number else "_")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.2, color=INK)
     axes.legend(loc="best")
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from toolkit.data.patients import CLASSES
 from toolkit.evaluation.calibration import Calibration
-from toolkit.evaluation.metrics import Interval, Metrics, evaluate
+from toolkit.evaluation.metrics import Metrics, evaluate
+from toolkit.evaluation.page import interval, number, render
 from toolkit.evaluation.pictures import draw_auc, draw_benefit, draw_loss, draw_reliability, draw_roc, png, svg
 from toolkit.evaluation.stability import Epoch, best_epoch, stability
 
@@ -55,7 +54,7 @@ class TrainingRecord:
     Attributes:
         name: of the run.
         strategy: of the settings.
-        history: the finished epochs, in order.
+        history: the finished epochs, in order; empty for the pooled answers of a cross-validation.
         grade: (N,) integers of the validation patients, 0 LGG, 1 HGG.
         logit: (N,) of the best epoch, HGG minus LGG.
         calibration: as fitted on these.
@@ -87,13 +86,16 @@ def training_report(record: TrainingRecord) -> str:
     pictures = _cohort_pictures(metrics, record.grade, probability)
     if history:
         pictures = _curve_pictures(history) + pictures
-    return _render(
+    return render(
+        "report.html",
+        names=_NAMES,
+        classes=CLASSES,
         kind="Training report",
         name=record.name,
-        subtitle=f"strategy {record.strategy}, {len(history)} epochs",
+        subtitle=f"strategy {record.strategy}, {f'{len(history)} epochs' if history else 'cross-validation'}",
         summary=_summary("Validation AUC", metrics, f", rule {calibration.rule}{_limits(calibration)}"),
         notes=[*record.notes, _FLATTERED, *calibration.notes, *metrics.notes],
-        criteria=stability(history),
+        criteria=stability(history) if history else (),
         pictures=pictures,
         metrics=metrics,
         history=history,
@@ -118,7 +120,10 @@ def evaluation_report(
     Raises:
         GradeError: as `evaluate`.
     """
-    return _render(
+    return render(
+        "report.html",
+        names=_NAMES,
+        classes=CLASSES,
         kind="Evaluation report",
         name=name,
         subtitle=f"{sum(metrics.cases.values())} patients",
@@ -160,23 +165,11 @@ def reliability_picture(grade: ArrayLike, probability: ArrayLike) -> bytes:
     return png(partial(draw_reliability, grade=grade, probability=probability))
 
 
-def _render(**content: Any) -> str:
-    pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters.update(number=_number, interval=_interval)
-    return pages.get_template("report.html").render(names=_NAMES, classes=CLASSES, **content)
-
-
 def _summary(what: str, metrics: Metrics, rule: str) -> str:
     cases = ", ".join(f"{count} {name}" for name, count in metrics.cases.items())
     total = sum(metrics.cases.values())
     return (
-        f"{what} {_interval(metrics.auc)} in {total} patients ({cases}). "
+        f"{what} {interval(metrics.auc)} in {total} patients ({cases}). "
         f"HGG is decided at a probability of {metrics.threshold:.3f} or more{rule}."
     )
 
@@ -198,12 +191,12 @@ def _cohort_pictures(metrics: Metrics, grade: ArrayLike, probability: ArrayLike)
     """(heading, picture) of one cohort."""
     roc = svg(
         partial(draw_roc, grade=grade, probability=probability, threshold=metrics.threshold),
-        f"ROC curve. AUC {_interval(metrics.auc)}; at the threshold, sensitivity {_interval(metrics.sensitivity)} and "
-        f"specificity {_interval(metrics.specificity)}.",
+        f"ROC curve. AUC {interval(metrics.auc)}; at the threshold, sensitivity {interval(metrics.sensitivity)} and "
+        f"specificity {interval(metrics.specificity)}.",
     )
     reliability = svg(
         partial(draw_reliability, grade=grade, probability=probability),
-        f"Reliability diagram with the count of patients in each bin. Brier score {_interval(metrics.brier)}.",
+        f"Reliability diagram with the count of patients in each bin. Brier score {interval(metrics.brier)}.",
     )
     benefit = svg(
         partial(draw_benefit, grade=grade, probability=probability),
@@ -216,25 +209,14 @@ def _curve_pictures(history: Sequence[ReportedEpoch]) -> list[tuple[str, Markup]
     """(heading, picture) of the training."""
     first, last = history[0], history[-1]
     best = best_epoch(history)
-    where = f"Validation at the best epoch, {best.epoch}: {_number(best.val_auc)}." if best else ""
+    where = f"Validation at the best epoch, {best.epoch}: {number(best.val_auc)}." if best else ""
     loss = svg(
         partial(draw_loss, history=history),
-        f"Loss per epoch. Training loss from {_number(first.train_loss)} to {_number(last.train_loss)}, "
-        f"validation loss from {_number(first.val_loss)} to {_number(last.val_loss)}.",
+        f"Loss per epoch. Training loss from {number(first.train_loss)} to {number(last.train_loss)}, "
+        f"validation loss from {number(first.val_loss)} to {number(last.val_loss)}.",
     )
     area = svg(
         partial(draw_auc, history=history),
         f"AUC per epoch for training and validation. {where}",
     )
     return [("Loss", loss), ("AUC", area)]
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "undefined" if value is None else f"{value:.{digits}f}"
-
-
-def _interval(interval: Interval) -> str:
-    value, low, high = interval
-    if low is None or high is None:
-        return _number(value)
-    return f"{_number(value)} (95 % interval {low:.3f} to {high:.3f})"

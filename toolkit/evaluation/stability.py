@@ -15,6 +15,9 @@ SPREAD_LIMIT = 0.02
 TREND_LIMIT = -0.8
 GAP_LIMIT = 0.10
 SMOOTHING = 3  # epochs in the moving mean of the training loss
+SPIKE_FACTOR = 3.0  # times the running median
+SPIKE_WINDOW = 50  # steps before the one that is looked at
+SPIKE_START = 10  # steps that a median needs
 # With five smoothed points one swapped pair of neighbours leaves rho at -0.9; with four it already fails the limit.
 MIN_SMOOTHED = 5
 
@@ -68,6 +71,27 @@ def stability(history: Sequence[Epoch]) -> tuple[Criterion, ...]:
         Spread of the validation AUC, trend of the training loss, gap between training and validation AUC.
     """
     return (_spread(history), _trend(history), _gap(history))
+
+
+def loss_spikes(losses: Sequence[float]) -> float | None:
+    """Share of optimiser steps whose loss is above 3 times the median of the (at most 50) steps before.
+
+    A loss that is not finite is a spike, and takes no part in a median. The first 10 steps are not judged.
+
+    Args:
+        losses: of all steps, in order.
+
+    Returns:
+        0 to 1; None where no step can be judged.
+    """
+    values = np.array(losses, dtype=np.float64)
+    spikes = []
+    for step in range(SPIKE_START, values.size):
+        before = values[max(0, step - SPIKE_WINDOW) : step]
+        before = before[np.isfinite(before)]
+        if before.size:
+            spikes.append(not values[step] <= SPIKE_FACTOR * np.median(before))
+    return float(np.mean(spikes)) if spikes else None
 
 
 def best_epoch(history: Sequence[AnyEpoch]) -> AnyEpoch | None:

@@ -43,6 +43,26 @@ def random_matrix(scans: Tensor, settings: AugmentSettings, generator: torch.Gen
     return sampling_matrix(draw_pose(len(scans), settings, generator), size).to(scans.device)
 
 
+def drop_modality(scans: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Set one modality, drawn at random, to 0 in a share of the scans.
+
+    Args:
+        scans: (B, C, X, Y, Z).
+        share: chance of each scan, 0 to 1; at 0 nothing is drawn.
+        generator: on the CPU.
+
+    Returns:
+        (B, C, X, Y, Z); the scans themselves where nothing is dropped.
+    """
+    if not share:
+        return scans
+    count, modalities = scans.shape[:2]
+    dropped = torch.randint(modalities, (count,), generator=generator)  # (B,)
+    dropped[torch.rand(count, generator=generator) >= share] = modalities  # none of them
+    kept = dropped[:, None] != torch.arange(modalities)  # (B, C)
+    return scans * kept[:, :, None, None, None].to(scans.device)
+
+
 def draw_pose(count: int, settings: AugmentSettings, generator: torch.Generator) -> Pose:
     """Uniform draws within the limits, for `count` scans."""
     uniform = 2 * torch.rand(count, 7, generator=generator) - 1  # (B, 7) in -1..1

@@ -50,6 +50,20 @@ def ldam_margins(counts: Tensor, max_m: float) -> Tensor:
     return margins * (max_m / margins.max())
 
 
+def class_weights(counts: Tensor) -> Tensor:
+    """Class weights by inverse frequency, n / (2 n_c): their mean over the patients is 1.
+
+    Args:
+        counts: (2,) patients per class, each at least 1.
+
+    Returns:
+        (2,) float32.
+
+    Source: King & Zeng 2001; scikit-learn's `class_weight="balanced"`.
+    """
+    return (counts.sum() / (len(counts) * counts.double())).float()
+
+
 def drw_weights(counts: Tensor, beta: float) -> Tensor:
     """Class weights by the effective number of patients, (1 - beta^n) / (1 - beta).
 
@@ -102,7 +116,7 @@ def sample_loss(settings: TrainingSettings, grades: Tensor, epoch: int) -> Sampl
     """The loss of one epoch.
 
     Args:
-        settings: loss, margins, re-weighting.
+        settings: loss, margins, class weights, re-weighting; where both weigh, their product does.
         grades: (N,) of all training patients, both classes present; the loss computes on their device.
         epoch: counted from 1.
     """
@@ -110,27 +124,32 @@ def sample_loss(settings: TrainingSettings, grades: Tensor, epoch: int) -> Sampl
     margins = weights = None
     if settings.loss == "ldam":  # the logits are s * cosine already, so the margin is scaled too
         margins = settings.ldam_s * ldam_margins(counts, settings.ldam_max_m)
+    if settings.class_weights:
+        weights = class_weights(counts)
     if settings.drw_epoch is not None and epoch >= settings.drw_epoch:
-        weights = drw_weights(counts, settings.drw_beta)
+        deferred = drw_weights(counts, settings.drw_beta)
+        weights = deferred if weights is None else weights * deferred
     return SampleLoss(margins, weights, settings.label_smoothing)
 
 
 def conflicts(settings: TrainingSettings) -> tuple[str, ...]:
     """What in these settings works against a stable training, one sentence each.
 
-    LDAM with deferred re-weighting is one published recipe and counts as one mechanism; a weighted sampler on top of
-    either corrects the same imbalance twice.
+    LDAM with deferred re-weighting is one published recipe and counts as one mechanism; any other two correct the same
+    imbalance twice.
     """
     found = []
-    in_loss = [
-        name
-        for name, on in (("LDAM margins", settings.loss == "ldam"), ("re-weighting", settings.drw_epoch is not None))
-        if on
-    ]
-    if settings.sampler == "weighted" and in_loss:
+    recipes = {
+        "weighted sampler": settings.sampler == "weighted",
+        "class weights": settings.class_weights,
+        "LDAM margins": settings.loss == "ldam",
+        "re-weighting": settings.drw_epoch is not None,
+    }
+    acting = [name for name, on in recipes.items() if on]
+    if len(acting) > 1 and acting != ["LDAM margins", "re-weighting"]:
         found.append(
-            f"{len(in_loss) + 1} balancing mechanisms act at once (weighted sampler, {', '.join(in_loss)});"
-            " set training.sampler to shuffle, or keep the sampler and plain cross-entropy without drw_epoch."
+            f"{len(acting)} balancing mechanisms act at once ({', '.join(acting)}); keep one: for the sampler alone"
+            " plain cross-entropy without class_weights and drw_epoch, for any other training.sampler = shuffle."
         )
     found += _late_reweighting(settings)
     if settings.head_lr > MAX_HEAD_FACTOR * settings.lr:
@@ -157,10 +176,28 @@ def check_conflicts(settings: Settings, allow: bool) -> tuple[str, ...]:
     Raises:
         SettingsError: there are conflicts, and neither asks for them.
     """
-    found = conflicts(settings.training)
+    found = (*conflicts(settings.training), *_frozen_conflicts(settings))
     if found and settings.strategy != "legacy" and not allow:
         raise SettingsError(f"{' '.join(found)} To train so nevertheless, add --allow-conflicts.")
     return found
+
+
+def _frozen_conflicts(settings: Settings) -> list[str]:
+    if settings.training.frozen_bn_epoch is None:
+        return []
+    if settings.network.norm == "group":
+        return ["training.frozen_bn_epoch freezes nothing: GroupNorm has no statistics; leave one of the two out."]
+    if settings.training.frozen_bn_epoch > settings.training.epochs:
+        return [
+            f"Freezing BatchNorm's statistics from epoch {settings.training.frozen_bn_epoch} on never acts in"
+            f" {settings.training.epochs} epochs; lower frozen_bn_epoch."
+        ]
+    if settings.training.frozen_bn_epoch == 1 and settings.network.pretrained is None:
+        return [
+            "BatchNorm's statistics are frozen from the first epoch on, but fresh weights have none, so that nothing is"
+            " normalised; give network.pretrained or a later training.frozen_bn_epoch."
+        ]
+    return []
 
 
 def _late_reweighting(settings: TrainingSettings) -> list[str]:

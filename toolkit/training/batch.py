@@ -51,14 +51,14 @@ class BatchStep:
     def __init__(self, network: GradeNet, scaler: torch.amp.GradScaler, compute: Compute, graph: bool) -> None:
         self._network, self._scaler, self._compute = network, scaler, compute
         self._graph = graph
-        self._loss = SampleLoss(None, None, 0.0)
+        self._loss, self._frozen = SampleLoss(None, None, 0.0), False
         self._captured: dict[int, tuple[torch.cuda.CUDAGraph, Batch, Answer]] = {}
 
-    def use(self, loss: SampleLoss) -> None:
-        """The loss from now on."""
-        if not _equal(loss, self._loss):
-            self._captured.clear()  # a graph holds the loss that it was captured with
-            self._loss = loss
+    def use(self, loss: SampleLoss, frozen: bool = False) -> None:
+        """The loss from now on, and whether the network's BatchNorm statistics are frozen."""
+        if not _equal(loss, self._loss) or frozen != self._frozen:
+            self._captured.clear()  # a graph holds the loss and the modes that it was captured with
+            self._loss, self._frozen = loss, frozen
 
     def zero_gradients(self) -> None:
         """Before each optimiser step; a graph adds to tensors that must stay where they are."""

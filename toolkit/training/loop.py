@@ -16,12 +16,12 @@ from torch.nn import functional
 from toolkit.errors import RunError
 from toolkit.evaluation.metrics import auc
 from toolkit.evaluation.stability import best_epoch
-from toolkit.training.augment import random_matrix
+from toolkit.training.augment import drop_modality, random_matrix
 from toolkit.training.balance import epoch_order, sample_loss
 from toolkit.training.batch import Answer, Batch
 from toolkit.training.compute import Compute, choose_compute, compute_notes, environment, reproducible
 from toolkit.training.interrupt import stop_on_interrupt
-from toolkit.training.network import GradeNet
+from toolkit.training.network import GradeNet, freeze_statistics
 from toolkit.training.outcome import write_outcome
 from toolkit.training.run import EpochRow, Interrupted, Run, ValidationTable
 from toolkit.training.scalars import scalar_log
@@ -46,6 +46,7 @@ class _Epoch(NamedTuple):
     logits: Tensor  # (n, 2) on the CPU
     grades: Tensor  # (n,) on the CPU
     losses: Tensor  # (n,) on the CPU
+    steps: list[float]  # mean loss of each optimiser step
     seconds: float
 
 
@@ -82,12 +83,13 @@ def train(run: Run, training: TrainingData, validation: TrainingData, progress: 
                 start = time.perf_counter()
                 seen = _train_epoch(session, epoch, progress, stop)
                 _check_statistics(session.network, epoch)
-                logits = _infer(session.network, validation_scans, settings.batch_size, compute)
+                logits = _infer(session.judged, validation_scans, settings.batch_size, compute)
                 row = _row(session, seen, logits, validation.cohort.grade_array, time.perf_counter() - start)
                 session.history.append(row)
+                session.steps.append(seen.steps)
                 best = best_epoch(session.history) is row
                 if best:
-                    run.save_best(session.network)
+                    run.save_best(session.judged)
                 run.save_last(session.checkpoint())
                 log(row)
                 progress.epoch_done(row, best)
@@ -105,8 +107,11 @@ def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threadi
     groups = accumulation_groups(order, settings.batch_size, settings.accumulation)
     generator = epoch_generator(settings.seed, epoch, "augmentation")
     torch.manual_seed(epoch_seed(settings.seed, epoch, "dropout"))
-    session.batch_step.use(sample_loss(settings, session.grades, epoch))
+    frozen = settings.frozen_bn_epoch is not None and epoch >= settings.frozen_bn_epoch
     session.network.train()
+    if frozen:
+        freeze_statistics(session.network)
+    session.batch_step.use(sample_loss(settings, session.grades, epoch), frozen)
     progress.epoch_started(epoch, len(groups))
     logits, losses = [], []
     for number, group in enumerate(groups):
@@ -122,7 +127,9 @@ def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threadi
         _obey(stop, epoch)
     visited = torch.cat([indices for group in groups for indices in group])
     grades = session.grades[visited.to(session.grades.device)]
-    return _Epoch(torch.cat(logits).cpu(), grades.cpu(), torch.cat(losses).cpu(), time.perf_counter() - start)
+    means = torch.stack([part.mean() for part in losses]).tolist()
+    seconds = time.perf_counter() - start
+    return _Epoch(torch.cat(logits).cpu(), grades.cpu(), torch.cat(losses).cpu(), means, seconds)
 
 
 def _accumulate(session: Session, group: Sequence[Tensor], generator: torch.Generator) -> Answer:
@@ -133,6 +140,7 @@ def _accumulate(session: Session, group: Sequence[Tensor], generator: torch.Gene
     for indices in group:
         scans = session.scans.gather(indices)  # (B, 4, X, Y, Z)
         matrix = random_matrix(scans, session.settings.augment, generator)
+        scans = drop_modality(scans, session.settings.augment.modality_dropout, generator)
         answers.append(session.batch_step(Batch(scans, matrix, session.grades[indices.to(device)], share)))
     return Answer(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
 
@@ -140,12 +148,16 @@ def _accumulate(session: Session, group: Sequence[Tensor], generator: torch.Gene
 def _step(session: Session, losses: Tensor) -> bool:
     """An optimiser step; it is skipped, and False returned, where a loss or a gradient is not finite."""
     session.scaler.unscale_(session.optimizer)
-    gradients = [p.grad for p in session.network.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    parameters = [p for p in session.network.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     taken = bool(torch.isfinite(norm) & torch.isfinite(losses).all())
+    if taken and session.settings.clip is not None:  # of the whole step, whose batches have been added up
+        torch.nn.utils.clip_grads_with_norm_(parameters, session.settings.clip, norm)
     if taken:
         session.scaler.step(session.optimizer)
     session.scaler.update()
+    if taken and session.average is not None:
+        session.average.update_parameters(session.network)
     return taken
 
 

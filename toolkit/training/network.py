@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from monai.networks.nets.resnet import ResNet
@@ -28,9 +29,13 @@ _PLANS: dict[int, tuple[str, list[int], str]] = {
 }
 PLANES = [64, 128, 256, 512]  # channels of the four stages, before a bottleneck's expansion
 _EXPANSION = {"basic": 1, "bottleneck": 4}
+_GROUPS = 32  # of channels in a GroupNorm (Wu & He 2018)
 _MATCH_NEEDED = 0.95  # a share below means: another depth, or no MedicalNet file
 _COUNTER = "num_batches_tracked"  # BatchNorm's counter: no weight, and absent from files of torch 0.4
 _CLASSIFIERS = ("fc.", "conv_seg.")
+
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 
 class Outputs(NamedTuple):
@@ -164,7 +169,7 @@ def build_network(settings: NetworkSettings, cosine_head: bool, scale: float = 1
     """A network with fresh weights, drawn from torch's global generator.
 
     Args:
-        settings: depth, stem stride and dropout; `pretrained` is left to `load_pretrained`.
+        settings: depth, stem stride, normalisation and dropout; `pretrained` is left to `load_pretrained`.
         cosine_head: the head that LDAM needs, in place of the linear one.
         scale: of the cosines, LDAM's s; a state dict brings its own.
     """
@@ -179,6 +184,8 @@ def build_network(settings: NetworkSettings, cosine_head: bool, scale: float = 1
         bias_downsample=False,  # MedicalNet's shortcut convolutions have none
         feed_forward=False,
     )
+    if settings.norm == "group":
+        _use_group_norm(backbone)
     features = PLANES[-1] * _EXPANSION[block]
     head = CosineHead(features, scale) if cosine_head else LinearHead(features)
     return GradeNet(backbone, head, settings.dropout)
@@ -217,8 +224,11 @@ def load_pretrained(network: GradeNet, file: Path) -> PretrainedReport:
     return report
 
 
-def fold_batchnorm(network: GradeNet) -> GradeNet:
-    """A copy in eval mode, each BatchNorm folded into the convolution before it; the outputs stay the same."""
+def fold_batchnorm(network: AnyNetwork) -> AnyNetwork:
+    """A copy in eval mode, each BatchNorm folded into the convolution before it; the outputs stay the same.
+
+    GroupNorm stays: its statistics are those of the scan at hand.
+    """
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):
         children = dict(module.named_children())
@@ -228,6 +238,23 @@ def fold_batchnorm(network: GradeNet) -> GradeNet:
                 setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(module, norm_name, nn.Identity())
     return folded
+
+
+def freeze_statistics(network: GradeNet) -> None:
+    """From now on BatchNorm normalises by its running statistics and leaves them alone; `train()` ends that."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.eval()
+
+
+def _use_group_norm(module: nn.Module) -> None:
+    """In every block: MONAI's own option reaches the stem only."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm3d):
+            groups = math.gcd(_GROUPS, child.num_features)
+            setattr(module, name, nn.GroupNorm(groups, child.num_features))
+        else:
+            _use_group_norm(child)
 
 
 def _weigh(feature_map: Tensor, weight: Tensor) -> Tensor:

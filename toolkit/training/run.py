@@ -24,6 +24,7 @@ from toolkit.training.files import first_line, read_table, replacing, table_text
 from toolkit.training.network import GradeNet, build_network
 
 SPLIT = ("patient", "grade", "site", "split", "folder")
+_STEPS = ("epoch", "step", "loss")
 _VALIDATION = ("patient", "grade", "logit_lgg", "logit_hgg")
 
 
@@ -82,10 +83,15 @@ class ValidationTable:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state at the end of the last epoch of `history`; tensors and plain numbers only."""
+    """The state at the end of the last epoch of `history`; tensors and plain numbers only.
+
+    `steps` has the mean loss of each optimiser step, epoch by epoch; `average` is empty where nothing is averaged.
+    """
 
     history: list[EpochRow]
+    steps: list[list[float]]
     network: dict[str, Any]
+    average: dict[str, Any]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
 
@@ -97,6 +103,11 @@ class Run:
     folder: Path
     settings: Settings
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was trained to its end: the page is the last file to be written."""
+        return (self.folder / "report.html").is_file()
+
     def history(self) -> list[EpochRow]:
         """The finished epochs, in order."""
         file = self._file("history.csv", "no epoch has finished")
@@ -105,6 +116,23 @@ class Run:
             return [EpochRow.model_validate({key: value or None for key, value in row.items()}) for row in rows]
         except ValidationError as error:
             raise RunError(f"{file} is broken: {_first(error)}; `grade train --resume` writes it anew.") from None
+
+    def step_losses(self) -> list[float]:
+        """The mean loss of each optimiser step, in order; NaN where a step was skipped."""
+        file = self._file("steps.csv", "no epoch has finished")
+        try:
+            return [float(row["loss"]) for row in read_table(file, _STEPS)]
+        except ValueError as error:
+            raise RunError(f"{file} is broken: {error}; `grade train --resume` writes it anew.") from None
+
+    def write_steps(self, steps: Sequence[Sequence[float]]) -> None:
+        """Write the whole of `steps.csv`: the mean loss of each optimiser step, epoch by epoch."""
+        rows = [
+            {"epoch": epoch, "step": number, "loss": loss}
+            for epoch, losses in enumerate(steps, start=1)
+            for number, loss in enumerate(losses, start=1)
+        ]
+        self.write("steps.csv", table_text(_STEPS, rows))
 
     def write_history(self, history: Sequence[EpochRow]) -> None:
         """Write the whole of `history.csv`."""
@@ -186,22 +214,26 @@ class Run:
         try:
             content = torch.load(file, map_location="cpu", weights_only=True)
             history = [EpochRow.model_validate(row) for row in content["history"]]
-            return Checkpoint(history, content["network"], content["optimizer"], content["scaler"])
+            parts = ("steps", "network", "average", "optimizer", "scaler")
+            return Checkpoint(history, *(content[name] for name in parts))
         except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
             raise RunError(
                 f"{file} cannot be read: {first_line(error)}; delete it to train this run from the first epoch."
             ) from error
 
     def save_last(self, checkpoint: Checkpoint) -> None:
-        """Write `last.pt`, then `history.csv`."""
+        """Write `last.pt`, then `steps.csv` and `history.csv`."""
         content = {
             "history": [row.model_dump() for row in checkpoint.history],
+            "steps": checkpoint.steps,
             "network": checkpoint.network,
+            "average": checkpoint.average,
             "optimizer": checkpoint.optimizer,
             "scaler": checkpoint.scaler,
         }
         with replacing(self.folder / "last.pt") as temporary:
             torch.save(content, temporary)
+        self.write_steps(checkpoint.steps)
         self.write_history(checkpoint.history)
 
     def write(self, name: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from toolkit.config import Settings, dump_settings, load_settings
@@ -28,13 +29,24 @@ def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run
     """
     if not name or name != Path(name).name or name.startswith(".") or name == LATEST:
         raise RunError(f"'{name}' cannot name a run; take a plain folder name other than '{LATEST}'.")
-    run = Run(parent.absolute() / name, settings)
+    folder = parent.absolute() / name
+    if folder.exists():
+        raise RunError(f"run {folder} exists; take another name, or continue it with --resume.")
+    building = Run(folder.with_name(f".{name}.tmp"), settings)  # so that no run is there half
     try:
-        run.folder.mkdir(parents=True)
-    except FileExistsError:
-        raise RunError(f"run {run.folder} exists; take another name, or continue it with --resume.") from None
+        building.folder.mkdir(parents=True, exist_ok=True)
+        _write_split(building, split)
+        building.write("labels.txt", split.training.labels + "\n")
+        building.write("settings.toml", dump_settings(settings))
+        building.folder.rename(folder)
     except OSError as error:
-        raise RunError(f"run {run.folder} cannot be created: {error.strerror}; choose another folder.") from error
+        raise RunError(f"run {folder} cannot be created: {error.strerror}; choose another folder.") from error
+    run = Run(folder, settings)
+    point_latest(run)
+    return run
+
+
+def _write_split(run: Run, split: Split) -> None:
     rows = [
         {
             "patient": patient.id,
@@ -49,10 +61,6 @@ def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run
         )
     ]
     run.write("split.csv", table_text(SPLIT, rows))
-    run.write("labels.txt", split.training.labels + "\n")
-    run.write("settings.toml", dump_settings(settings))
-    point_latest(run)
-    return run
 
 
 def open_run(folder: Path) -> Run:
@@ -73,10 +81,25 @@ def open_run(folder: Path) -> Run:
     return Run(folder.resolve(), load_settings(file))
 
 
+def fold_name(number: int) -> str:
+    """Of a fold's run, inside the run of folds; counted from 1."""
+    return f"fold-{number}"
+
+
+def fold_runs(run: Run) -> list[Run]:
+    """The runs inside a run of folds, in order; none in an ordinary run.
+
+    Raises:
+        RunError: one is missing.
+    """
+    count = run.settings.data.folds * run.settings.data.repeats
+    return [open_run(run.folder / fold_name(number)) for number in range(1, count + 1)]
+
+
 def point_latest(run: Run) -> None:
     """Point the link `latest` beside the run at it; the link is relative, so that the runs can be moved together."""
     link = run.folder.parent / LATEST
-    temporary = link.with_name(f".{LATEST}.tmp")
+    temporary = link.with_name(f".{LATEST}.{os.getpid()}.tmp")  # several trainings may begin at once
     try:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(run.folder.name)

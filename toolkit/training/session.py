@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from toolkit.config import Settings, TrainingSettings
 from toolkit.errors import RunError
@@ -49,12 +50,24 @@ class Session:
     scans: ScanStore
     grades: Tensor  # (N,) int64 on the device
     batch_step: BatchStep
+    average: AveragedModel | None  # of the network's weights and buffers over the steps, where the settings ask for it
+    steps: list[list[float]] = field(default_factory=list)  # mean loss of each optimiser step of each finished epoch
     skipped: int = 0  # optimiser steps in a row
+
+    @property
+    def judged(self) -> GradeNet:
+        """The network that is validated, and kept when it is the best: the average where there is one."""
+        return self.network if self.average is None else cast(GradeNet, self.average.module)
 
     def checkpoint(self) -> Checkpoint:
         """What `last.pt` keeps."""
         return Checkpoint(
-            self.history, self.network.state_dict(), self.optimizer.state_dict(), self.scaler.state_dict()
+            history=self.history,
+            steps=self.steps,
+            network=self.network.state_dict(),
+            average=self.average.state_dict() if self.average else {},
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
         )
 
 
@@ -105,6 +118,7 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
         scans=store(training, compute, progress),
         grades=torch.from_numpy(training.cohort.grade_array).to(compute.device),
         batch_step=BatchStep(network, scaler, compute, settings.cuda_graph and compute.on_gpu),
+        average=_average(network, settings.ema),
     )
     if last is not None:
         _restore(session, run, last)
@@ -112,9 +126,19 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
     return session
 
 
+def _average(network: GradeNet, decay: float) -> AveragedModel | None:
+    if not decay:
+        return None
+    rule = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=rule, use_buffers=True)
+    return average.requires_grad_(False)
+
+
 def _restore(session: Session, run: Run, last: Checkpoint) -> None:
     try:
         session.network.load_state_dict(last.network)
+        if session.average:
+            session.average.load_state_dict(last.average)
         session.optimizer.load_state_dict(last.optimizer)
         if last.scaler:
             session.scaler.load_state_dict(last.scaler)
@@ -124,8 +148,9 @@ def _restore(session: Session, run: Run, last: Checkpoint) -> None:
             " delete it to train this run from the first epoch."
         ) from error
     run.load_best()  # a broken file is better known now than after the last epoch
-    session.history = last.history
-    run.write_history(last.history)  # it may lack an epoch that `last.pt` has
+    session.history, session.steps = last.history, last.steps
+    run.write_steps(last.steps)  # this file and the next may lack an epoch that `last.pt` has
+    run.write_history(last.history)
     point_latest(run)
 
 
@@ -138,6 +163,11 @@ def _load_pretrained(network: GradeNet, settings: Settings, progress: Progress) 
         f"Pretrained weights: {len(report.matched)} tensors loaded, {len(report.missing)} missing,"
         f" {len(report.mismatched)} of another shape, {len(report.unexpected)} unexpected."
     )
+    if settings.network.norm == "group":
+        progress.note(
+            "MedicalNet was trained with BatchNorm: GroupNorm takes over its gains and offsets, its statistics find no"
+            " place."
+        )
     if settings.network.stem_stride != 2:
         progress.note(f"MedicalNet was trained with stem stride 2, not {settings.network.stem_stride}.")
 

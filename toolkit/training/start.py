@@ -1,34 +1,17 @@
-"""From settings to a training: cohort, split, guard, run folder, preprocessed scans, loop."""
+"""From settings to a training: guard, cohort, split, run folder, loop; or to one training for each fold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
-from toolkit.config import DataSettings, Settings
-from toolkit.data.cache import Array, cached_scans
-from toolkit.data.labels import read_cohort
-from toolkit.data.leakage import content_print, same_content
-from toolkit.data.patients import Cohort, Patient
-from toolkit.data.split import split_cohort
-from toolkit.errors import SettingsError
-from toolkit.evaluation.sites import site_only
+from toolkit.config import Settings
 from toolkit.training.balance import check_conflicts
+from toolkit.training.folds import begin_folds, train_folds
 from toolkit.training.loop import train
+from toolkit.training.prepare import Watcher, prepare, read_scans, training_data
 from toolkit.training.run import Run
 from toolkit.training.runs import create_run, open_run
-from toolkit.training.scans import TrainingData
-from toolkit.training.session import Progress
-
-
-class Watcher(Progress, Protocol):
-    """Who watches a training from its start."""
-
-    def reading(self, patients: int) -> AbstractContextManager[Callable[[Patient], None]]:
-        """So many patients are about to be read; the result is called after each."""
 
 
 def start_training(settings: Settings, runs: Path, name: str | None, allow_conflicts: bool, watcher: Watcher) -> Run:
@@ -49,25 +32,19 @@ def start_training(settings: Settings, runs: Path, name: str | None, allow_confl
         CohortError: the cohort, its labels, its split or its patients cannot be used.
         RunError: see `train`.
     """
-    if settings.data.cohort is None:
-        raise SettingsError(
-            'no cohort is named: write [data] cohort = "folder" into grade.toml, or --set data.cohort=folder.'
-        )
     for sentence in check_conflicts(settings, allow_conflicts):
         watcher.note(sentence)
-    cohort, validation = _cohorts(settings.data.cohort, settings.data, watcher)
-    everyone = cohort.joined(validation) if validation else cohort
-    scans = _read(everyone, settings, watcher)  # before the run folder: a cohort that cannot be read leaves none
-    twins = same_content([content_print(list(scan)) for scan in scans.values()])
-    for group in twins:
-        names = ", ".join(everyone.patients[position].id for position in group)
-        watcher.note(f"{names} hold the same images; they stay on one side of the split.")
-    split = split_cohort(cohort, settings.data, settings.training.seed, validation, twins)
-    if validation and (fewer := len(cohort) - len(split.training)):
+    prepared = prepare(settings, watcher)
+    name = name or f"{datetime.now():%Y-%m-%d_%H%M%S}_{settings.strategy}"
+    if settings.data.folds:
+        run = begin_folds(runs, name, settings, prepared)
+        train_folds(run, prepared.scans, watcher)
+        return run
+    split = prepared.split(settings)
+    if prepared.validation and (fewer := len(prepared.cohort) - len(split.training)):
         watcher.note(f"{fewer} patients of the cohort are among those that validate; they are not trained on.")
-    _tell_site(everyone, watcher)
-    run = create_run(runs, name or f"{datetime.now():%Y-%m-%d_%H%M%S}_{settings.strategy}", settings, split)
-    train(run, _data(split.training, scans), _data(split.validation, scans), watcher)
+    run = create_run(runs, name, settings, split)
+    train(run, training_data(split.training, prepared.scans), training_data(split.validation, prepared.scans), watcher)
     return run
 
 
@@ -79,41 +56,14 @@ def resume_training(folder: Path, watcher: Watcher) -> Run:
         watcher: is told what happens.
 
     Raises:
-        RunError: no such run, or it has ended.
+        RunError: no such run.
         CohortError: its patients have changed or cannot be used.
     """
     run = open_run(folder)
     training, validation = run.training_patients(), run.validation_patients()
-    scans = _read(training.joined(validation), run.settings, watcher)
-    train(run, _data(training, scans), _data(validation, scans), watcher)
+    if run.settings.data.folds:
+        train_folds(run, read_scans(validation, run.settings, watcher), watcher)  # everybody validates
+        return run
+    scans = read_scans(training.joined(validation), run.settings, watcher)
+    train(run, training_data(training, scans), training_data(validation, scans), watcher)
     return run
-
-
-def _cohorts(folder: Path, data: DataSettings, watcher: Watcher) -> tuple[Cohort, Cohort | None]:
-    """Everybody with a grade, and who validates where that is a folder of its own."""
-    cohorts = [read_cohort(folder, data.labels)]
-    if isinstance(data.validation, Path):
-        cohorts.append(read_cohort(data.validation, data.labels))
-    for cohort in cohorts:
-        for sentence in cohort.notes:
-            watcher.note(sentence)
-    return cohorts[0], cohorts[1] if len(cohorts) > 1 else None
-
-
-def _read(cohort: Cohort, settings: Settings, watcher: Watcher) -> dict[Path, Array]:
-    """The scan of each patient's folder, in the order of the cohort."""
-    with watcher.reading(len(cohort)) as on_done:
-        scans = cached_scans(cohort.patients, settings.data.grid, settings.data.cache, on_done)
-    return {patient.folder: scan for patient, scan in zip(cohort.patients, scans, strict=True)}
-
-
-def _data(cohort: Cohort, scans: dict[Path, Array]) -> TrainingData:
-    return TrainingData(cohort, [scans[patient.folder] for patient in cohort.patients])
-
-
-def _tell_site(cohort: Cohort, watcher: Watcher) -> None:
-    site = site_only(cohort.grades, cohort.sites)
-    if site:
-        watcher.note(site.sentence)
-        if site.warning:
-            watcher.note(site.warning)

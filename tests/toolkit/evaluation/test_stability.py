@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolkit.evaluation.stability import best_epoch, stability
+from toolkit.evaluation.stability import best_epoch, loss_spikes, stability
 
 
 def _history(make_epoch, val_auc, train_auc=None, loss=None):
@@ -105,3 +105,16 @@ def test_gap_is_undefined(make_epoch):
     assert no_validation.sentence == "Not defined: no epoch has a validation AUC."
     assert no_training.sentence == "Not defined: the best epoch, 1, has no training AUC."
     assert best_epoch([]) is None
+
+
+def test_loss_spikes_by_hand():
+    calm = [1.0] * 12
+    assert loss_spikes(calm[:10]) is None  # ten steps make the first median
+    assert loss_spikes(calm) == 0
+    # steps 11 to 16 are judged: 3.0 is not above 3 x 1, 3.1 and NaN are; the median stays 1
+    assert loss_spikes([*[1.0] * 10, 3.0, 3.1, float("nan"), 1.0, 1.0, 1.0]) == 2 / 6
+
+
+def test_running_median_forgets():
+    # the last step is judged by the 50 before it, all 1; the median of all would be 10
+    assert loss_spikes([10.0] * 60 + [1.0] * 50 + [4.0]) == 1 / 101

@@ -58,6 +58,35 @@ def test_drw_of_brats_is_inverse_frequency_to_one_percent() -> None:
     assert weights.mean().item() == pytest.approx(1)
 
 
+def test_class_weights_by_hand() -> None:
+    grades = torch.tensor([0, 1, 1, 1])
+    loss_of = sample_loss(TrainingSettings(sampler="shuffle", class_weights=True), grades, 1)
+    torch.testing.assert_close(loss_of.weights, torch.tensor([2.0, 2 / 3]))  # 4 / (2 * 1), 4 / (2 * 3)
+    # a logit difference of 0 costs log 2 of either grade; over the cohort the mean weight is 1
+    assert loss_of(torch.zeros(4, 2), grades).mean().item() == pytest.approx(math.log(2))
+
+
+def test_class_weights_and_reweighting_multiply() -> None:
+    grades = torch.tensor([0, 0, 1, 1, 1])
+    settings = TrainingSettings(sampler="shuffle", class_weights=True, drw_epoch=1, drw_beta=0.5)
+    # 5/4 and 5/6 times the weights of the test above
+    torch.testing.assert_close(sample_loss(settings, grades, 1).weights, torch.tensor([35 / 26, 10 / 13]))
+
+
+@pytest.mark.parametrize(
+    "overrides, sentence",
+    [
+        (("training.frozen_bn_epoch=2", "network.norm=group"), "freezes nothing"),
+        (("training.frozen_bn_epoch=1",), "nothing is normalised"),
+        (("training.frozen_bn_epoch=41",), "never acts in 40 epochs"),
+    ],
+)
+def test_frozen_statistics_that_make_no_sense(overrides: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        check_conflicts(load_settings(None, "stable", overrides), allow=False)
+    assert check_conflicts(load_settings(None, "stable", ("training.frozen_bn_epoch=2",)), allow=False) == ()
+
+
 def test_reweighting_starts_in_its_epoch() -> None:
     grades = torch.tensor([0, 1, 1, 1])
     settings = TrainingSettings(sampler="shuffle", drw_epoch=3)
@@ -131,6 +160,9 @@ def test_conflicts_of_legacy() -> None:
         (("training.drw_epoch=11", "training.sampler=shuffle", "training.min_epochs=3"), 0),
         (("training.drw_epoch=12", "training.sampler=shuffle", "training.min_epochs=3"), 1),
         (("training.drw_epoch=41", "training.sampler=shuffle"), 1),
+        (("training.class_weights=true",), 1),
+        (("training.class_weights=true", "training.sampler=shuffle"), 0),
+        (("training.class_weights=true", "training.sampler=shuffle", "training.loss=ldam"), 1),
         (("training.head_lr=3e-4",), 0),
         (("training.head_lr=3.1e-4",), 1),
         (("training.batch_size=7", "training.accumulation=1"), 1),

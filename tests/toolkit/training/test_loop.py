@@ -149,7 +149,7 @@ def test_killed_between_checkpoint_and_history(
 ) -> None:
     run = new_run()
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(Run, "write_history", lambda self, history: kill_at(1, 1)(1, 1))
+        patch.setattr(Run, "write_steps", lambda self, steps: kill_at(1, 1)(1, 1))
         train(run, training, validation, recorder())
     assert not (run.folder / "history.csv").exists()
     watcher = recorder()

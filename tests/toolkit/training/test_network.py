@@ -11,6 +11,7 @@ from toolkit.training.network import (
     LinearHead,
     build_network,
     fold_batchnorm,
+    freeze_statistics,
 )
 
 
@@ -147,6 +148,30 @@ def test_shortcut_a_passes_the_gradient() -> None:
     out.sum().backward()
     assert x.grad is not None
     assert x.grad.sum() == (out > 0).sum()
+
+
+@pytest.mark.parametrize("depth, norms", [(10, 12), (50, 53)])  # stem, two or three a block, one a shortcut
+def test_group_norm_in_every_block(depth: int, norms: int) -> None:
+    torch.manual_seed(0)
+    network = build_network(NetworkSettings(depth=depth, norm="group", dropout=0.0), False).train()
+    found = [module for module in network.modules() if isinstance(module, nn.GroupNorm)]
+    assert len(found) == norms
+    assert {module.num_groups for module in found} == {32}
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in network.modules())
+    scans = torch.randn(3, 4, 32, 32, 32)  # each scan is normalised by itself, in training too
+    torch.testing.assert_close(network(scans).logits[1:2], network(scans[1:2]).logits, atol=1e-5, rtol=1e-4)
+    for mine, theirs in zip(fold_batchnorm(network)(scans), network.eval()(scans), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_frozen_statistics_stay() -> None:
+    network = small().train()
+    freeze_statistics(network)
+    scan = torch.randn(2, 4, 32, 32, 32)
+    network(scan)
+    assert torch.equal(network.backbone.bn1.running_mean, torch.zeros(64))
+    network.train()(scan)
+    assert not torch.equal(network.backbone.bn1.running_mean, torch.zeros(64))
 
 
 @pytest.mark.parametrize("depth, cosine", [(10, False), (18, True), (50, False)])

@@ -43,7 +43,7 @@ def test_files_of_a_finished_run(trained: tuple[Run, Any]) -> None:
     names = (
         "best.safetensors calibration.json environment.json history.csv labels.txt last.pt report.html settings.toml"
     )
-    rest = ["split.csv", "stability.json", "validation.csv"]
+    rest = ["split.csv", "stability.json", "steps.csv", "validation.csv"]
     assert sorted(p.name for p in run.folder.iterdir()) == [*names.split(), *rest]
     criteria = json.loads((run.folder / "stability.json").read_text())
     assert [set(criterion) for criterion in criteria] == [{"name", "value", "limit", "met", "sentence"}] * 3

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ ROWS = [
     ),
 ]
 
+STEPS = [[0.1 + 0.2, 1 / 3], [float("nan"), 0.2]]
+
 
 def table(count: int = 12, seed: int = 0) -> ValidationTable:
     rng = np.random.default_rng(seed)
@@ -55,6 +58,7 @@ def table(count: int = 12, seed: int = 0) -> ValidationTable:
 
 def finished(run: Run) -> Run:
     run.write_history(ROWS)
+    run.write_steps(STEPS)
     run.write("environment.json", '{"python": "3.11"}\n')
     run.save_best(run.build_network())
     write_outcome(run, table())
@@ -153,10 +157,13 @@ def test_checkpoint_comes_back(new_run: RunMaker) -> None:
     optimizer = torch.optim.AdamW(network.parameters())
     network(torch.randn(2, 4, 16, 16, 16)).logits.sum().backward()
     optimizer.step()
-    run.save_last(Checkpoint(ROWS, network.state_dict(), optimizer.state_dict(), {}))
+    run.save_last(Checkpoint(ROWS, STEPS, network.state_dict(), {}, optimizer.state_dict(), {}))
     last = run.load_last()
     assert last is not None
     assert last.history == run.history() == ROWS
+    assert last.steps[0] == run.step_losses()[:2] == [0.1 + 0.2, 1 / 3]
+    assert math.isnan(run.step_losses()[2])
+    assert run.step_losses()[3] == 0.2
     assert all(torch.equal(x, network.state_dict()[name]) for name, x in last.network.items())
     assert last.optimizer["param_groups"] == optimizer.state_dict()["param_groups"]
 
@@ -217,7 +224,7 @@ def test_history_with_a_word_for_a_number(new_run: RunMaker) -> None:
 
 def test_truncated_checkpoint(new_run: RunMaker) -> None:
     run = new_run()
-    run.save_last(Checkpoint(ROWS, run.build_network().state_dict(), {}, {}))
+    run.save_last(Checkpoint(ROWS, STEPS, run.build_network().state_dict(), {}, {}, {}))
     file = run.folder / "last.pt"
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(RunError, match=r"last\.pt cannot be read: .*delete it"):

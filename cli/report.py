@@ -1,0 +1,19 @@
+"""`grade report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(run: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/latest")) -> None:
+    """Print the stability criteria of a run and write its page anew; nothing is trained or calibrated."""
+    from cli.training import show_run
+    from toolkit.training.outcome import rewrite_report
+    from toolkit.training.runs import open_run
+
+    opened = open_run(run)
+    rewrite_report(opened)
+    show_run(opened)

@@ -1,0 +1,61 @@
+"""A study of three epochs, as a user types it: no claim about any strategy."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from tests.cli.conftest import SETTINGS
+from tests.toolkit.evaluation.test_study import assert_page_equals
+from toolkit.training.runs import open_run
+
+
+@pytest.mark.slow
+def test_a_study_that_is_cut_off_and_goes_on(project, grade):
+    words = ("compare", "cohort", "--strategies", "stable,legacy", "--seeds", "2", "--ablate", "ema")
+    code, out, err = grade(*words)
+    assert code == 0, err
+    study = project / "study"
+    runs = sorted(path.name for path in (study / "runs").iterdir() if not path.is_symlink())
+    assert runs == ["legacy-s0", "legacy-s1", "stable-ema-s0", "stable-ema-s1", "stable-s0", "stable-s1"]
+    content = json.loads((study / "study.json").read_text())
+    assert_page_equals((study / "report.html").read_text(), content)
+    assert [arm["name"] for arm in content["arms"]] == ["stable", "legacy", "stable-ema"]
+    assert [one["name"] for one in content["baselines"]] == ["majority class", "logistic regression"]
+    assert "legacy: re-weighting was to start in epoch 25 and never began" in content["notes"][0]
+    for seed in (0, 1):  # one split a seed, shared by the arms
+        splits = {(study / "runs" / f"{arm}-s{seed}" / "split.csv").read_text() for arm in ("stable", "legacy")}
+        assert len(splits) == 1
+    assert "stable-ema" in out
+
+    kept = (study / "runs" / "stable-s0" / "last.pt").stat().st_mtime_ns
+    shutil.rmtree(study / "runs" / "legacy-s1")
+    (study / "runs" / "stable-s1" / "report.html").unlink()  # killed before its last file
+    code, _, err = grade(*words, "--jobs", "2")
+    assert code == 0, err
+    again = json.loads((study / "study.json").read_text())
+    for one, other in zip(content["runs"], again["runs"], strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert (study / "runs" / "stable-s0" / "last.pt").stat().st_mtime_ns == kept
+
+    code, _, err = grade(*words, "--set", "training.epochs=3")
+    assert code == 1
+    assert "was made with training.epochs = 2, not 3" in " ".join(err.split())
+
+
+@pytest.mark.slow
+def test_report_prints_the_criteria_and_writes_the_page_anew(project, grade):
+    (project / "grade.toml").write_text(SETTINGS.replace("epochs = 2", "epochs = 1"))
+    assert grade("train", "--name", "r")[0] == 0
+    page = project / "runs" / "r" / "report.html"
+    calibration = (project / "runs" / "r" / "calibration.json").read_bytes()
+    before = page.read_text()
+    page.unlink()
+    code, out, err = grade("report", "runs/r")
+    assert code == 0, err
+    assert page.read_text() == before
+    assert (project / "runs" / "r" / "calibration.json").read_bytes() == calibration
+    assert "Not defined: it needs 7 epochs, and there are 1." in re.sub(r"\s+", " ", out)
+    assert "Loss spikes are not defined for 1 optimiser steps." in re.sub(r"\s+", " ", out)
+    assert open_run(project / "runs" / "r").ended

@@ -1,0 +1,64 @@
+"""A cohort as a plain table of numbers, for graders that need no network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from toolkit.data.ahead import Ahead
+from toolkit.data.door import open_patient
+from toolkit.data.patients import Patient
+from toolkit.data.statistics import image_statistics
+from toolkit.data.tumour import tumour_measures
+from toolkit.errors import CohortError, PatientRefused
+
+
+class Measures(NamedTuple):
+    """Numbers of N patients.
+
+    Attributes:
+        looks_at: what they measure, in words.
+        names: of the K columns.
+        table: (N, K) float64.
+    """
+
+    looks_at: str
+    names: tuple[str, ...]
+    table: NDArray[np.float64]
+
+
+def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], None]) -> Measures:
+    """Volumes of the tumour's regions where every patient has a mask, else statistics of the brain's intensities.
+
+    Args:
+        patients: at least one.
+        on_done: called after each, in order.
+
+    Raises:
+        CohortError: a patient cannot be trusted, or a mask is on another grid.
+    """
+    found: list[tuple[dict[str, float], dict[str, float] | None]] = []
+    with threadpool_limits(1), Ahead(_measure, patients, os.cpu_count() or 1) as reads:
+        while (measured := reads.take()) is not None:
+            found.append(measured)
+            on_done(patients[len(found) - 1])
+    tumours = [tumour for _, tumour in found if tumour is not None]
+    whole = len(tumours) == len(found)
+    rows = tumours if whole else [brain for brain, _ in found]
+    looks_at = "volumes and ratios of the tumour's regions" if whole else "statistics of the brain's intensities"
+    names = tuple(rows[0])
+    return Measures(looks_at, names, np.array([[row[name] for name in names] for row in rows], np.float64))
+
+
+def _measure(patient: Patient) -> tuple[dict[str, float], dict[str, float] | None]:
+    """Of the brain, and of the tumour where there is a mask."""
+    try:
+        images = open_patient(patient)
+        return image_statistics(images), tumour_measures(images) if images.seg else None
+    except PatientRefused as reason:
+        raise CohortError(f"patient {patient.id} cannot be measured: {reason}; mend it or take it out.") from None

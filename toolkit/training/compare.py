@@ -1,0 +1,261 @@
+"""A study: strategies times seeds, each training an ordinary run folder; what has ended is not trained again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from toolkit.config import Settings
+from toolkit.data.patients import Patient
+from toolkit.errors import RunError, SettingsError
+from toolkit.training.balance import check_conflicts
+from toolkit.training.interrupt import stop_on_interrupt
+from toolkit.training.loop import train
+from toolkit.training.prepare import Prepared, Watcher, prepare, training_data
+from toolkit.training.run import EpochRow, Interrupted, Run
+from toolkit.training.runs import create_run, open_run
+from toolkit.training.start import resume_training
+
+# What --ablate can name: one change each to the first strategy.
+LEVERS: dict[str, tuple[str, ...]] = {
+    "ema": ("training.ema=0.99",),
+    "frozen-bn": ("training.frozen_bn_epoch=10",),
+    "group-norm": ("network.norm=group",),
+    "clip": ("training.clip=1.0",),
+    "smoothing": ("training.label_smoothing=0.05",),
+    "class-weights": ("training.class_weights=true", "training.sampler=shuffle"),
+    "modality-dropout": ("training.augment.modality_dropout=0.2",),
+    "resnet10": ("network.depth=10",),
+    "resnet18": ("network.depth=18",),
+    "resnet34": ("network.depth=34",),
+    "stem-stride-1": ("network.stem_stride=1",),
+}
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """A strategy, or a strategy with one lever: its name, and the settings that differ from the preset."""
+
+    name: str
+    strategy: str
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training of a study.
+
+    Attributes:
+        name: of its folder.
+        arm: name of the arm.
+        seed: of everything random.
+        fold: counted from 1, of how many; None without folds.
+        settings: all of them.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    fold: tuple[int, int] | None
+    settings: Settings
+
+
+class StudyWatcher(Watcher, Protocol):
+    """Who watches a study."""
+
+    def run_started(self, name: str, number: int, total: int) -> None:
+        """A training begins here; others may be going on."""
+
+    def run_ended(self, name: str, failure: str | None) -> None:
+        """A training ended, or failed with a sentence."""
+
+
+def plan_arms(strategies: Sequence[str], levers: Sequence[str]) -> list[ArmPlan]:
+    """The strategies, then the first one with each lever.
+
+    Raises:
+        SettingsError: an unknown lever, a name given twice, or no strategy.
+    """
+    if not strategies:
+        raise SettingsError("no strategy is named; write --strategies stable,legacy.")
+    unknown = [name for name in levers if name not in LEVERS]
+    if unknown:
+        raise SettingsError(f"'{unknown[0]}' is nothing to ablate; choose among {', '.join(LEVERS)}.")
+    arms = [ArmPlan(name, name, ()) for name in strategies]
+    arms += [ArmPlan(f"{strategies[0]}-{name}", strategies[0], LEVERS[name]) for name in levers]
+    names = [arm.name for arm in arms]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"an arm is named twice among {', '.join(names)}; name each once.")
+    return arms
+
+
+def plan_runs(
+    arms: Sequence[ArmPlan], seeds: int, folds: int, load: Callable[[str, tuple[str, ...]], Settings]
+) -> list[PlannedRun]:
+    """Every training of a study, seed by seed, so that a study that is cut short has all arms of its first seeds.
+
+    Args:
+        arms: what is compared.
+        seeds: how many; they count up from the settings' own.
+        folds: 0 for one split a seed.
+        load: settings of a strategy with changes.
+
+    Raises:
+        SettingsError: as `load`, or the settings ask for folds themselves.
+    """
+    first = load(arms[0].strategy, ()).training.seed
+    planned = []
+    for seed in range(first, first + seeds):
+        for fold in _folds(folds):
+            for arm in arms:
+                settings = load(arm.strategy, (*arm.changes, f"training.seed={seed}"))
+                if settings.data.folds:
+                    raise SettingsError("a study asks for folds by --folds; take data.folds out of the settings.")
+                name = f"{arm.name}-s{seed}" + (f"-f{fold[0]}" if fold else "")
+                planned.append(PlannedRun(name, arm.name, seed, fold, settings))
+    return planned
+
+
+def _folds(count: int) -> list[tuple[int, int] | None]:
+    return [(number, count) for number in range(1, count + 1)] if count else [None]
+
+
+def carry_out(planned: Sequence[PlannedRun], runs: Path, jobs: int, watcher: StudyWatcher) -> dict[str, str]:
+    """Train what is not trained yet.
+
+    Args:
+        planned: all trainings; they share `[data]`.
+        runs: the folder of their runs.
+        jobs: trainings at once, each in a process of its own; with 1 they run in this one.
+        watcher: is told what happens.
+
+    Returns:
+        Name -> sentence of each training that failed, for example because its numbers became infinite.
+
+    Raises:
+        Interrupted: SIGINT; what ended is kept, and the same command goes on.
+        RunError: a run of that name has other settings.
+        SettingsError: no cohort is named.
+        CohortError: the cohort cannot be used.
+    """
+    waiting = [one for one in planned if not _ended(one, runs)]
+    if not waiting:
+        return {}
+    for sentence in dict.fromkeys(s for one in waiting for s in check_conflicts(one.settings, allow=True)):
+        watcher.note(sentence)
+    prepared = prepare(waiting[0].settings, watcher)  # fills the cache, for other processes too
+    if jobs == 1:
+        return _one_by_one(waiting, runs, prepared, watcher)
+    return _at_once(waiting, runs, jobs, watcher)
+
+
+def _ended(planned: PlannedRun, runs: Path) -> bool:
+    folder = runs / planned.name
+    if not folder.exists():
+        return False
+    run = open_run(folder)
+    there, wanted = (_flat(settings.model_dump(mode="json")) for settings in (run.settings, planned.settings))
+    for key in wanted:
+        if key != "data.cache" and there[key] != wanted[key]:
+            raise RunError(
+                f"run {folder} was made with {key} = {there[key]!r}, not {wanted[key]!r}; name another folder with"
+                " --out, or delete the run."
+            )
+    return run.ended
+
+
+def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return found
+
+
+def _one_by_one(waiting: Sequence[PlannedRun], runs: Path, prepared: Prepared, watcher: StudyWatcher) -> dict[str, str]:
+    failed = {}
+    for number, one in enumerate(waiting, start=1):
+        watcher.run_started(one.name, number, len(waiting))
+        failure = _attempt(one, runs, prepared, watcher)
+        watcher.run_ended(one.name, failure)
+        if failure:
+            failed[one.name] = failure
+    return failed
+
+
+def _at_once(waiting: Sequence[PlannedRun], runs: Path, jobs: int, watcher: StudyWatcher) -> dict[str, str]:
+    failed = {}
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # A process per training gives all its GPU memory back; SIGINT reaches each of them, and each stops after its step.
+    pool = ProcessPoolExecutor(
+        jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,), max_tasks_per_child=1
+    )
+    with stop_on_interrupt() as stop, pool:
+        futures: dict[Future[str | None], str] = {pool.submit(_in_own_process, one, runs): one.name for one in waiting}
+        for future in as_completed(futures):
+            if stop.is_set() or future.exception() is not None:
+                pool.shutdown(cancel_futures=True)
+                raise future.exception() or Interrupted("stopped; the same command goes on.")
+            watcher.run_ended(futures[future], future.result())
+            if failure := future.result():
+                failed[futures[future]] = failure
+    return failed
+
+
+def _in_own_process(planned: PlannedRun, runs: Path) -> str | None:
+    quiet = _Quiet()
+    return _attempt(planned, runs, prepare(planned.settings, quiet), quiet)
+
+
+def _attempt(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher) -> str | None:
+    """Train; the sentence of what made it fail."""
+    try:
+        if (runs / planned.name).exists():
+            resume_training(runs / planned.name, watcher)
+        else:
+            _begin(planned, runs, prepared, watcher)
+    except Interrupted:
+        raise
+    except RunError as error:
+        return str(error)
+    return None
+
+
+def _begin(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher) -> Run:
+    if planned.fold:
+        number, count = planned.fold
+        split = prepared.folds(planned.settings, count, planned.seed)[number - 1]
+    else:
+        split = prepared.split(planned.settings)
+    run = create_run(runs, planned.name, planned.settings, split)
+    training, validation = (training_data(side, prepared.scans) for side in (split.training, split.validation))
+    train(run, training, validation, watcher)
+    return run
+
+
+class _Quiet:
+    """Watches from a process that shows nothing."""
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+
+    def epoch_started(self, epoch: int, steps: int) -> None:
+        """See `Progress`."""
+
+    def step(self, loss: float) -> None:
+        """See `Progress`."""
+
+    def epoch_done(self, row: EpochRow, best: bool) -> None:
+        """See `Progress`."""
+
+    @contextmanager
+    def reading(self, patients: int) -> Iterator[Callable[[Patient], None]]:
+        """See `Watcher`."""
+        yield lambda patient: None

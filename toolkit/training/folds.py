@@ -1,0 +1,130 @@
+"""A run of folds: an ordinary run inside for each, their answers pooled, their networks an ensemble."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolkit.config import Settings
+from toolkit.data.cache import Array
+from toolkit.data.split import Split
+from toolkit.errors import RunError
+from toolkit.training.ensemble import Ensemble
+from toolkit.training.loop import train
+from toolkit.training.network import GradeNet
+from toolkit.training.outcome import fold_metrics, recalibrate
+from toolkit.training.prepare import Prepared, training_data
+from toolkit.training.run import Run, ValidationTable
+from toolkit.training.runs import create_run, fold_name, fold_runs, point_latest
+from toolkit.training.session import Progress
+
+
+def begin_folds(runs: Path, name: str, settings: Settings, prepared: Prepared) -> Run:
+    """Begin a run of folds, with everybody in its split on both sides, and in it a run for each fold.
+
+    Args:
+        runs: folder of the runs.
+        name: of the new run.
+        settings: `[data] folds` and `repeats`; a fold's own settings have neither, and each fold a seed of its own.
+        prepared: the cohort.
+
+    Raises:
+        CohortError: see `split_folds`.
+        RunError: see `create_run`.
+    """
+    data, seed = settings.data, settings.training.seed
+    splits = [split for repeat in range(data.repeats) for split in prepared.folds(settings, data.folds, seed + repeat)]
+    run = create_run(runs, name, settings, Split(prepared.cohort, prepared.cohort))
+    for number, split in enumerate(splits, start=1):
+        own = settings.model_copy(
+            update={
+                "data": data.model_copy(update={"folds": 0, "repeats": 1}),
+                "training": settings.training.model_copy(update={"seed": seed + number - 1}),
+            }
+        )
+        create_run(run.folder, fold_name(number), own, split)
+    return run
+
+
+def train_folds(run: Run, scans: Mapping[Path, Array], progress: Progress) -> None:
+    """Train the folds that have not ended, then pool all answers.
+
+    Args:
+        run: of folds.
+        scans: of each patient's folder.
+        progress: is told what happens.
+
+    Raises:
+        Interrupted: SIGINT; folds that have ended are kept.
+        RunError: see `train`.
+    """
+    folds = fold_runs(run)
+    point_latest(run)
+    for number, fold in enumerate(folds, start=1):
+        if not fold.ended:
+            progress.note(f"Fold {number} of {len(folds)}.")
+            training, validation = fold.training_patients(), fold.validation_patients()
+            train(fold, training_data(training, scans), training_data(validation, scans), progress)
+    pool(run)
+
+
+def pool(run: Run) -> None:
+    """Write `validation.csv`, `environment.json`, and what `recalibrate` writes.
+
+    A patient's logits are those of networks that were not trained on this patient, averaged over repeats.
+
+    Args:
+        run: of folds that have all ended.
+
+    Raises:
+        RunError: a fold lacks a file, or a patient was never validated.
+    """
+    found: dict[str, list[np.ndarray[Any, Any]]] = {}
+    folds = fold_runs(run)
+    for fold in folds:
+        table = fold.validation()
+        for patient, logits in zip(table.patients, table.logits, strict=True):
+            found.setdefault(patient, []).append(logits)
+    everyone = run.validation_patients()
+    lacking = [patient.id for patient in everyone.patients if patient.id not in found]
+    if lacking:
+        raise RunError(f"no fold of {run.folder} validated {', '.join(lacking[:5])}; train the folds again.")
+    names = tuple(patient.id for patient in everyone.patients)
+    logits = np.array([np.mean(found[name], axis=0) for name in names], np.float64)  # (N, 2)
+    run.write_validation(ValidationTable(names, everyone.grade_array, logits))
+    run.write("environment.json", json.dumps(folds[0].environment(), indent=2) + "\n")
+    recalibrate(run, run.settings.calibration)
+
+
+def load_network(run: Run) -> GradeNet | Ensemble:
+    """The best network of a run; of a run of folds, all of them as one; in eval mode, on the CPU.
+
+    Raises:
+        RunError: a file of the weights is missing or broken.
+    """
+    folds = fold_runs(run)
+    return Ensemble([fold.load_best() for fold in folds]).eval() if folds else run.load_best()
+
+
+def choose_member(run: Run, which: str) -> Run:
+    """One fold of a run of folds.
+
+    Args:
+        run: of folds.
+        which: `best`, the highest validation AUC, or a number counted from 1.
+
+    Raises:
+        RunError: it is no run of folds, or has no such fold.
+    """
+    folds = fold_runs(run)
+    if not folds:
+        raise RunError(f"{run.folder} has no folds to choose a member from; leave --member out.")
+    if which == "best":
+        return max(folds, key=lambda fold: fold_metrics(fold).auc.value or 0.0)
+    if not which.isdecimal() or not 1 <= int(which) <= len(folds):
+        raise RunError(f"--member {which}: write best, or a number from 1 to {len(folds)}.")
+    return folds[int(which) - 1]

@@ -1,0 +1,106 @@
+"""A cohort made ready for training: labels, preprocessed scans, doubles, splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from toolkit.config import DataSettings, Settings
+from toolkit.data.cache import Array, cached_scans
+from toolkit.data.folds import split_folds
+from toolkit.data.labels import read_cohort
+from toolkit.data.leakage import content_print, same_content
+from toolkit.data.patients import Cohort, Patient
+from toolkit.data.split import Split, split_cohort
+from toolkit.errors import SettingsError
+from toolkit.evaluation.sites import site_only
+from toolkit.training.scans import TrainingData
+from toolkit.training.session import Progress
+
+
+class Watcher(Progress, Protocol):
+    """Who watches a training from its start."""
+
+    def reading(self, patients: int) -> AbstractContextManager[Callable[[Patient], None]]:
+        """So many patients are about to be read; the result is called after each."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cohort, read and preprocessed.
+
+    Attributes:
+        cohort: everybody with a grade.
+        validation: who validates, where that is a folder of its own.
+        scans: of each patient's folder.
+        twins: groups of positions that hold the same images, in `cohort` followed by `validation`.
+    """
+
+    cohort: Cohort
+    validation: Cohort | None
+    scans: dict[Path, Array]
+    twins: Sequence[Sequence[int]]
+
+    def split(self, settings: Settings) -> Split:
+        """Training and validation by share or folder, as the settings and their seed have it."""
+        return split_cohort(self.cohort, settings.data, settings.training.seed, self.validation, self.twins)
+
+    def folds(self, settings: Settings, count: int, seed: int) -> list[Split]:
+        """So many splits, in which everybody validates once."""
+        return split_folds(self.cohort, settings.data, count, seed, self.twins)
+
+
+def prepare(settings: Settings, watcher: Watcher) -> Prepared:
+    """Read and preprocess everybody whom the settings name; tell of doubles and of what the site gives away.
+
+    Raises:
+        SettingsError: no cohort is named.
+        CohortError: the cohort, its labels or its patients cannot be used.
+    """
+    if settings.data.cohort is None:
+        raise SettingsError(
+            'no cohort is named: write [data] cohort = "folder" into grade.toml, or --set data.cohort=folder.'
+        )
+    cohort, validation = _cohorts(settings.data.cohort, settings.data, watcher)
+    everyone = cohort.joined(validation) if validation else cohort
+    scans = read_scans(everyone, settings, watcher)  # before the run folder: a cohort that cannot be read leaves none
+    twins = same_content([content_print(list(scan)) for scan in scans.values()])
+    for group in twins:
+        names = ", ".join(everyone.patients[position].id for position in group)
+        watcher.note(f"{names} hold the same images; they stay on one side of the split.")
+    _tell_site(everyone, watcher)
+    return Prepared(cohort, validation, scans, twins)
+
+
+def _cohorts(folder: Path, data: DataSettings, watcher: Watcher) -> tuple[Cohort, Cohort | None]:
+    """Everybody with a grade, and who validates where that is a folder of its own."""
+    cohorts = [read_cohort(folder, data.labels)]
+    if isinstance(data.validation, Path):
+        cohorts.append(read_cohort(data.validation, data.labels))
+    for cohort in cohorts:
+        for sentence in cohort.notes:
+            watcher.note(sentence)
+    return cohorts[0], cohorts[1] if len(cohorts) > 1 else None
+
+
+def read_scans(cohort: Cohort, settings: Settings, watcher: Watcher) -> dict[Path, Array]:
+    """The scan of each patient's folder, in the order of the cohort."""
+    with watcher.reading(len(cohort)) as on_done:
+        scans = cached_scans(cohort.patients, settings.data.grid, settings.data.cache, on_done)
+    return {patient.folder: scan for patient, scan in zip(cohort.patients, scans, strict=True)}
+
+
+def training_data(cohort: Cohort, scans: Mapping[Path, Array]) -> TrainingData:
+    """A cohort with its scans, which are looked up by the patients' folders."""
+    return TrainingData(cohort, [scans[patient.folder] for patient in cohort.patients])
+
+
+def _tell_site(cohort: Cohort, watcher: Watcher) -> None:
+    site = site_only(cohort.grades, cohort.sites)
+    if site:
+        watcher.note(site.sentence)
+        if site.warning:
+            watcher.note(site.warning)
