@@ -23,7 +23,10 @@ def command(
     report: Annotated[bool, typer.Option("--report", help="Also a page and an evidence map for each patient.")] = False,
     audit_ids: Annotated[bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.")] = False,
     cluster: Annotated[
-        str | None, typer.Option(help="Over a Ray cluster: auto (what runs here, else this machine) or its address.")
+        str | None,
+        typer.Option(
+            help="Over a Ray cluster: auto (what runs here, else local), local (this machine alone) or HOST:PORT."
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded; read nothing.")] = False,
 ) -> None:

@@ -187,7 +187,7 @@ from toolkit.data.patients import find_patients
 cohort, model, out = map(Path, sys.argv[1:])
 watching = Watching(print, lambda record: print("done", record.patient, flush=True), print)
 options = PredictOptions(out, Choice("onnx", "cpu"), PredictSettings())
-print(*predict_on_cluster(find_patients([cohort]), open_model(model), options, "auto", watching)[:3])
+print(*predict_on_cluster(find_patients([cohort]), open_model(model), options, "local", watching)[:3])
 """
 
 
@@ -230,7 +230,7 @@ def test_what_cannot_work_is_said_before_anybody_is_graded(
 
     with pytest.raises(SettingsError, match="Ray assigns the cards"):
         grade(everybody, model, options(Choice("onnx", "cuda:1")), cluster)
-    with pytest.raises(RuntimeUnavailable, match="no Ray cluster answers at 127.0.0.1:1"):
+    with pytest.raises(RuntimeUnavailable, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
         grade(everybody, model, options(ON_CPU), "127.0.0.1:1")
     for address in ("nonsense", "ray://host:10001", "host:port"):
         with pytest.raises(RuntimeUnavailable, match="write it as HOST:PORT"):
