@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.check import make_cohort
 from benchmarks.common import arguments, report
-from deploy.cluster import AUTO, Watching, predict_on_cluster
+from deploy.cluster import LOCAL, Watching, predict_on_cluster
 from deploy.model import open_model
 from deploy.predict import PredictOptions, predict
 from deploy.runtimes import Choice
@@ -54,7 +54,7 @@ def grade(how: str, model: Path, cohort: Path) -> tuple[float, float]:
             predict(patients, open_model(model), options, clock.plan, clock.record)
         else:
             watching = Watching(clock.plan, clock.record, lambda count, why: sys.exit(f"{count} done again: {why}"))
-            predict_on_cluster(patients, open_model(model), options, AUTO, watching)
+            predict_on_cluster(patients, open_model(model), options, LOCAL, watching)
         return perf_counter() - clock.start, (clock.most - clock.memory) / 2**20
 
 

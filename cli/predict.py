@@ -26,7 +26,10 @@ def command(
     ] = False,
     audit_ids: Annotated[bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.")] = False,
     cluster: Annotated[
-        str | None, typer.Option(help="Over a Ray cluster: auto (what runs here, else this machine) or its address.")
+        str | None,
+        typer.Option(
+            help="Over a Ray cluster: auto (what runs here, else local), local (this machine alone) or HOST:PORT."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after an interruption: whoever is graded in --out stays.")

@@ -26,7 +26,7 @@ from deploy.results import Results, prepare
 from toolkit.data.patients import Patient
 from toolkit.errors import RuntimeUnavailable, SettingsError
 
-AUTO = "auto"
+AUTO, LOCAL = "auto", "local"
 LEAST_STORE = 100 << 20  # bytes of Ray's memory for objects, beside the scans
 
 
@@ -66,7 +66,7 @@ def predict_on_cluster(
         patients: on storage that every node sees under the same path.
         model: likewise.
         options: where to, and how; `on_seen` is not called, and the device may not name one card.
-        address: `auto`: the cluster that runs here, else one of this machine alone; or an address of Ray.
+        address: `auto`: the cluster that runs on this machine, else `local`: this machine alone; or HOST:PORT.
         watching: what is told on the way.
 
     Raises:
@@ -130,25 +130,33 @@ def _connected(address: str, model: Model) -> Iterator[str]:
         RuntimeUnavailable: nothing answers at the address, or it runs another Ray or Python.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reads it there; without it, it would report to its makers
-    if address != AUTO:
+    if address not in (AUTO, LOCAL):
         _check_answers(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        ray.init(address=address, **quiet)
-        where = f"the Ray cluster at {ray.get_runtime_context().gcs_address}"
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if address != AUTO or not isinstance(error, ConnectionError):
-            raise RuntimeUnavailable(
-                f"there is no Ray cluster at {address} that can be used: {str(error).strip().splitlines()[0]}"
-            ) from error
+    if address == LOCAL or not _joined(address, quiet):
         store = _store_bytes(model)
-        ray.init(address="local", include_dashboard=False, num_cpus=cores(), object_store_memory=store, **quiet)
-        where = "Ray on this machine alone, since no cluster runs here"
+        ray.init(address=LOCAL, include_dashboard=False, num_cpus=cores(), object_store_memory=store, **quiet)
+        where = "Ray on this machine alone"
+    else:
+        where = f"the Ray cluster at {ray.get_runtime_context().gcs_address}"
     try:
         nodes = sum(node["Alive"] for node in ray.nodes())
         yield f"{where}: {nodes} node{'s' * (nodes > 1)}"
     finally:
         ray.shutdown()
+
+
+def _joined(address: str, quiet: dict[str, Any]) -> bool:
+    """Connect to a cluster; False where `auto` finds none."""
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address == AUTO and isinstance(error, ConnectionError):
+            return False
+        raise RuntimeUnavailable(
+            f"there is no Ray cluster at {address} that can be used: {str(error).strip().splitlines()[0]}"
+        ) from error
+    return True
 
 
 def _check_answers(address: str) -> None:

@@ -189,7 +189,7 @@ from toolkit.data.patients import find_patients
 cohort, model, out = map(Path, sys.argv[1:])
 watching = Watching(print, lambda record: print("done", record.patient, flush=True), print)
 options = PredictOptions(out, Choice("onnx", "cpu"), PredictSettings(), resume=True)
-print(*predict_on_cluster(find_patients([cohort]), open_model(model), options, "auto", watching)[:3])
+print(*predict_on_cluster(find_patients([cohort]), open_model(model), options, "local", watching)[:3])
 """
 
 
