@@ -24,6 +24,7 @@ def command(
         int | None, typer.Option(min=2, help="Cross-validate; the folds' networks become one model.")
     ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Of the cross-validation, dealt anew.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs: they share each step, or are dealt whole folds.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run (--name, or the latest).")] = False,
     allow_conflicts: Annotated[
         bool, typer.Option("--allow-conflicts", help="Train although settings work against each other.")
@@ -32,20 +33,24 @@ def command(
     """Train and calibrate on the cohort that grade.toml names; writes runs/NAME and points runs/latest at it."""
     from cli.options import settings_from
     from cli.privacy import hide_cohort
-    from cli.training import TrainingScreen, show_run
+    from cli.training import place_of, show_run, watching
+    from toolkit.training.ranks import joined
     from toolkit.training.runs import open_run
     from toolkit.training.start import resume_training, start_training
 
-    with TrainingScreen() as screen:
-        if resume:
-            hide_cohort(open_run(runs / (name or "latest")).settings.data)
-            run = resume_training(runs / (name or "latest"), screen)
-        else:
-            more = [f"network.pretrained={pretrained.absolute()}"] if pretrained else []
-            more += [f"data.group={group}"] if group else []
-            more += [f"data.folds={folds}"] if folds else []
-            more += [f"data.repeats={repeats}"] if repeats else []
-            settings = settings_from(config, [*(overrides or []), *more], strategy)
-            hide_cohort(settings.data)
-            run = start_training(settings, runs, name, allow_conflicts, screen)
-    show_run(run)
+    again = runs / (name or "latest")
+    more = [f"network.pretrained={pretrained.absolute()}"] if pretrained else []
+    more += [f"data.group={group}"] if group else []
+    more += [f"data.folds={folds}"] if folds else []
+    more += [f"data.repeats={repeats}"] if repeats else []
+    with joined() as ranks:
+        settings = open_run(again).settings if resume else settings_from(config, [*(overrides or []), *more], strategy)
+        hide_cohort(settings.data)
+        place = place_of(ranks, devices, bool(settings.data.folds))
+        with watching(ranks) as watcher:
+            if resume:
+                run = resume_training(again, watcher, place)
+            else:
+                run = start_training(settings, runs, name, allow_conflicts, watcher, place)
+        if ranks.first:
+            show_run(run)

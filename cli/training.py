@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.console import bar, err, figure, note, say, table
@@ -15,9 +17,14 @@ from cli.tables import show_metrics
 from toolkit.data.patients import CLASSES, Patient
 from toolkit.evaluation.metrics import evaluate
 from toolkit.evaluation.stability import stability
+from toolkit.training.launch import check_devices, launch
 from toolkit.training.outcome import fold_metrics, spike_sentence
+from toolkit.training.prepare import Quiet, Watcher
+from toolkit.training.ranks import Ranks
 from toolkit.training.run import EpochRow, Run
 from toolkit.training.runs import fold_runs
+from toolkit.training.spread import Spread
+from toolkit.training.start import Place
 
 
 class TrainingScreen:
@@ -67,6 +74,37 @@ class TrainingScreen:
             f"AUC {figure(row.train_auc)} / {figure(row.val_auc)} (training / validation)  "
             f"{row.seconds:.1f} s{'  best' if best else ''}"
         )
+
+
+def place_of(ranks: Ranks, devices: int, folds: bool) -> Place:
+    """Where a training happens; several processes are started here unless that has been done.
+
+    Args:
+        ranks: this process among others.
+        devices: GPUs asked for.
+        folds: whole folds are dealt to them, so that they share no step.
+
+    Raises:
+        typer.Exit: other processes have done the work.
+        RunError: one of them was killed.
+        RuntimeUnavailable: there are fewer GPUs.
+    """
+    if devices == 1 or ranks.size > 1:
+        return Place(ranks)
+    if folds:
+        check_devices(devices)
+        return Place(over=Spread(devices, devices))
+    raise typer.Exit(launch([sys.executable, "-m", "cli", *sys.argv[1:]], devices))
+
+
+@contextmanager
+def watching(ranks: Ranks) -> Iterator[Watcher]:
+    """The screen on rank 0, and nothing on the others."""
+    if not ranks.first:
+        yield Quiet()
+        return
+    with TrainingScreen() as screen:
+        yield screen
 
 
 def show_run(run: Run) -> None:

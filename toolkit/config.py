@@ -146,6 +146,7 @@ class TrainingSettings(_Branch):
     seed: int = Field(0, ge=0)
     device: Device = "auto"
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="auto: fp16 on a GPU, off on a CPU")
+    sync_batchnorm: bool = Field(False, description="on several GPUs, cut every batch into a part for each")
     cuda_graph: bool = Field(True, description="replay each step as a CUDA graph, on a GPU")
     tensorboard: bool = False
     augment: AugmentSettings = AugmentSettings()

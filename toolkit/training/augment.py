@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,39 +29,38 @@ class Pose(NamedTuple):
     flip: Tensor
 
 
-def random_matrix(scans: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """How each scan of a batch is moved, at random, for `warp`.
+def random_matrix(count: int, size: Sequence[int], settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """How each scan is moved, at random, for `warp`.
 
     Args:
-        scans: (B, C, X, Y, Z), RAS axes, isotropic voxels.
+        count: scans.
+        size: (X, Y, Z) voxels; RAS axes, isotropic voxels.
         settings: limits of the uniform draws.
         generator: on the CPU, so that every device sees the same sequence.
 
     Returns:
-        (B, 3, 4) float32 on the device of the scans.
+        (count, 3, 4) float32 on the CPU.
     """
-    size = torch.tensor(scans.shape[2:], dtype=torch.float32)
-    return sampling_matrix(draw_pose(len(scans), settings, generator), size).to(scans.device)
+    return sampling_matrix(draw_pose(count, settings, generator), torch.tensor(size, dtype=torch.float32))
 
 
-def drop_modality(scans: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Set one modality, drawn at random, to 0 in a share of the scans.
+def random_kept(count: int, modalities: int, share: float, generator: torch.Generator) -> Tensor:
+    """In a share of the scans one modality, drawn at random, is left out.
 
     Args:
-        scans: (B, C, X, Y, Z).
+        count: scans.
+        modalities: of each scan.
         share: chance of each scan, 0 to 1; at 0 nothing is drawn.
         generator: on the CPU.
 
     Returns:
-        (B, C, X, Y, Z); the scans themselves where nothing is dropped.
+        (count, modalities) float32 on the CPU: factors, 0 on what is left out and 1 on the rest.
     """
     if not share:
-        return scans
-    count, modalities = scans.shape[:2]
+        return torch.ones(count, modalities)
     dropped = torch.randint(modalities, (count,), generator=generator)  # (B,)
     dropped[torch.rand(count, generator=generator) >= share] = modalities  # none of them
-    kept = dropped[:, None] != torch.arange(modalities)  # (B, C)
-    return scans * kept[:, :, None, None, None].to(scans.device)
+    return (dropped[:, None] != torch.arange(modalities)).float()
 
 
 def draw_pose(count: int, settings: AugmentSettings, generator: torch.Generator) -> Pose:

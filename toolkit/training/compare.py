@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from toolkit.config import Settings
-from toolkit.data.patients import Patient
 from toolkit.errors import RunError, SettingsError
 from toolkit.training.balance import check_conflicts
-from toolkit.training.interrupt import stop_on_interrupt
 from toolkit.training.loop import train
-from toolkit.training.prepare import Prepared, Watcher, prepare, training_data
-from toolkit.training.run import EpochRow, Interrupted, Run
+from toolkit.training.prepare import Prepared, Quiet, Watcher, prepare, training_data
+from toolkit.training.ranks import ALONE, Ranks
+from toolkit.training.resume import continue_run
+from toolkit.training.run import Interrupted, Run
 from toolkit.training.runs import create_run, open_run
-from toolkit.training.start import resume_training
+from toolkit.training.spread import Spread, spread
 
 # What --ablate can name: one change each to the first strategy.
 LEVERS: dict[str, tuple[str, ...]] = {
@@ -128,13 +123,13 @@ def _folds(count: int) -> list[tuple[int, int] | None]:
     return [(number, count) for number in range(1, count + 1)] if count else [None]
 
 
-def carry_out(planned: Sequence[PlannedRun], runs: Path, jobs: int, watcher: StudyWatcher) -> dict[str, str]:
+def carry_out(planned: Sequence[PlannedRun], runs: Path, over: Spread, watcher: StudyWatcher) -> dict[str, str]:
     """Train what is not trained yet.
 
     Args:
         planned: all trainings; they share `[data]`.
         runs: the folder of their runs.
-        jobs: trainings at once, each in a process of its own; with 1 they run in this one.
+        over: how many trainings at once, on how many GPUs.
         watcher: is told what happens.
 
     Returns:
@@ -147,14 +142,25 @@ def carry_out(planned: Sequence[PlannedRun], runs: Path, jobs: int, watcher: Stu
         CohortError: the cohort cannot be used.
     """
     waiting = [one for one in planned if not _ended(one, runs)]
+    failed: dict[str, str] = {}
     if not waiting:
-        return {}
+        return failed
     for sentence in dict.fromkeys(s for one in waiting for s in check_conflicts(one.settings, allow=True)):
         watcher.note(sentence)
     prepared = prepare(waiting[0].settings, watcher)  # fills the cache, for other processes too
-    if jobs == 1:
-        return _one_by_one(waiting, runs, prepared, watcher)
-    return _at_once(waiting, runs, jobs, watcher)
+
+    def ended(one: PlannedRun, failure: str | None) -> None:
+        watcher.run_ended(one.name, failure)
+        if failure:
+            failed[one.name] = failure
+
+    if over.jobs > 1:
+        spread(partial(_in_own_process, runs, prepared.without_scans()), waiting, over, ended)
+    else:
+        for number, one in enumerate(waiting, start=1):
+            watcher.run_started(one.name, number, len(waiting))
+            ended(one, _attempt(one, runs, prepared, watcher, ALONE))
+    return failed
 
 
 def _ended(planned: PlannedRun, runs: Path) -> bool:
@@ -179,48 +185,18 @@ def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
-def _one_by_one(waiting: Sequence[PlannedRun], runs: Path, prepared: Prepared, watcher: StudyWatcher) -> dict[str, str]:
-    failed = {}
-    for number, one in enumerate(waiting, start=1):
-        watcher.run_started(one.name, number, len(waiting))
-        failure = _attempt(one, runs, prepared, watcher)
-        watcher.run_ended(one.name, failure)
-        if failure:
-            failed[one.name] = failure
-    return failed
+def _in_own_process(runs: Path, prepared: Prepared, planned: PlannedRun, ranks: Ranks) -> str | None:
+    quiet = Quiet()
+    return _attempt(planned, runs, prepared.with_scans(planned.settings, quiet), quiet, ranks)
 
 
-def _at_once(waiting: Sequence[PlannedRun], runs: Path, jobs: int, watcher: StudyWatcher) -> dict[str, str]:
-    failed = {}
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    # A process per training gives all its GPU memory back; SIGINT reaches each of them, and each stops after its step.
-    pool = ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,), max_tasks_per_child=1
-    )
-    with stop_on_interrupt() as stop, pool:
-        futures: dict[Future[str | None], str] = {pool.submit(_in_own_process, one, runs): one.name for one in waiting}
-        for future in as_completed(futures):
-            if stop.is_set() or future.exception() is not None:
-                pool.shutdown(cancel_futures=True)
-                raise future.exception() or Interrupted("stopped; the same command goes on.")
-            watcher.run_ended(futures[future], future.result())
-            if failure := future.result():
-                failed[futures[future]] = failure
-    return failed
-
-
-def _in_own_process(planned: PlannedRun, runs: Path) -> str | None:
-    quiet = _Quiet()
-    return _attempt(planned, runs, prepare(planned.settings, quiet), quiet)
-
-
-def _attempt(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher) -> str | None:
+def _attempt(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher, ranks: Ranks) -> str | None:
     """Train; the sentence of what made it fail."""
     try:
         if (runs / planned.name).exists():
-            resume_training(runs / planned.name, watcher)
+            continue_run(open_run(runs / planned.name), watcher, ranks)
         else:
-            _begin(planned, runs, prepared, watcher)
+            _begin(planned, runs, prepared, watcher, ranks)
     except Interrupted:
         raise
     except RunError as error:
@@ -228,7 +204,7 @@ def _attempt(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watch
     return None
 
 
-def _begin(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher) -> Run:
+def _begin(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher, ranks: Ranks) -> Run:
     if planned.fold:
         number, count = planned.fold
         split = prepared.folds(planned.settings, count, planned.seed)[number - 1]
@@ -236,26 +212,5 @@ def _begin(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher
         split = prepared.split(planned.settings)
     run = create_run(runs, planned.name, planned.settings, split)
     training, validation = (training_data(side, prepared.scans) for side in (split.training, split.validation))
-    train(run, training, validation, watcher)
+    train(run, training, validation, watcher, ranks)
     return run
-
-
-class _Quiet:
-    """Watches from a process that shows nothing."""
-
-    def note(self, text: str) -> None:
-        """See `Progress`."""
-
-    def epoch_started(self, epoch: int, steps: int) -> None:
-        """See `Progress`."""
-
-    def step(self, loss: float) -> None:
-        """See `Progress`."""
-
-    def epoch_done(self, row: EpochRow, best: bool) -> None:
-        """See `Progress`."""
-
-    @contextmanager
-    def reading(self, patients: int) -> Iterator[Callable[[Patient], None]]:
-        """See `Watcher`."""
-        yield lambda patient: None

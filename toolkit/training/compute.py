@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -15,6 +15,7 @@ import torch.utils.deterministic
 from toolkit.config import TrainingSettings
 from toolkit.errors import RunError, RuntimeUnavailable, SettingsError
 from toolkit.training.network import GradeNet
+from toolkit.training.ranks import ALONE, Ranks
 
 _DTYPES: dict[str, torch.dtype | None] = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -53,20 +54,26 @@ class Compute:
         return torch.autocast(self.device.type, dtype=self.amp, enabled=enabled, cache_enabled=False)
 
 
-def choose_compute(settings: TrainingSettings) -> Compute:
+def choose_compute(settings: TrainingSettings, ranks: Ranks = ALONE) -> Compute:
     """The device and precision that the settings ask for.
+
+    Args:
+        settings: `device` and what must go with it.
+        ranks: each takes the GPU of its number.
 
     Raises:
         RuntimeUnavailable: a GPU is asked for that is not there.
-        SettingsError: the device cannot compute in the precision asked for.
+        SettingsError: the device cannot compute in the precision asked for, or not for several ranks; or there are more
+            ranks than batches in an optimiser step.
     """
     wanted = settings.device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    _check_ranks(settings, wanted, ranks)
     if wanted == "cpu":
         device = torch.device("cpu")
     else:
-        index, found = int(wanted.partition(":")[2] or 0), torch.cuda.device_count()
+        index, found = int(wanted.partition(":")[2] or ranks.local), torch.cuda.device_count()
         if index >= found:
             raise RuntimeUnavailable(f"device {wanted} is not there ({found} GPUs found); set training.device to auto.")
         device = torch.device("cuda", index)
@@ -82,12 +89,44 @@ def choose_compute(settings: TrainingSettings) -> Compute:
     return Compute(device, _DTYPES[amp])
 
 
-def compute_notes(compute: Compute) -> tuple[str, ...]:
+def _check_ranks(settings: TrainingSettings, wanted: str, ranks: Ranks) -> None:
+    if ranks.size == 1:
+        return
+    if wanted.startswith("cuda:"):
+        raise SettingsError(f"training.device = '{wanted}' names one GPU for {ranks.size} processes; set it to cuda.")
+    if settings.sync_batchnorm:
+        if wanted == "cpu":
+            raise SettingsError("training.sync_batchnorm needs GPUs; set it to false.")
+        if ranks.size > settings.batch_size:
+            raise SettingsError(
+                f"{ranks.size} processes cannot share batches of {settings.batch_size} patients; raise"
+                " training.batch_size, or use fewer devices."
+            )
+    elif ranks.size > settings.accumulation:
+        raise SettingsError(
+            f"an optimiser step has {settings.accumulation} batches, too few for {ranks.size} processes; set"
+            f" training.accumulation to {ranks.size}, or use fewer devices."
+        )
+
+
+def compute_notes(compute: Compute, settings: TrainingSettings, ranks: Ranks = ALONE) -> tuple[str, ...]:
     """What was chosen, and what is known to go wrong with it, one sentence each."""
-    chosen = f"Training on {compute.name}, mixed precision {_NAMES[compute.amp]}."
-    if not compute.on_gpu:
-        return (chosen,)
-    return (chosen, *known_faults(str(torch.__version__), _cudnn() or 0, compute.amp))
+    notes = [f"Training on {compute.name}, mixed precision {_NAMES[compute.amp]}."]
+    if ranks.size > 1:
+        batch, parts = settings.batch_size, settings.accumulation
+        cut = "every batch is cut into a part for each" if settings.sync_batchnorm else "each takes whole batches"
+        notes.append(
+            f"{ranks.size} processes share each optimiser step, which stays at {batch * parts} patients (batch {batch} x"
+            f" accumulation {parts}): {cut}."
+        )
+        if not settings.sync_batchnorm and parts % ranks.size:
+            notes.append(
+                f"{parts} batches cannot be dealt evenly to {ranks.size} processes; some will wait. Set"
+                f" training.accumulation to a multiple of {ranks.size}."
+            )
+    if compute.on_gpu:
+        notes += known_faults(str(torch.__version__), _cudnn() or 0, compute.amp)
+    return tuple(notes)
 
 
 def known_faults(torch_version: str, cudnn: int, amp: torch.dtype | None) -> tuple[str, ...]:
@@ -114,7 +153,7 @@ def known_faults(torch_version: str, cudnn: int, amp: torch.dtype | None) -> tup
     return tuple(found)
 
 
-def environment(compute: Compute) -> str:
+def environment(compute: Compute, ranks: Ranks = ALONE) -> str:
     """Versions and device as JSON; nothing that names the machine or its folders."""
     found = {
         "python": platform.python_version(),
@@ -122,6 +161,7 @@ def environment(compute: Compute) -> str:
         "cuda": torch.version.cuda,
         "cudnn": _cudnn() if compute.on_gpu else None,
         "device": compute.name,
+        "processes": ranks.size if ranks.size > 1 else None,
         "amp": _NAMES[compute.amp],
     }
     return json.dumps({name: value for name, value in found.items() if value is not None}, indent=2) + "\n"
@@ -142,7 +182,8 @@ def reproducible(compute: Compute) -> Iterator[None]:
     )
     benchmark, filling = torch.backends.cudnn.benchmark, torch.utils.deterministic
     fill = filling.fill_uninitialized_memory  # type: ignore[attr-defined]  # set by torch as the module is loaded
-    with torch.random.fork_rng([compute.device] if compute.on_gpu else []):
+    card = torch.cuda.device(compute.device) if compute.on_gpu else nullcontext()  # streams and graphs are of this one
+    with card, torch.random.fork_rng([compute.device] if compute.on_gpu else []):
         try:
             torch.use_deterministic_algorithms(not compute.on_gpu)
             # Nothing here reads what was not written, and filling costs 10 % of a step.

@@ -17,10 +17,13 @@ from toolkit.training.ensemble import Ensemble
 from toolkit.training.loop import train
 from toolkit.training.network import GradeNet
 from toolkit.training.outcome import fold_metrics, recalibrate
-from toolkit.training.prepare import Prepared, training_data
+from toolkit.training.prepare import Prepared, Quiet, training_data
+from toolkit.training.ranks import Ranks
+from toolkit.training.resume import continue_run
 from toolkit.training.run import Run, ValidationTable
-from toolkit.training.runs import create_run, fold_name, fold_runs, point_latest
+from toolkit.training.runs import create_run, fold_name, fold_runs, open_run, point_latest
 from toolkit.training.session import Progress
+from toolkit.training.spread import IN_THIS_PROCESS, Spread, spread
 
 
 def begin_folds(runs: Path, name: str, settings: Settings, prepared: Prepared) -> Run:
@@ -50,13 +53,14 @@ def begin_folds(runs: Path, name: str, settings: Settings, prepared: Prepared) -
     return run
 
 
-def train_folds(run: Run, scans: Mapping[Path, Array], progress: Progress) -> None:
+def train_folds(run: Run, scans: Mapping[Path, Array], progress: Progress, over: Spread = IN_THIS_PROCESS) -> None:
     """Train the folds that have not ended, then pool all answers.
 
     Args:
         run: of folds.
         scans: of each patient's folder.
         progress: is told what happens.
+        over: how many folds at once, on how many GPUs.
 
     Raises:
         Interrupted: SIGINT; folds that have ended are kept.
@@ -64,12 +68,24 @@ def train_folds(run: Run, scans: Mapping[Path, Array], progress: Progress) -> No
     """
     folds = fold_runs(run)
     point_latest(run)
-    for number, fold in enumerate(folds, start=1):
-        if not fold.ended:
-            progress.note(f"Fold {number} of {len(folds)}.")
+    waiting = [fold.folder for fold in folds if not fold.ended]
+    if over.jobs > 1:
+
+        def ended(folder: Path, _: str | None) -> None:
+            progress.note(f"{folder.name} of {len(folds)} has ended.")
+
+        spread(_in_own_process, waiting, over, ended)
+    else:
+        for folder in waiting:
+            progress.note(f"{folder.name} of {len(folds)}.")
+            fold = open_run(folder)
             training, validation = fold.training_patients(), fold.validation_patients()
             train(fold, training_data(training, scans), training_data(validation, scans), progress)
     pool(run)
+
+
+def _in_own_process(folder: Path, ranks: Ranks) -> None:
+    continue_run(open_run(folder), Quiet(), ranks)
 
 
 def pool(run: Run) -> None:

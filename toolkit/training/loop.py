@@ -16,24 +16,20 @@ from torch.nn import functional
 from toolkit.errors import RunError
 from toolkit.evaluation.metrics import auc
 from toolkit.evaluation.stability import best_epoch
-from toolkit.training.augment import drop_modality, random_matrix
-from toolkit.training.balance import epoch_order, sample_loss
+from toolkit.training.balance import sample_loss
 from toolkit.training.batch import Answer, Batch
 from toolkit.training.compute import Compute, choose_compute, compute_notes, environment, reproducible
 from toolkit.training.interrupt import stop_on_interrupt
-from toolkit.training.network import GradeNet, freeze_statistics
+from toolkit.training.network import GradeNet
 from toolkit.training.outcome import write_outcome
+from toolkit.training.plan import Visit, plan_epoch
+from toolkit.training.ranks import ALONE, Ranks
 from toolkit.training.run import EpochRow, Interrupted, Run, ValidationTable
 from toolkit.training.scalars import scalar_log
 from toolkit.training.scans import ScanStore, TrainingData
-from toolkit.training.schedule import (
-    accumulation_groups,
-    epoch_generator,
-    epoch_seed,
-    lr_factor,
-    should_stop,
-)
+from toolkit.training.schedule import lr_factor, should_stop
 from toolkit.training.session import Progress, Session, begin, check_data, store
+from toolkit.training.statistics import RunningStatistics, freeze_statistics
 
 # Optimiser steps in a row that may be skipped. fp16 starts with a gradient scale of 65536 and halves it at each skip.
 SKIPS_ALLOWED = 4
@@ -50,99 +46,124 @@ class _Epoch(NamedTuple):
     seconds: float
 
 
-def train(run: Run, training: TrainingData, validation: TrainingData, progress: Progress) -> None:
+def train(run: Run, training: TrainingData, validation: TrainingData, progress: Progress, ranks: Ranks = ALONE) -> None:
     """Train a run to its end, from where it was left.
 
     Everything random follows from (seed, epoch), so that on the CPU a training that was cut off and resumed ends with
-    the same bits as one that was not.
+    the same bits as one that was not; and the patients of a step do not depend on how many ranks share it.
 
     Args:
         run: a new run, or one with a `last.pt`.
         training: at least two patients, both grades.
         validation: at least one patient; with one grade only, the validation loss takes the place of the AUC.
         progress: is told of every step.
+        ranks: who shares the work; all are given the same, and rank 0 writes.
 
     Raises:
         Interrupted: SIGINT; the run can be resumed.
-        RunError: the data, a checkpoint or the numbers are unusable.
+        RunError: the data, a checkpoint or the numbers are unusable, or another rank has ended.
         RuntimeUnavailable: the device asked for is not there.
+        SettingsError: the settings do not go with the device, or with so many ranks.
     """
     settings = run.settings.training
     check_data(run.settings, training, validation)
-    compute = choose_compute(settings)
-    for text in compute_notes(compute):
+    compute = choose_compute(settings, ranks)
+    for text in compute_notes(compute, settings, ranks):
         progress.note(text)
-    run.write("environment.json", environment(compute))
+    if ranks.first:
+        run.write("environment.json", environment(compute, ranks))
     with reproducible(compute), stop_on_interrupt() as stop:
-        session = begin(run, compute, training, progress)
+        session = begin(run, compute, training, progress, ranks)
         validation_scans = store(validation, compute, progress)
-        with scalar_log(run.folder, settings.tensorboard, len(session.history)) as log:
+        with scalar_log(run.folder, settings.tensorboard and ranks.first, len(session.history)) as log:
             while len(session.history) < settings.epochs and not should_stop(session.history, settings):
                 epoch = len(session.history) + 1
-                _obey(stop, epoch)
+                _obey(session, stop, epoch)
                 start = time.perf_counter()
                 seen = _train_epoch(session, epoch, progress, stop)
                 _check_statistics(session.network, epoch)
-                logits = _infer(session.judged, validation_scans, settings.batch_size, compute)
+                logits = _infer(session.judged, validation_scans, settings.batch_size, compute, ranks)
                 row = _row(session, seen, logits, validation.cohort.grade_array, time.perf_counter() - start)
                 session.history.append(row)
                 session.steps.append(seen.steps)
                 best = best_epoch(session.history) is row
-                if best:
+                if best and ranks.first:
                     run.save_best(session.judged)
-                run.save_last(session.checkpoint())
+                if ranks.first:
+                    run.save_last(session.checkpoint())
                 log(row)
                 progress.epoch_done(row, best)
-        network = compute.place(run.load_best())
+        network = compute.place(ranks.in_turn(run.load_best))
         exact = dataclasses.replace(compute, amp=None)
-        logits = _infer(network, validation_scans, settings.batch_size, exact)
-    names = tuple(patient.id for patient in validation.cohort.patients)
-    write_outcome(run, ValidationTable(names, validation.cohort.grade_array, logits.double().numpy()))
+        logits = _infer(network, validation_scans, settings.batch_size, exact, ranks)
+    if ranks.first:
+        names = tuple(patient.id for patient in validation.cohort.patients)
+        write_outcome(run, ValidationTable(names, validation.cohort.grade_array, logits.double().numpy()))
+    ranks.wait()  # nobody goes on before the run is whole
 
 
 def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threading.Event) -> _Epoch:
     """One pass over the sampled patients."""
     settings, start = session.settings, time.perf_counter()
-    order = epoch_order(session.grades.cpu(), settings.sampler, epoch_generator(settings.seed, epoch, "sampler"))
-    groups = accumulation_groups(order, settings.batch_size, settings.accumulation)
-    generator = epoch_generator(settings.seed, epoch, "augmentation")
-    torch.manual_seed(epoch_seed(settings.seed, epoch, "dropout"))
+    steps = plan_epoch(session, epoch)
     frozen = settings.frozen_bn_epoch is not None and epoch >= settings.frozen_bn_epoch
     session.network.train()
     if frozen:
         freeze_statistics(session.network)
     session.batch_step.use(sample_loss(settings, session.grades, epoch), frozen)
-    progress.epoch_started(epoch, len(groups))
+    progress.epoch_started(epoch, len(steps))
     logits, losses = [], []
-    for number, group in enumerate(groups):
-        _set_learning_rates(session, (epoch - 1) * len(groups) + number, len(groups))
+    for number, visits in enumerate(steps):
+        _set_learning_rates(session, (epoch - 1) * len(steps) + number, len(steps))
         session.batch_step.zero_gradients()
-        answer = _accumulate(session, group, generator)
+        answer = _accumulate(session, visits)
         taken = _step(session, answer.losses)
         session.skipped = 0 if taken else session.skipped + 1
         _check_skips(session, epoch, number + 1)
         logits.append(answer.logits)
         losses.append(answer.losses)
         progress.step(answer.losses.mean().item())
-        _obey(stop, epoch)
-    visited = torch.cat([indices for group in groups for indices in group])
+        _obey(session, stop, epoch)
+    visited = torch.cat([visit.indices for visits in steps for visit in visits])
     grades = session.grades[visited.to(session.grades.device)]
     means = torch.stack([part.mean() for part in losses]).tolist()
     seconds = time.perf_counter() - start
     return _Epoch(torch.cat(logits).cpu(), grades.cpu(), torch.cat(losses).cpu(), means, seconds)
 
 
-def _accumulate(session: Session, group: Sequence[Tensor], generator: torch.Generator) -> Answer:
-    """Gradients of the mean loss over a group of batches; logits (n, 2) and losses (n,) of all its patients."""
-    device = session.compute.device
-    share = torch.tensor(1 / sum(len(indices) for indices in group), device=device)
-    answers = []
-    for indices in group:
-        scans = session.scans.gather(indices)  # (B, 4, X, Y, Z)
-        matrix = random_matrix(scans, session.settings.augment, generator)
-        scans = drop_modality(scans, session.settings.augment.modality_dropout, generator)
-        answers.append(session.batch_step(Batch(scans, matrix, session.grades[indices.to(device)], share)))
-    return Answer(*(torch.cat(parts) for parts in zip(*answers, strict=True)))
+def _accumulate(session: Session, visits: Sequence[Visit]) -> Answer:
+    """Gradients of the mean loss over the batches of a step; logits (n, 2) and losses (n,) of all its patients."""
+    device, sizes = session.compute.device, [len(visit.indices) for visit in visits]
+    share = torch.tensor(1 / sum(sizes), device=device)
+    own = session.ranks.rows(sizes, session.settings.sync_batchnorm)
+    several = session.ranks.size > 1
+    statistics = RunningStatistics(session.network, [rows.stop > rows.start for rows in own]) if several else None
+    all_logits, all_losses = torch.zeros(sum(sizes), 2, device=device), torch.zeros(sum(sizes), device=device)
+    parts = zip(visits, own, torch.split(all_logits, sizes), torch.split(all_losses, sizes), strict=True)
+    for visit, rows, logits, losses in parts:
+        indices = visit.indices[rows]
+        if len(indices):
+            scans = session.scans.gather(indices)  # (B, 4, X, Y, Z)
+            if visit.kept is not None:
+                scans = scans * visit.kept[rows, :, None, None, None]
+            torch.manual_seed(visit.seed)
+            answer = session.batch_step(Batch(scans, visit.matrix[rows], session.grades[indices.to(device)], share))
+            logits[rows], losses[rows] = answer
+    if statistics:
+        contributions = statistics.contributions()
+        session.ranks.sum([*_gradients(session.network), all_logits, all_losses, *contributions])
+        statistics.put(contributions)
+    return Answer(all_logits, all_losses)
+
+
+def _gradients(network: GradeNet) -> list[Tensor]:
+    """Of all parameters, zero where this rank had no batch."""
+    found = []
+    for parameter in network.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        found.append(parameter.grad)
+    return found
 
 
 def _step(session: Session, losses: Tensor) -> bool:
@@ -162,18 +183,19 @@ def _step(session: Session, losses: Tensor) -> bool:
 
 
 @torch.inference_mode()
-def _infer(network: GradeNet, scans: ScanStore, batch_size: int, compute: Compute) -> Tensor:
-    """Logits (N, 2) of all scans, on the CPU."""
+def _infer(network: GradeNet, scans: ScanStore, batch_size: int, compute: Compute, ranks: Ranks) -> Tensor:
+    """Logits (N, 2) of all scans, on the CPU; each rank answers for some of them."""
     network.eval()
-    found = []
-    for indices in torch.split(torch.arange(len(scans)), batch_size):
+    found = torch.zeros(len(scans), 2, device=compute.device)
+    for indices in torch.split(torch.arange(len(scans)), batch_size)[ranks.rank :: ranks.size]:
         batch = scans.gather(indices).to(memory_format=compute.layout)
         with compute.autocast():
             logits = network(batch).logits
         if not torch.isfinite(logits).all():
             logits = network(batch).logits  # fp16 ends at 65504; float32 does not
-        found.append(logits)
-    return torch.cat(found).cpu()
+        found[indices.to(compute.device)] = logits.float()
+    ranks.sum([found])
+    return found.cpu()
 
 
 def _row(session: Session, seen: _Epoch, logits: Tensor, grades: np.ndarray[Any, Any], seconds: float) -> EpochRow:
@@ -229,7 +251,7 @@ def _check_skips(session: Session, epoch: int, step: int) -> None:
         )
 
 
-def _obey(stop: threading.Event, epoch: int) -> None:
-    if stop.is_set():
+def _obey(session: Session, stop: threading.Event, epoch: int) -> None:
+    if session.ranks.any(stop.is_set()):  # SIGINT reaches the ranks at different steps
         done = f"after epoch {epoch - 1}" if epoch > 1 else "before its first epoch ended"
         raise Interrupted(f"stopped {done}; `grade train --resume` continues.")

@@ -240,13 +240,6 @@ def fold_batchnorm(network: AnyNetwork) -> AnyNetwork:
     return folded
 
 
-def freeze_statistics(network: GradeNet) -> None:
-    """From now on BatchNorm normalises by its running statistics and leaves them alone; `train()` ends that."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.eval()
-
-
 def _use_group_norm(module: nn.Module) -> None:
     """In every block: MONAI's own option reaches the stem only."""
     for name, child in module.named_children():

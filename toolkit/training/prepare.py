@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from toolkit.data.patients import Cohort, Patient
 from toolkit.data.split import Split, split_cohort
 from toolkit.errors import SettingsError
 from toolkit.evaluation.sites import site_only
+from toolkit.training.run import EpochRow
 from toolkit.training.scans import TrainingData
 from toolkit.training.session import Progress
 
@@ -26,6 +27,27 @@ class Watcher(Progress, Protocol):
 
     def reading(self, patients: int) -> AbstractContextManager[Callable[[Patient], None]]:
         """So many patients are about to be read; the result is called after each."""
+
+
+class Quiet:
+    """Watches where nothing is shown."""
+
+    def note(self, text: str) -> None:
+        """See `Progress`."""
+
+    def epoch_started(self, epoch: int, steps: int) -> None:
+        """See `Progress`."""
+
+    def step(self, loss: float) -> None:
+        """See `Progress`."""
+
+    def epoch_done(self, row: EpochRow, best: bool) -> None:
+        """See `Progress`."""
+
+    @contextmanager
+    def reading(self, patients: int) -> Iterator[Callable[[Patient], None]]:
+        """See `Watcher`."""
+        yield lambda patient: None
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,23 @@ class Prepared:
     validation: Cohort | None
     scans: dict[Path, Array]
     twins: Sequence[Sequence[int]]
+
+    @property
+    def everyone(self) -> Cohort:
+        """Who trains or validates."""
+        return self.cohort.joined(self.validation) if self.validation else self.cohort
+
+    def without_scans(self) -> Prepared:
+        """What another process is given: it opens the scans itself."""
+        return replace(self, scans={})
+
+    def with_scans(self, settings: Settings, watcher: Watcher) -> Prepared:
+        """Undo `without_scans`; the cache has them.
+
+        Raises:
+            CohortError: as `prepare`.
+        """
+        return replace(self, scans=read_scans(self.everyone, settings, watcher))
 
     def split(self, settings: Settings) -> Split:
         """Training and validation by share or folder, as the settings and their seed have it."""
@@ -65,14 +104,15 @@ def prepare(settings: Settings, watcher: Watcher) -> Prepared:
             'no cohort is named: write [data] cohort = "folder" into grade.toml, or --set data.cohort=folder.'
         )
     cohort, validation = _cohorts(settings.data.cohort, settings.data, watcher)
-    everyone = cohort.joined(validation) if validation else cohort
+    prepared = Prepared(cohort, validation, {}, ())
+    everyone = prepared.everyone
     scans = read_scans(everyone, settings, watcher)  # before the run folder: a cohort that cannot be read leaves none
     twins = same_content([content_print(list(scan)) for scan in scans.values()])
     for group in twins:
         names = ", ".join(everyone.patients[position].id for position in group)
         watcher.note(f"{names} hold the same images; they stay on one side of the split.")
     _tell_site(everyone, watcher)
-    return Prepared(cohort, validation, scans, twins)
+    return replace(prepared, scans=scans, twins=twins)
 
 
 def _cohorts(folder: Path, data: DataSettings, watcher: Watcher) -> tuple[Cohort, Cohort | None]:

@@ -61,6 +61,12 @@ class ScanStore:
     def __len__(self) -> int:
         return len(self._scans)
 
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of each scan: (4, X, Y, Z)."""
+        modalities, x, y, z = self._scans.shape[1:]
+        return modalities, x, y, z
+
     def gather(self, indices: Tensor) -> Tensor:
         """Some scans, copied.
 

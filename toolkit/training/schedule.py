@@ -34,34 +34,35 @@ def lr_factor(step: int, warmup_steps: int, total_steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
 
 
-def accumulation_groups(order: Tensor, batch_size: int, accumulation: int) -> list[list[Tensor]]:
+def accumulation_groups(order: Tensor, batch_size: int, accumulation: int, least: int = 2) -> list[list[Tensor]]:
     """Cut an epoch into optimiser steps, and each into batches.
 
-    A last batch of one patient joins the batch before it: BatchNorm has nothing to normalise over in a single patient.
+    A last batch that is too small joins the one before it: BatchNorm has nothing to normalise over in a single patient.
 
     Args:
         order: (N,) positions.
         batch_size: patients per batch.
         accumulation: batches per step; the last step takes what is left.
+        least: patients of the last batch, where all are not of one patient.
 
     Returns:
         Steps of batches of positions; together they are `order`.
     """
     batches = list(torch.split(order, batch_size))
-    if len(batches) > 1 and batch_size > 1 and len(batches[-1]) == 1:
+    if len(batches) > 1 and batch_size > 1 and len(batches[-1]) < least:
         batches[-2:] = [torch.cat(batches[-2:])]
     return [batches[i : i + accumulation] for i in range(0, len(batches), accumulation)]
 
 
-def epoch_seed(seed: int, epoch: int, purpose: Purpose) -> int:
-    """A seed of its own for each (seed, epoch, purpose), so that a resumed epoch repeats exactly; 0 to 2^63 - 1."""
-    words = np.random.SeedSequence((seed, epoch, _STREAMS[purpose])).generate_state(1, np.uint64)
-    return int(words[0] >> np.uint64(1))
+def epoch_seeds(seed: int, epoch: int, purpose: Purpose, count: int = 1) -> list[int]:
+    """Seeds of their own for each (seed, epoch, purpose), so that a resumed epoch repeats exactly; 0 to 2^63 - 1."""
+    words = np.random.SeedSequence((seed, epoch, _STREAMS[purpose])).generate_state(count, np.uint64)
+    return [int(word >> np.uint64(1)) for word in words]
 
 
 def epoch_generator(seed: int, epoch: int, purpose: Purpose) -> torch.Generator:
-    """A generator on the CPU, seeded by `epoch_seed`."""
-    return torch.Generator().manual_seed(epoch_seed(seed, epoch, purpose))
+    """A generator on the CPU, seeded by `epoch_seeds`."""
+    return torch.Generator().manual_seed(epoch_seeds(seed, epoch, purpose)[0])
 
 
 def should_stop(history: Sequence[EpochRow], settings: TrainingSettings) -> bool:

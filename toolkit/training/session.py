@@ -16,9 +16,11 @@ from toolkit.training.batch import BatchStep
 from toolkit.training.compute import Compute
 from toolkit.training.files import first_line
 from toolkit.training.network import GradeNet, load_pretrained
+from toolkit.training.ranks import ALONE, Ranks
 from toolkit.training.run import Checkpoint, EpochRow, Run
 from toolkit.training.runs import point_latest
 from toolkit.training.scans import ScanStore, TrainingData
+from toolkit.training.statistics import share_statistics
 
 
 class Progress(Protocol):
@@ -50,6 +52,7 @@ class Session:
     scans: ScanStore
     grades: Tensor  # (N,) int64 on the device
     batch_step: BatchStep
+    ranks: Ranks
     average: AveragedModel | None  # of the network's weights and buffers over the steps, where the settings ask for it
     steps: list[list[float]] = field(default_factory=list)  # mean loss of each optimiser step of each finished epoch
     skipped: int = 0  # optimiser steps in a row
@@ -94,7 +97,7 @@ def check_data(settings: Settings, training: TrainingData, validation: TrainingD
         )
 
 
-def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress) -> Session:
+def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress, ranks: Ranks = ALONE) -> Session:
     """Everything the loop works on: fresh, or as `last.pt` has it."""
     settings = run.settings.training
     torch.manual_seed(settings.seed)
@@ -102,7 +105,8 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
     last = run.load_last()
     if last is None and run.settings.network.pretrained is not None:
         _load_pretrained(network, run.settings, progress)
-    network = compute.place(network)
+    shared = settings.sync_batchnorm and ranks.size > 1
+    network = compute.place(share_statistics(network) if shared else network)
     groups = [{"params": network.backbone.parameters()}, {"params": network.head.parameters()}]
     optimizer = torch.optim.AdamW(
         groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=compute.on_gpu or None
@@ -117,7 +121,8 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
         history=[],
         scans=store(training, compute, progress),
         grades=torch.from_numpy(training.cohort.grade_array).to(compute.device),
-        batch_step=BatchStep(network, scaler, compute, settings.cuda_graph and compute.on_gpu),
+        batch_step=BatchStep(network, scaler, compute, settings.cuda_graph and compute.on_gpu and not shared),
+        ranks=ranks,
         average=_average(network, settings.ema),
     )
     if last is not None:

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from toolkit.config import Settings
+from toolkit.errors import SettingsError
 from toolkit.training.balance import check_conflicts
 from toolkit.training.folds import begin_folds, train_folds
 from toolkit.training.loop import train
 from toolkit.training.prepare import Watcher, prepare, read_scans, training_data
+from toolkit.training.ranks import ALONE, Ranks
+from toolkit.training.resume import continue_run
 from toolkit.training.run import Run
 from toolkit.training.runs import create_run, open_run
+from toolkit.training.spread import IN_THIS_PROCESS, Spread
 
 
-def start_training(settings: Settings, runs: Path, name: str | None, allow_conflicts: bool, watcher: Watcher) -> Run:
+@dataclass(frozen=True)
+class Place:
+    """Where a training happens.
+
+    Attributes:
+        ranks: who shares each step.
+        over: how many folds at once, on how many GPUs.
+    """
+
+    ranks: Ranks = ALONE
+    over: Spread = IN_THIS_PROCESS
+
+
+HERE = Place()
+
+
+def start_training(
+    settings: Settings, runs: Path, name: str | None, allow_conflicts: bool, watcher: Watcher, place: Place = HERE
+) -> Run:
     """Train a new run.
 
     Args:
@@ -23,6 +46,7 @@ def start_training(settings: Settings, runs: Path, name: str | None, allow_confl
         name: of the new run; None makes one of date, time and strategy.
         allow_conflicts: train although the guard objects.
         watcher: is told what happens.
+        place: on which processes and GPUs.
 
     Returns:
         The run, trained and calibrated.
@@ -32,38 +56,49 @@ def start_training(settings: Settings, runs: Path, name: str | None, allow_confl
         CohortError: the cohort, its labels, its split or its patients cannot be used.
         RunError: see `train`.
     """
+    ranks = place.ranks
     for sentence in check_conflicts(settings, allow_conflicts):
         watcher.note(sentence)
-    prepared = prepare(settings, watcher)
+    prepared = ranks.in_turn(lambda: prepare(settings, watcher))
     name = name or f"{datetime.now():%Y-%m-%d_%H%M%S}_{settings.strategy}"
     if settings.data.folds:
+        _check_alone(ranks)
         run = begin_folds(runs, name, settings, prepared)
-        train_folds(run, prepared.scans, watcher)
+        train_folds(run, prepared.scans, watcher, place.over)
         return run
     split = prepared.split(settings)
     if prepared.validation and (fewer := len(prepared.cohort) - len(split.training)):
         watcher.note(f"{fewer} patients of the cohort are among those that validate; they are not trained on.")
-    run = create_run(runs, name, settings, split)
-    train(run, training_data(split.training, prepared.scans), training_data(split.validation, prepared.scans), watcher)
+    run = ranks.lead(lambda: create_run(runs, name, settings, split))
+    training, validation = (training_data(side, prepared.scans) for side in (split.training, split.validation))
+    train(run, training, validation, watcher, ranks)
     return run
 
 
-def resume_training(folder: Path, watcher: Watcher) -> Run:
+def resume_training(folder: Path, watcher: Watcher, place: Place = HERE) -> Run:
     """Continue a run that was stopped or killed, with its own settings and split.
 
     Args:
         folder: the run, or `runs/latest`.
         watcher: is told what happens.
+        place: on which processes and GPUs; as many as before, or others.
 
     Raises:
         RunError: no such run.
         CohortError: its patients have changed or cannot be used.
     """
     run = open_run(folder)
-    training, validation = run.training_patients(), run.validation_patients()
     if run.settings.data.folds:
-        train_folds(run, read_scans(validation, run.settings, watcher), watcher)  # everybody validates
-        return run
-    scans = read_scans(training.joined(validation), run.settings, watcher)
-    train(run, training_data(training, scans), training_data(validation, scans), watcher)
+        _check_alone(place.ranks)
+        train_folds(run, read_scans(run.validation_patients(), run.settings, watcher), watcher, place.over)
+    else:
+        continue_run(run, watcher, place.ranks)
     return run
+
+
+def _check_alone(ranks: Ranks) -> None:
+    if ranks.size > 1:
+        raise SettingsError(
+            f"{ranks.size} processes cannot share the trainings of folds; use `grade train --devices {ranks.size}`"
+            " without torchrun, which deals whole folds to the devices."
+        )

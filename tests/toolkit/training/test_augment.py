@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from toolkit.config import AugmentSettings
-from toolkit.training.augment import Pose, draw_pose, drop_modality, random_matrix, sampling_matrix, warp
+from toolkit.training.augment import Pose, draw_pose, random_kept, random_matrix, sampling_matrix, warp
 
 
 def pose(
@@ -118,7 +118,8 @@ def test_draws_stay_within_their_limits_and_fill_them() -> None:
 def test_same_generator_same_scans() -> None:
     scans, settings = noise(16, 16, 16), AugmentSettings()
     first, second, other = (
-        warp(scans, random_matrix(scans, settings, torch.Generator().manual_seed(s))) for s in (1, 1, 2)
+        warp(scans, random_matrix(len(scans), scans.shape[2:], settings, torch.Generator().manual_seed(s)))
+        for s in (1, 1, 2)
     )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
@@ -127,35 +128,32 @@ def test_same_generator_same_scans() -> None:
 def test_nothing_to_do_changes_nothing() -> None:
     scans = noise(13, 9, 7)
     settings = AugmentSettings(rotation=0, zoom=0, translation=0, flips=False)
-    moved = warp(scans, random_matrix(scans, settings, torch.Generator()))
+    moved = warp(scans, random_matrix(len(scans), scans.shape[2:], settings, torch.Generator()))
     torch.testing.assert_close(moved, scans, atol=1e-5, rtol=0)
 
 
 def test_every_scan_loses_one_modality() -> None:
-    scans = torch.ones(400, 4, 2, 1, 1)
-    left = drop_modality(scans, 1.0, torch.Generator().manual_seed(0))
-    assert torch.equal(left.sum(dim=(1, 2, 3, 4)), torch.full((400,), 6.0))  # three of four modalities, two voxels each
-    assert ((left == 0).all(dim=2).sum(dim=0).flatten() > 70).all()  # each about 100 times
-    assert torch.equal(scans, torch.ones(400, 4, 2, 1, 1))
+    kept = random_kept(400, 4, 1.0, torch.Generator().manual_seed(0))
+    assert torch.equal(kept.sum(dim=1), torch.full((400,), 3.0))
+    assert ((kept == 0).sum(dim=0) > 70).all()  # each about 100 times
 
 
 def test_share_of_scans_that_lose_a_modality() -> None:
-    left = drop_modality(torch.ones(4000, 4, 1, 1, 1), 0.25, torch.Generator().manual_seed(0))
-    hit = (left.sum(dim=(1, 2, 3, 4)) == 3).float().mean().item()
-    assert 0.215 < hit < 0.285  # 5 standard deviations
-    assert ((left.sum(dim=(1, 2, 3, 4)) == 3) | (left.sum(dim=(1, 2, 3, 4)) == 4)).all()
+    left = random_kept(4000, 4, 0.25, torch.Generator().manual_seed(0)).sum(dim=1)
+    assert 0.215 < (left == 3).float().mean().item() < 0.285  # 5 standard deviations
+    assert ((left == 3) | (left == 4)).all()
 
 
 def test_no_dropout_draws_nothing() -> None:
-    generator, scans = torch.Generator().manual_seed(0), noise(4, 4, 4)
+    generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    assert drop_modality(scans, 0.0, generator) is scans
+    assert torch.equal(random_kept(3, 4, 0.0, generator), torch.ones(3, 4))
     assert torch.equal(generator.get_state(), before)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_moves_as_the_cpu_does() -> None:
     scans, settings = noise(24, 16, 20), AugmentSettings()
-    matrix = random_matrix(scans, settings, torch.Generator().manual_seed(1))
+    matrix = random_matrix(len(scans), scans.shape[2:], settings, torch.Generator().manual_seed(1))
     cpu, gpu = (warp(scans.to(device), matrix.to(device)).cpu() for device in ("cpu", "cuda"))
     torch.testing.assert_close(cpu, gpu, atol=1e-3, rtol=0)

@@ -15,6 +15,7 @@ from toolkit.training.compare import LEVERS, carry_out, plan_arms, plan_runs
 from toolkit.training.run import Interrupted
 from toolkit.training.runs import create_run
 from toolkit.training.scans import TrainingData
+from toolkit.training.spread import IN_THIS_PROCESS
 
 
 def load(strategy: str, changes: tuple[str, ...]) -> Settings:
@@ -104,7 +105,7 @@ def test_what_fails_is_told_and_the_others_go_on(
 
     monkeypatch.setattr(compare, "_begin", begin)
     watcher = Watcher()
-    assert carry_out(three, tmp_path, 1, watcher) == {"ldam-s0": "no loss of epoch 3 is finite."}  # type: ignore[arg-type]
+    assert carry_out(three, tmp_path, IN_THIS_PROCESS, watcher) == {"ldam-s0": "no loss of epoch 3 is finite."}  # type: ignore[arg-type]
     assert watcher.ended == [("stable-s0", None), ("ldam-s0", "no loss of epoch 3 is finite."), ("legacy-s0", None)]
     assert any("3 balancing mechanisms" in note for note in watcher.notes)
 
@@ -118,7 +119,7 @@ def test_an_interrupt_ends_the_study(
     monkeypatch.setattr(compare, "_begin", begin)
     watcher = Watcher()
     with pytest.raises(Interrupted):
-        carry_out(three, tmp_path, 1, watcher)  # type: ignore[arg-type]
+        carry_out(three, tmp_path, IN_THIS_PROCESS, watcher)  # type: ignore[arg-type]
     assert watcher.ended == []
 
 
@@ -128,7 +129,7 @@ def test_a_run_of_other_settings_is_no_run_of_this_study(
     split = Split(training.cohort, training.cohort)
     create_run(tmp_path, "stable-s0", load("stable", ("training.epochs=7",)), split)
     with pytest.raises(RunError, match=r"stable-s0 was made with training\.epochs = 7, not 40"):
-        carry_out(three, tmp_path, 1, Watcher())  # type: ignore[arg-type]
+        carry_out(three, tmp_path, IN_THIS_PROCESS, Watcher())  # type: ignore[arg-type]
 
 
 def test_what_has_ended_is_left_and_what_was_cut_off_is_resumed(
@@ -140,7 +141,7 @@ def test_what_has_ended_is_left_and_what_was_cut_off_is_resumed(
     (tmp_path / "stable-s0" / "report.html").write_text("page")
     resumed: list[str] = []
     begun: list[str] = []
-    monkeypatch.setattr(compare, "resume_training", lambda folder, watcher: resumed.append(folder.name))
+    monkeypatch.setattr(compare, "continue_run", lambda run, *_: resumed.append(run.folder.name))
     monkeypatch.setattr(compare, "_begin", lambda planned, *_: begun.append(planned.name))
-    assert carry_out(three, tmp_path, 1, Watcher()) == {}  # type: ignore[arg-type]
+    assert carry_out(three, tmp_path, IN_THIS_PROCESS, Watcher()) == {}  # type: ignore[arg-type]
     assert (resumed, begun) == (["ldam-s0"], ["legacy-s0"])

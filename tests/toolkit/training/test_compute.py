@@ -9,6 +9,7 @@ import torch
 from toolkit.config import TrainingSettings
 from toolkit.errors import RunError, RuntimeUnavailable, SettingsError
 from toolkit.training.compute import Compute, choose_compute, compute_notes, known_faults, reproducible
+from toolkit.training.ranks import Ranks
 from toolkit.training.scans import ScanStore, TrainingData
 
 CPU = torch.device("cpu")
@@ -29,7 +30,32 @@ def test_a_gpu_that_is_not_there_is_not_replaced() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_auto_says_what_it_took() -> None:
     compute = choose_compute(TrainingSettings())
-    assert compute_notes(compute) == ("Training on cpu, mixed precision off.",)
+    assert compute_notes(compute, TrainingSettings()) == ("Training on cpu, mixed precision off.",)
+
+
+def test_ranks_share_the_batches_of_a_step() -> None:
+    settings, two = TrainingSettings(device="cpu"), Ranks(0, 2, 0)
+    notes = compute_notes(choose_compute(settings, two), settings, two)
+    assert notes[1] == (
+        "2 processes share each optimiser step, which stays at 8 patients (batch 4 x accumulation 2): each takes whole"
+        " batches."
+    )
+    odd = TrainingSettings(device="cpu", accumulation=3)
+    assert "3 batches cannot be dealt evenly to 2" in compute_notes(choose_compute(odd, two), odd, two)[2]
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        (TrainingSettings(device="cpu"), r"has 2 batches, too few for 3 processes; set training\.accumulation to 3"),
+        (TrainingSettings(device="cuda:1"), "'cuda:1' names one GPU for 3"),
+        (TrainingSettings(device="cpu", sync_batchnorm=True), "sync_batchnorm needs GPUs"),
+        (TrainingSettings(device="cuda", sync_batchnorm=True, batch_size=2), "cannot share batches of 2"),
+    ],
+)
+def test_what_ranks_cannot_share(settings: TrainingSettings, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        choose_compute(settings, Ranks(0, 3, 0))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from toolkit.training import loop, scalars
 from toolkit.training.balance import sample_loss
 from toolkit.training.compute import Compute
 from toolkit.training.loop import train
+from toolkit.training.plan import Visit
 from toolkit.training.run import Interrupted, Run
 from toolkit.training.runs import create_run, open_run
 from toolkit.training.scans import TrainingData
@@ -329,7 +330,8 @@ def test_accumulated_gradient_is_that_of_one_batch(session_of: Callable[..., Ses
     gradients = []
     for group in ([torch.arange(9)], [torch.arange(4), torch.arange(4, 9)], [*torch.split(torch.arange(9), 2)]):
         session.batch_step.zero_gradients()
-        loop._accumulate(session, group, torch.Generator())
+        still = torch.eye(3, 4)
+        loop._accumulate(session, [Visit(indices, still.repeat(len(indices), 1, 1), None, 0) for indices in group])
         gradients.append(torch.cat([p.grad.flatten() for p in session.network.parameters() if p.grad is not None]))
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(gradients[2], gradients[0], atol=1e-5, rtol=1e-3)

@@ -11,7 +11,6 @@ from toolkit.training.network import (
     LinearHead,
     build_network,
     fold_batchnorm,
-    freeze_statistics,
 )
 
 
@@ -162,16 +161,6 @@ def test_group_norm_in_every_block(depth: int, norms: int) -> None:
     torch.testing.assert_close(network(scans).logits[1:2], network(scans[1:2]).logits, atol=1e-5, rtol=1e-4)
     for mine, theirs in zip(fold_batchnorm(network)(scans), network.eval()(scans), strict=True):
         assert torch.equal(mine, theirs)
-
-
-def test_frozen_statistics_stay() -> None:
-    network = small().train()
-    freeze_statistics(network)
-    scan = torch.randn(2, 4, 32, 32, 32)
-    network(scan)
-    assert torch.equal(network.backbone.bn1.running_mean, torch.zeros(64))
-    network.train()(scan)
-    assert not torch.equal(network.backbone.bn1.running_mean, torch.zeros(64))
 
 
 @pytest.mark.parametrize("depth, cosine", [(10, False), (18, True), (50, False)])

@@ -8,7 +8,7 @@ import torch
 
 from toolkit.config import TrainingSettings
 from toolkit.training.run import EpochRow
-from toolkit.training.schedule import accumulation_groups, epoch_seed, lr_factor, should_stop
+from toolkit.training.schedule import Purpose, accumulation_groups, epoch_seeds, lr_factor, should_stop
 
 
 def row(epoch: int, auc: float | None = 0.5, loss: float = 1.0) -> EpochRow:
@@ -80,11 +80,16 @@ def test_no_cohort_leaves_a_batch_of_one(batch: int) -> None:
         assert min(len(b) for group in groups for b in group) >= 2
 
 
+def test_a_last_batch_for_every_rank() -> None:
+    assert [[len(b) for b in group] for group in accumulation_groups(torch.arange(10), 4, 2, least=3)] == [[4, 6]]
+
+
 def test_seeds_differ_by_seed_epoch_and_purpose() -> None:
-    seeds = {epoch_seed(s, e, p) for s in range(5) for e in range(1, 6) for p in ("sampler", "augmentation", "dropout")}  # type: ignore[arg-type]
-    assert len(seeds) == 75
+    purposes: tuple[Purpose, ...] = ("sampler", "augmentation", "dropout")
+    seeds = {one for s in range(5) for e in range(1, 6) for p in purposes for one in epoch_seeds(s, e, p, 4)}
+    assert len(seeds) == 300
     assert all(0 <= s < 2**63 for s in seeds)
-    assert epoch_seed(1, 2, "sampler") == epoch_seed(1, 2, "sampler")
+    assert epoch_seeds(1, 2, "sampler", 2) == epoch_seeds(1, 2, "sampler", 5)[:2]
 
 
 def test_early_stopping() -> None:
