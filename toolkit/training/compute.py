@@ -116,12 +116,12 @@ def compute_notes(compute: Compute, settings: TrainingSettings, ranks: Ranks = A
         batch, parts = settings.batch_size, settings.accumulation
         cut = "every batch is cut into a part for each" if settings.sync_batchnorm else "each takes whole batches"
         notes.append(
-            f"{ranks.size} processes share each optimiser step, which stays at {batch * parts} patients (batch {batch} x"
-            f" accumulation {parts}): {cut}."
+            f"{ranks.size} processes share each optimiser step, which stays at {batch * parts} patients (batch {batch}"
+            f" x accumulation {parts}): {cut}."
         )
         if not settings.sync_batchnorm and parts % ranks.size:
             notes.append(
-                f"{parts} batches cannot be dealt evenly to {ranks.size} processes; some will wait. Set"
+                f"{parts} batches cannot be dealt evenly to {ranks.size} processes, of which some will wait; set"
                 f" training.accumulation to a multiple of {ranks.size}."
             )
     if compute.on_gpu:

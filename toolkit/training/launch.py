@@ -49,19 +49,22 @@ def launch(command: Sequence[str], count: int) -> int:
     check_devices(count)
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     # The variables that torchrun sets; ranks cannot tell the two apart.
-    common = os.environ | {
+    ours = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
         "WORLD_SIZE": str(count),
         "TORCHELASTIC_RUN_ID": LAUNCHED,
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)),
         "NCCL_NVLS_ENABLE": "0",  # NVLink multicast: gains nothing at this size, and has taken cards out of service
     }
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    common = {"OMP_NUM_THREADS": threads} | os.environ | ours
     # In sessions of their own a Ctrl-C in the terminal reaches this process alone, which passes it on once.
     processes = [
-        subprocess.Popen(command, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True)
+        subprocess.Popen(  # noqa: S603  # this very program
+            command, env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, start_new_session=True
+        )
         for rank in range(count)
     ]
     with _passing_on(processes):

@@ -124,8 +124,8 @@ ALONE = Ranks()
 def joined() -> Iterator[Ranks]:
     """This process among those that torchrun, or `launch`, has started; alone where neither has.
 
-    Of several ranks that fail, the first one raises its error; the others end with exit code 1 and say nothing. One that
-    lost another says so unless `launch` will.
+    Of several ranks that fail, the first one raises its error; the others end with exit code 1 and say nothing. One
+    that lost another says so unless `launch` will.
     """
     if not distributed.is_torchelastic_launched():
         yield ALONE

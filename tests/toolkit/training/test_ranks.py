@@ -60,7 +60,7 @@ print("well", flush=True)
 
 @pytest.mark.parametrize("who", ["ranks.rank == 1", "ranks.rank == 0", "True"])
 def test_one_true_error(who: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """The rank that fails says why; the one that waits for it says nothing, nor does a second one with the same error."""
+    """The rank that fails says why; one that waits for it says nothing, nor does a second one with the same error."""
     body = f"""
 try:
     if {who}:
