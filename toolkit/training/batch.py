@@ -61,8 +61,8 @@ class BatchStep:
             self._loss, self._frozen = loss, frozen
 
     def zero_gradients(self) -> None:
-        """Before each optimiser step; a graph adds to tensors that must stay where they are."""
-        self._network.zero_grad(set_to_none=not self._graph)
+        """Before each optimiser step; graphs and ranks add to tensors that must stay where they are."""
+        self._network.zero_grad(set_to_none=False)
 
     def __call__(self, batch: Batch) -> Answer:
         """Logits and losses of a batch; they are the caller's to keep."""

@@ -136,8 +136,8 @@ def _accumulate(session: Session, visits: Sequence[Visit]) -> Answer:
     device, sizes = session.compute.device, [len(visit.indices) for visit in visits]
     share = torch.tensor(1 / sum(sizes), device=device)
     own = session.ranks.rows(sizes, session.settings.sync_batchnorm)
-    several = session.ranks.size > 1
-    statistics = RunningStatistics(session.network, [rows.stop > rows.start for rows in own]) if several else None
+    shared = session.gradients is not None
+    statistics = RunningStatistics(session.network, [rows.stop > rows.start for rows in own]) if shared else None
     all_logits, all_losses = torch.zeros(sum(sizes), 2, device=device), torch.zeros(sum(sizes), device=device)
     parts = zip(visits, own, torch.split(all_logits, sizes), torch.split(all_losses, sizes), strict=True)
     for visit, rows, logits, losses in parts:
@@ -149,21 +149,12 @@ def _accumulate(session: Session, visits: Sequence[Visit]) -> Answer:
             torch.manual_seed(visit.seed)
             answer = session.batch_step(Batch(scans, visit.matrix[rows], session.grades[indices.to(device)], share))
             logits[rows], losses[rows] = answer
-    if statistics:
-        contributions = statistics.contributions()
-        session.ranks.sum([*_gradients(session.network), all_logits, all_losses, *contributions])
-        statistics.put(contributions)
+    if session.gradients is not None and statistics is not None:
+        contribution = statistics.contribution()
+        session.ranks.sum([session.gradients])
+        session.ranks.sum([all_logits, all_losses, contribution])
+        statistics.put(contribution)
     return Answer(all_logits, all_losses)
-
-
-def _gradients(network: GradeNet) -> list[Tensor]:
-    """Of all parameters, zero where this rank had no batch."""
-    found = []
-    for parameter in network.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        found.append(parameter.grad)
-    return found
 
 
 def _step(session: Session, losses: Tensor) -> bool:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TypeVar, cast
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # missing from torch's stubs
 from torch.distributed.rendezvous import rendezvous
 
@@ -57,7 +57,11 @@ class Ranks:
         """
         if self.size == 1:
             return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message: NCCL takes 20 us for each
+        if len(tensors) == 1 and tensors[0].is_contiguous():
+            with _lost():
+                distributed.all_reduce(tensors[0])
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message for all
         with _lost():
             distributed.all_reduce(flat)
         parts = torch.split(flat, [tensor.numel() for tensor in tensors])
@@ -118,6 +122,19 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def flat_gradients(network: nn.Module) -> Tensor:
+    """Gradients of all parameters, zero and kept from now on, as views of one tensor: one sum covers them all.
+
+    Returns:
+        (P,) float32, P numbers in all parameters.
+    """
+    parameters = list(network.parameters())
+    flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+    for parameter, part in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.as_strided(parameter.shape, parameter.stride(), part.storage_offset())
+    return flat
 
 
 @contextmanager

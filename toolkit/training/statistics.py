@@ -38,23 +38,25 @@ class RunningStatistics:
     def __init__(self, network: GradeNet, own: Sequence[bool]) -> None:
         self._layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm3d) and m.training]
         pairs = [(b, cast(float, m.momentum)) for m in self._layers for b in (m.running_mean, m.running_var)]
-        self._buffers = [(buffer, 1 - momentum) for buffer, momentum in pairs if buffer is not None]
-        self._before = [buffer.clone() for buffer, _ in self._buffers]
+        self._buffers = [buffer for buffer, _ in pairs if buffer is not None]
+        self._keep = 1 - pairs[0][1] if pairs else 1.0  # one momentum for all: the network's blocks have no other
+        self._before = self._flat()
         self._count, self._seen = len(own), sum(own)
         self._later = list(reversed(own)).index(True) if self._seen else 0
 
-    def contributions(self) -> list[Tensor]:
-        """This rank's, after its batches; to be summed over the ranks."""
-        return [
-            (buffer - keep**self._seen * before) * keep**self._later
-            for (buffer, keep), before in zip(self._buffers, self._before, strict=True)
-        ]
+    def contribution(self) -> Tensor:
+        """(S,) this rank's, after its batches, S numbers in all statistics; to be summed over the ranks."""
+        return (self._flat() - self._keep**self._seen * self._before) * self._keep**self._later
 
     @torch.no_grad()
-    def put(self, sums: Sequence[Tensor]) -> None:
-        """Set the statistics from the sums of all contributions."""
-        for (buffer, keep), before, total in zip(self._buffers, self._before, sums, strict=True):
-            buffer.copy_(keep**self._count * before + total)
-        for layer in self._layers:
-            if layer.num_batches_tracked is not None:
-                layer.num_batches_tracked += self._count - self._seen
+    def put(self, total: Tensor) -> None:
+        """Set the statistics from the sum (S,) of all contributions."""
+        if not self._buffers:
+            return
+        found = self._keep**self._count * self._before + total
+        torch._foreach_copy_(self._buffers, list(torch.split(found, [buffer.numel() for buffer in self._buffers])))
+        tracked = [layer.num_batches_tracked for layer in self._layers if layer.num_batches_tracked is not None]
+        torch._foreach_add_(tracked, self._count - self._seen)
+
+    def _flat(self) -> Tensor:
+        return torch.cat(self._buffers) if self._buffers else torch.zeros(0)
