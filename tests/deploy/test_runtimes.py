@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
-from deploy.model import Model
+from deploy.model import Model, Precision
+from deploy.parity import LIMITS, probability
 from deploy.runtimes import Choice, RuntimeOutputs, checked, open_runtime
 from deploy.runtimes.halving import Halving
 from deploy.runtimes.onnx import BoundBatch
@@ -20,6 +22,7 @@ from .conftest import SETTINGS
 SHAPE = (4, *SETTINGS.data.shape)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("name", ["onnx", "torch"])
 def test_a_gpu_that_is_not_there_is_an_error(model: Model, name: str) -> None:
     with pytest.raises(RuntimeUnavailable, match=r"device cuda was asked for.*choose the device cpu"):
@@ -80,6 +83,20 @@ def test_a_gpu_that_does_not_start_is_never_replaced_in_silence(
     chosen = open_runtime(model, Choice()).chosen
     assert chosen.startswith("ONNX Runtime on the CPU in fp32: ")
     assert reason in chosen
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_gpu_answers_as_the_cpu(model: Model, name: str, precision: Precision) -> None:
+    scans = np.random.default_rng(0).standard_normal((3, *SHAPE), np.float32)
+    calibration = model.manifest.calibration
+    wanted = probability(open_runtime(model, Choice("onnx", "cpu", "fp32")).infer(scans), calibration)
+    runtime = open_runtime(model, Choice(name, "cuda", precision))
+    assert (runtime.device, runtime.precision) == ("cuda:0", precision)
+    for batch in (1, 3, 2):  # the memory on the GPU is taken anew
+        found = probability(runtime.infer(scans[:batch]), calibration)
+        np.testing.assert_allclose(found, wanted[:batch], rtol=0, atol=LIMITS[precision])
 
 
 @pytest.mark.parametrize(
