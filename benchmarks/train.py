@@ -79,7 +79,7 @@ def constant_step(session: Session) -> float:
     batch = Batch(scans, still, session.grades[:size], share)
 
     def step() -> None:
-        session.batch_step.zero_gradients()
+        session.gradients.zero_()
         for _ in range(parts):
             answer = session.batch_step(batch)
         loop._step(session, answer.losses)

@@ -65,6 +65,8 @@ def test_a_gpu_that_does_not_start_is_never_replaced_in_silence(
         assert providers[0][1]["device_id"] in ("0", "1")
         # DEFAULT costs eight to ten times as much on these networks, and says so in the log only.
         assert providers[0][1]["cudnn_conv_algo_search"] == "EXHAUSTIVE"
+        # use_tf32 = 0 also forbids fp16 the tensor cores, which is seven to ten times slower.
+        assert ("use_tf32" in providers[0][1]) == ("fp16" not in path.name)
         assert providers[0][1]["prefer_nhwc"] == "1"
         assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
         assert rest == {"enable_fallback": 0}

@@ -60,10 +60,6 @@ class BatchStep:
             self._captured.clear()  # a graph holds the loss and the modes that it was captured with
             self._loss, self._frozen = loss, frozen
 
-    def zero_gradients(self) -> None:
-        """Before each optimiser step; graphs and ranks add to tensors that must stay where they are."""
-        self._network.zero_grad(set_to_none=False)
-
     def __call__(self, batch: Batch) -> Answer:
         """Logits and losses of a batch; they are the caller's to keep."""
         if not self._graph:
@@ -88,9 +84,6 @@ class BatchStep:
     def _capture(self, batch: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, Answer]:
         """Record a step; what the warm-up changes (statistics, gradients, random numbers) is put back."""
         inputs = Batch(*(tensor.clone() for tensor in batch))
-        for parameter in self._network.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in self._network.parameters() if parameter.grad is not None]
         touched = [*self._network.buffers(), *gradients]
         before = [tensor.clone() for tensor in touched]

@@ -115,7 +115,7 @@ def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threadi
     logits, losses = [], []
     for number, visits in enumerate(steps):
         _set_learning_rates(session, (epoch - 1) * len(steps) + number, len(steps))
-        session.batch_step.zero_gradients()
+        session.gradients.zero_()
         answer = _accumulate(session, visits)
         taken = _step(session, answer.losses)
         session.skipped = 0 if taken else session.skipped + 1
@@ -136,8 +136,8 @@ def _accumulate(session: Session, visits: Sequence[Visit]) -> Answer:
     device, sizes = session.compute.device, [len(visit.indices) for visit in visits]
     share = torch.tensor(1 / sum(sizes), device=device)
     own = session.ranks.rows(sizes, session.settings.sync_batchnorm)
-    shared = session.gradients is not None
-    statistics = RunningStatistics(session.network, [rows.stop > rows.start for rows in own]) if shared else None
+    several = session.ranks.size > 1
+    statistics = RunningStatistics(session.network, [rows.stop > rows.start for rows in own]) if several else None
     all_logits, all_losses = torch.zeros(sum(sizes), 2, device=device), torch.zeros(sum(sizes), device=device)
     parts = zip(visits, own, torch.split(all_logits, sizes), torch.split(all_losses, sizes), strict=True)
     for visit, rows, logits, losses in parts:
@@ -149,7 +149,7 @@ def _accumulate(session: Session, visits: Sequence[Visit]) -> Answer:
             torch.manual_seed(visit.seed)
             answer = session.batch_step(Batch(scans, visit.matrix[rows], session.grades[indices.to(device)], share))
             logits[rows], losses[rows] = answer
-    if session.gradients is not None and statistics is not None:
+    if statistics is not None:
         contribution = statistics.contribution()
         session.ranks.sum([session.gradients])
         session.ranks.sum([all_logits, all_losses, contribution])
@@ -160,11 +160,10 @@ def _accumulate(session: Session, visits: Sequence[Visit]) -> Answer:
 def _step(session: Session, losses: Tensor) -> bool:
     """An optimiser step; it is skipped, and False returned, where a loss or a gradient is not finite."""
     session.scaler.unscale_(session.optimizer)
-    parameters = [p for p in session.network.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = torch.linalg.vector_norm(session.gradients)
     taken = bool(torch.isfinite(norm) & torch.isfinite(losses).all())
     if taken and session.settings.clip is not None:  # of the whole step, whose batches have been added up
-        torch.nn.utils.clip_grads_with_norm_(parameters, session.settings.clip, norm)
+        torch.nn.utils.clip_grads_with_norm_(session.network.parameters(), session.settings.clip, norm)
     if taken:
         session.scaler.step(session.optimizer)
     session.scaler.update()

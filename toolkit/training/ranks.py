@@ -125,7 +125,7 @@ ALONE = Ranks()
 
 
 def flat_gradients(network: nn.Module) -> Tensor:
-    """Gradients of all parameters, zero and kept from now on, as views of one tensor: one sum covers them all.
+    """Gradients of all parameters, zero and in place from now on, as views of one tensor that one kernel covers.
 
     Returns:
         (P,) float32, P numbers in all parameters.

@@ -53,7 +53,7 @@ class Session:
     grades: Tensor  # (N,) int64 on the device
     batch_step: BatchStep
     ranks: Ranks
-    gradients: Tensor | None  # (P,) all of them, where several ranks add theirs up
+    gradients: Tensor  # (P,) all of them: zeroed, summed over ranks and measured at once
     average: AveragedModel | None  # of the network's weights and buffers over the steps, where the settings ask for it
     steps: list[list[float]] = field(default_factory=list)  # mean loss of each optimiser step of each finished epoch
     skipped: int = 0  # optimiser steps in a row
@@ -124,7 +124,7 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
         grades=torch.from_numpy(training.cohort.grade_array).to(compute.device),
         batch_step=BatchStep(network, scaler, compute, settings.cuda_graph and compute.on_gpu and not shared),
         ranks=ranks,
-        gradients=flat_gradients(network) if ranks.size > 1 else None,
+        gradients=flat_gradients(network),
         average=_average(network, settings.ema),
     )
     if last is not None:

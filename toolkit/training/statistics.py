@@ -38,6 +38,7 @@ class RunningStatistics:
     def __init__(self, network: GradeNet, own: Sequence[bool]) -> None:
         self._layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm3d) and m.training]
         pairs = [(b, cast(float, m.momentum)) for m in self._layers for b in (m.running_mean, m.running_var)]
+        self._device = next(network.parameters()).device
         self._buffers = [buffer for buffer, _ in pairs if buffer is not None]
         self._keep = 1 - pairs[0][1] if pairs else 1.0  # one momentum for all: the network's blocks have no other
         self._before = self._flat()
@@ -59,4 +60,4 @@ class RunningStatistics:
         torch._foreach_add_(tracked, self._count - self._seen)
 
     def _flat(self) -> Tensor:
-        return torch.cat(self._buffers) if self._buffers else torch.zeros(0)
+        return torch.cat(self._buffers) if self._buffers else torch.zeros(0, device=self._device)

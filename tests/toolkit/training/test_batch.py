@@ -10,6 +10,7 @@ from toolkit.training.balance import SampleLoss
 from toolkit.training.batch import Batch, BatchStep
 from toolkit.training.compute import choose_compute
 from toolkit.training.network import GradeNet, build_network
+from toolkit.training.ranks import flat_gradients
 
 PLAIN = SampleLoss(None, None, 0.0)
 WEIGHTED = SampleLoss(None, torch.tensor([1.5, 0.5]), 0.0)
@@ -36,7 +37,7 @@ def test_two_batches_add_up_to_the_gradient_of_the_mean() -> None:
     ours, plain = network(), network()
     step = BatchStep(ours, torch.amp.GradScaler("cpu", enabled=False), compute, graph=False)
     step.use(WEIGHTED)
-    step.zero_gradients()
+    flat_gradients(ours)
     answers = [step(batch(seed, count=4)) for seed in (0, 1)]
 
     total = torch.zeros(())
@@ -59,10 +60,10 @@ def test_a_graph_gives_what_plain_calls_give(amp: str) -> None:
     for graph in (False, True):
         net = compute.place(network())
         step = BatchStep(net, torch.amp.GradScaler("cuda", enabled=amp == "fp16", init_scale=256.0), compute, graph)
-        answers = []
+        flat, answers = flat_gradients(net), []
         for loss in (PLAIN, SampleLoss(None, torch.tensor([1.5, 0.5], device="cuda"), 0.0)):
             step.use(loss)
-            step.zero_gradients()
+            flat.zero_()
             for seed, size in ((0, 2), (1, 2), (2, 3), (3, 2)):
                 answers.append(step(Batch(*(tensor.cuda() for tensor in batch(seed, size, 9)))))
         nets.append(net)

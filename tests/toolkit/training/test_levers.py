@@ -56,8 +56,7 @@ def still_step(session: Session, value: float) -> bool:
         statistic.fill_(10 * value)
     for group in session.optimizer.param_groups:
         group["lr"] = 0.0
-    for parameter in session.network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+    session.gradients.zero_()
     return loop._step(session, torch.zeros(2))
 
 
@@ -91,13 +90,11 @@ def test_clipping_by_hand(session_of: Callable[..., Session], scale: float) -> N
     session = session_of("training.clip=1.0")
     session.scaler = torch.amp.GradScaler("cpu", enabled=scale != 1, init_scale=scale)
     session.scaler.scale(torch.ones(()))
-    for parameter in session.network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
     bias = session.network.head.linear.bias  # type: ignore[union-attr]
-    bias.grad = scale * torch.tensor([3.0, 4.0])
+    bias.grad.copy_(scale * torch.tensor([3.0, 4.0]))
     assert loop._step(session, torch.zeros(2))
     torch.testing.assert_close(bias.grad, torch.tensor([0.6, 0.8]), atol=1e-5, rtol=0)
-    bias.grad = scale * torch.tensor([0.3, 0.4])  # below the limit: left alone
+    bias.grad.copy_(scale * torch.tensor([0.3, 0.4]))  # below the limit: left alone
     assert loop._step(session, torch.zeros(2))
     torch.testing.assert_close(bias.grad, torch.tensor([0.3, 0.4]), atol=1e-5, rtol=0)
 

@@ -307,7 +307,7 @@ def test_one_step_that_is_not_finite_changes_no_weight(
     (losses.sum() * math.inf).backward()
     assert not loop._step(session, losses)
     assert all(torch.equal(p, q) for p, q in zip(session.network.parameters(), before, strict=True))
-    session.optimizer.zero_grad()
+    session.gradients.zero_()
     session.network(session.scans.gather(torch.arange(4))).logits.sum().backward()
     assert loop._step(session, losses)
     assert not all(torch.equal(p, q) for p, q in zip(session.network.parameters(), before, strict=True))
@@ -329,7 +329,7 @@ def test_accumulated_gradient_is_that_of_one_batch(session_of: Callable[..., Ses
     session.batch_step.use(sample_loss(session.settings, session.grades, 1))
     gradients = []
     for group in ([torch.arange(9)], [torch.arange(4), torch.arange(4, 9)], [*torch.split(torch.arange(9), 2)]):
-        session.batch_step.zero_gradients()
+        session.gradients.zero_()
         still = torch.eye(3, 4)
         loop._accumulate(session, [Visit(indices, still.repeat(len(indices), 1, 1), None, 0) for indices in group])
         gradients.append(torch.cat([p.grad.flatten() for p in session.network.parameters() if p.grad is not None]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import sys
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from toolkit.errors import RunError, RuntimeUnavailable
 from toolkit.training.launch import check_devices, launch
-from toolkit.training.ranks import ALONE, Ranks
+from toolkit.training.ranks import ALONE, Ranks, flat_gradients
 
 # Each process is a rank; what it prints is the test's.
 HEAD = """
@@ -52,7 +53,7 @@ assert ranks.any(ranks.rank == 1) and not ranks.any(False)
 assert ranks.lead(lambda: f"from {ranks.rank}") == "from 0"
 assert ranks.in_turn(lambda: ranks.rank) == ranks.rank
 assert (ranks.size, ranks.local) == (2, ranks.rank)
-print("well", flush=True)
+os.write(1, b"well ")  # in one piece
 """
     assert launch(script(body), 2) == 0
     assert capfd.readouterr().out.split() == ["well", "well"]
@@ -105,3 +106,22 @@ def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
         check_devices(2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     check_devices(2)  # of the processor there is enough
+
+
+def test_gradients_lie_in_one_tensor() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv3d(2, 3, 3), torch.nn.BatchNorm3d(3))
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    plain = copy.deepcopy(network)
+    flat = flat_gradients(network)
+    scans = torch.rand(2, 2, 4, 4, 4)
+    for net in (network, plain):
+        (net(scans) ** 3).sum().backward()
+    for mine, theirs in zip(network.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        assert theirs.grad is not None
+        torch.testing.assert_close(mine.grad, theirs.grad)
+        assert mine.grad.stride() == mine.stride()
+    assert flat.shape == (sum(p.numel() for p in plain.parameters()),)
+    torch.testing.assert_close(flat.norm() ** 2, sum(((p.grad**2).sum() for p in plain.parameters()), torch.zeros(())))
+    flat.zero_()
+    assert not any(p.grad.any() for p in network.parameters() if p.grad is not None)
