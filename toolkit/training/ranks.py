@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,8 +159,16 @@ def joined() -> Iterator[Ranks]:
     except (GradeError, OSError, MemoryError) as error:
         told = isinstance(error, RankLost) and os.environ["TORCHELASTIC_RUN_ID"] == LAUNCHED
         if told or not _speaks(store, rank):
-            raise SystemExit(1) from error
+            _leave()
+        atexit.register(_leave)
         raise
+
+
+def _leave() -> None:
+    """End with exit code 1, now: threads of a broken group would end with a message of their own."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _speaks(store: TCPStore, rank: int) -> bool:
