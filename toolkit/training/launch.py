@@ -56,7 +56,7 @@ def launch(command: Sequence[str], count: int) -> int:
         "TORCHELASTIC_RUN_ID": LAUNCHED,
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "NCCL_NVLS_ENABLE": "0",  # NVLink multicast: gains nothing at this size, and has taken cards out of service
+        "NCCL_NVLS_ENABLE": "0",  # NVLink multicast stays off
     }
     threads = str(max(1, (os.cpu_count() or 1) // count))
     common = {"OMP_NUM_THREADS": threads} | os.environ | ours
