@@ -21,7 +21,7 @@ from benchmarks.common import arguments, linked, report
 from benchmarks.read import monai_chain
 from deploy.machine import cores
 from deploy.model import Model, open_model
-from deploy.predict import MAX_WORKERS, PredictOptions, Summary, predict
+from deploy.predict import PredictOptions, Summary, predict
 from deploy.reader import reader
 from deploy.runtimes import Choice, open_runtime
 from toolkit.config import PredictSettings
@@ -84,7 +84,7 @@ def main() -> None:
         rows = []
         for _ in range(given.turns):  # the parts in each turn, as the machine is not equally quiet at all times
             done = whole(patients, model, choice, Path(folder) / "results")
-            read = reading(patients, model, min(cores(), MAX_WORKERS))
+            read = reading(patients, model, cores())
             infer = inference(patients, model, choice, done.plan.batch_size)
             steady = done.timings.total - done.timings.open - done.timings.self_test
             rows.append((read, infer, steady, steady / max(read, infer)))

@@ -114,7 +114,8 @@ def show_plan(patients: Sequence[Patient]) -> int:
 
 def say_plan(plan: Plan) -> None:
     """What was chosen for this machine."""
-    say(f"{plan.chosen} Batch size {plan.batch_size}, reading threads {plan.workers}.")
+    measured = f" (measured: {plan.measured})" if plan.measured else ""
+    say(f"{plan.chosen} Batch size {plan.batch_size}, reading threads {plan.workers}{measured}.")
 
 
 def _row(record: Record) -> tuple[str, ...]:

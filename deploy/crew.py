@@ -23,8 +23,9 @@ from threadpoolctl import threadpool_limits
 
 from deploy.grader import Grader, Timings, padded
 from deploy.model import open_model
+from deploy.pace import choose_batch_size
 from deploy.parity import run_selftest
-from deploy.predict import Plan, PredictOptions, choose_batch_size
+from deploy.predict import Plan, PredictOptions
 from deploy.reader import Read, read_patient
 from deploy.record import Record, Seconds
 from deploy.runtimes import open_runtime

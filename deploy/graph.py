@@ -22,16 +22,19 @@ from deploy.runtimes.onnx import INPUT
 from toolkit.config import Grid
 from toolkit.errors import ModelError
 from toolkit.training.ensemble import Ensemble, members_of
-from toolkit.training.network import CHANNELS, GradeNet
+from toolkit.training.network import CHANNELS, Backbone, GradeNet
+from toolkit.training.stem import BlockStem, takes_blocks
 
 _LARGEST = 1_900_000_000  # bytes of weights; protobuf ends at 2 GiB
 
 
 class HalfBackbone(nn.Module):
-    """A backbone in fp16 that takes float32; pooling and head behind it stay in float32."""
+    """A backbone in fp16 that takes float32, made for tensor cores; pooling and head behind it stay in float32."""
 
-    def __init__(self, backbone: nn.Module) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
+        if takes_blocks(backbone.conv1):
+            backbone.conv1 = BlockStem(backbone.conv1)
         self.backbone = backbone.half()
 
     def forward(self, scan: Tensor) -> Tensor:

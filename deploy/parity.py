@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -179,7 +180,7 @@ def write_selftest(folder: Path, reference: Runtime, grid: Grid) -> None:
     np.savez_compressed(folder / SELFTEST, coarse=coarse, logits=logits)
 
 
-def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> None:
+def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> float:
     """Let a runtime answer the stored scan, as it will answer patients.
 
     Args:
@@ -187,11 +188,17 @@ def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> None:
         runtime: to be tested.
         batch: in which prediction will run; each scan of it is compared.
 
+    Returns:
+        Seconds a scan; on a GPU they include the search for the fastest algorithms.
+
     Raises:
         ModelError: the answer differs from the exporting machine's by more than rounding explains.
     """
     scan, logits = load_selftest(model)
-    outputs = runtime.infer(np.repeat(scan[None], batch, axis=0))  # (B, 4, X, Y, Z)
+    scans = np.repeat(scan[None], batch, axis=0)  # (B, 4, X, Y, Z)
+    start = perf_counter()
+    outputs = runtime.infer(scans)
+    seconds = (perf_counter() - start) / batch
     wanted = RuntimeOutputs(logits[None], outputs.features, outputs.evidence)
     if not _finite(outputs):
         raise ModelError(
@@ -207,6 +214,7 @@ def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> None:
             f" probability and {off_logit:.2g} in a logit from the exporting machine, so it may grade nobody; check the"
             " driver and the libraries, or choose another runtime."
         )
+    return seconds
 
 
 def load_selftest(model: Model) -> tuple[Array, Array]:

@@ -12,23 +12,20 @@ from typing import NamedTuple
 from threadpoolctl import threadpool_limits
 
 from deploy.audit import Audit
-from deploy.grader import Grader, OnSeen, Timings, padded
+from deploy.grader import Grader, OnSeen, Timings
 from deploy.journal import Journal, key_of
-from deploy.machine import cores
 from deploy.model import Model, library_versions
-from deploy.parity import run_selftest
+from deploy.pace import find_pace, most_readers
 from deploy.reader import Read, reader
 from deploy.record import Record
 from deploy.results import Results, prepare
-from deploy.runtimes import Choice, Runtime, open_runtime
+from deploy.runtimes import Choice, open_runtime
 from deploy.runtimes.halving import Halving
 from toolkit.config import PredictSettings
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Edit
-from toolkit.errors import SettingsError
 
-MAX_WORKERS = 8  # a reading patient takes some 300 MB
 LIBRARIES = ("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
 
 
@@ -56,11 +53,12 @@ class PredictOptions:
 
 
 class Plan(NamedTuple):
-    """What was chosen before the first patient is graded; `chosen` is a sentence."""
+    """What was chosen before the first patient is graded; `chosen` is a sentence, `measured` what it rests on."""
 
     chosen: str
     batch_size: int
     workers: int
+    measured: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def predict(
     timings = Timings()
     with timings.stage("total"):
         prepare(options.results)
-        workers = options.settings.workers or min(cores(), MAX_WORKERS)
+        workers = options.settings.workers or most_readers()
         with ExitStack() as stack:
             journal = stack.enter_context(Journal(options.results, model.fingerprint, options.resume))
             waiting = [patient for patient in patients if not journal.finished(patient)]
@@ -110,13 +108,11 @@ def predict(
             reads = stack.enter_context(reader(waiting, model.manifest.grid, workers, options.edit))
             with timings.stage("open"):
                 runtime = Halving(open_runtime(model, options.choice))
-            batch_size = choose_batch_size(options.settings, model, runtime, len(waiting))
             with timings.stage("self_test"):
-                run_selftest(model, runtime, batch_size if padded(runtime) else 1)
-            batch_size = min(batch_size, runtime.most or batch_size)  # what the self-test found the memory to take
-            plan = Plan(runtime.chosen, batch_size, workers)
+                pace = find_pace(model, runtime, options.settings, reads, len(waiting))
+            plan = Plan(runtime.chosen, *pace)
             on_plan(plan)
-            fresh = _records(reads, Grader(model, runtime, batch_size, timings, options.on_seen))
+            fresh = _records(reads, Grader(model, runtime, plan.batch_size, timings, options.on_seen))
             graded = 0
             head = results_head(model, plan)
             audit = Audit(options.results, library_versions(LIBRARIES), model.fingerprint, options.audit_ids)
@@ -146,19 +142,6 @@ def _records(reads: Ahead[Patient, Read], grader: Grader) -> Iterator[Record]:
     yield from grader.run()
 
 
-def choose_batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patients: int) -> int:
-    """On a CPU one: a batch is no faster there. On a GPU as large as the model allows, but no larger than needed."""
-    most = model.manifest.max_batch
-    if settings.batch_size is not None and settings.batch_size > most:
-        raise SettingsError(
-            f"predict.batch_size = {settings.batch_size}, but the model takes batches up to {most};"
-            " lower it, or export again with a larger export.max_batch."
-        )
-    if runtime.device == "cpu":
-        return settings.batch_size or 1
-    return min(settings.batch_size or most, max(patients, 1))
-
-
 def results_head(model: Model, plan: Plan) -> dict[str, object]:
     """What `predictions.json` says beside the patients."""
     conformal, familiarity = model.manifest.conformal, model.manifest.out_of_distribution
@@ -173,6 +156,7 @@ def results_head(model: Model, plan: Plan) -> dict[str, object]:
         "runtime": plan.chosen,
         "batch_size": plan.batch_size,
         "workers": plan.workers,
+        "measured": plan.measured,
         "versions": library_versions(LIBRARIES),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -13,6 +13,7 @@ import torch
 from deploy.model import Model, Precision
 from deploy.parity import LIMITS, probability
 from deploy.runtimes import Choice, RuntimeOutputs, checked, open_runtime
+from deploy.runtimes import onnx as onnx_runtime
 from deploy.runtimes.halving import Halving
 from deploy.runtimes.onnx import BoundBatch
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
@@ -68,6 +69,8 @@ def test_a_gpu_that_does_not_start_is_never_replaced_in_silence(
         # use_tf32 = 0 also forbids fp16 the tensor cores, which is seven to ten times slower.
         assert ("use_tf32" in providers[0][1]) == ("fp16" not in path.name)
         assert providers[0][1]["prefer_nhwc"] == "1"
+        # Two thirds of the time, where the first convolution is one of blocks; nearly twice the time where it is not.
+        assert ("fuse_conv_bias" in providers[0][1]) == ("fp16" in path.name)
         assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
         assert rest == {"enable_fallback": 0}
         if failure is None:
@@ -85,6 +88,16 @@ def test_a_gpu_that_does_not_start_is_never_replaced_in_silence(
     chosen = open_runtime(model, Choice()).chosen
     assert chosen.startswith("ONNX Runtime on the CPU in fp32: ")
     assert reason in chosen
+
+
+@pytest.mark.parametrize(
+    ("precision", "blocks", "more"),
+    [("fp16", True, {"fuse_conv_bias": "1"}), ("fp16", False, {}), ("fp32", True, {"use_tf32": "0"})],
+)
+def test_options_that_differ(precision: Precision, blocks: bool, more: dict[str, str]) -> None:
+    name, options = onnx_runtime._provider("cuda:1", precision, blocks)
+    common = {"device_id": "1", "cudnn_conv_algo_search": "EXHAUSTIVE", "prefer_nhwc": "1"}
+    assert (name, options) == ("CUDAExecutionProvider", common | more)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

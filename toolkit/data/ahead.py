@@ -22,7 +22,7 @@ class Ahead(Generic[Item, Result]):
     Args:
         function: of one item; where it raises, `take` does.
         items: to work on.
-        workers: threads.
+        workers: threads; when lowered later, fewer items are worked on at once.
     """
 
     def __init__(self, function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> None:
@@ -49,6 +49,15 @@ class Ahead(Generic[Item, Result]):
         result = self._ahead.popleft().result()
         self._fill(self.workers + more)
         return result
+
+    def finished(self) -> list[Result]:
+        """Results that are there and not yet taken, up to the first that raised or is still worked on."""
+        found = []
+        for future in self._ahead:
+            if not future.done() or future.exception() is not None:
+                break
+            found.append(future.result())
+        return found
 
     def _fill(self, most: int) -> None:
         for item in self._waiting:

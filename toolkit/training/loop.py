@@ -36,6 +36,20 @@ SKIPS_ALLOWED = 4
 SKIPS_ALLOWED_FP16 = 20
 
 
+class _Report(NamedTuple):
+    """What the host has to know of an optimiser step, on its way from the device.
+
+    Attributes:
+        step: counted from 1.
+        numbers: (3,) on the CPU: mean loss; above 0 where the step was skipped; above 0 where a rank is to stop.
+        ready: set when they are there; None: they are.
+    """
+
+    step: int
+    numbers: Tensor
+    ready: torch.cuda.Event | None
+
+
 class _Epoch(NamedTuple):
     """What an epoch of training saw."""
 
@@ -78,7 +92,8 @@ def train(run: Run, training: TrainingData, validation: TrainingData, progress: 
         with scalar_log(run.folder, settings.tensorboard and ranks.first, len(session.history)) as log:
             while len(session.history) < settings.epochs and not should_stop(session.history, settings):
                 epoch = len(session.history) + 1
-                _obey(session, stop, epoch)
+                if ranks.any(stop.is_set()):  # SIGINT reaches the ranks at different times
+                    raise _stopped(epoch)
                 start = time.perf_counter()
                 seen = _train_epoch(session, epoch, progress, stop)
                 _check_statistics(session.network, epoch)
@@ -113,17 +128,18 @@ def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threadi
     session.batch_step.use(sample_loss(settings, session.grades, epoch), frozen)
     progress.epoch_started(epoch, len(steps))
     logits, losses = [], []
+    reports: list[_Report] = []
     for number, visits in enumerate(steps):
         _set_learning_rates(session, (epoch - 1) * len(steps) + number, len(steps))
         session.gradients.zero_()
-        answer = _accumulate(session, visits)
-        taken = _step(session, answer.losses)
-        session.skipped = 0 if taken else session.skipped + 1
-        _check_skips(session, epoch, number + 1)
+        answer, to_stop = _accumulate(session, visits, stop)
+        skipped = _step(session)
         logits.append(answer.logits)
         losses.append(answer.losses)
-        progress.step(answer.losses.mean().item())
-        _obey(session, stop, epoch)
+        reports.append(_report(number + 1, answer.losses.mean(), skipped, to_stop))
+        last = number + 1 == len(steps)
+        while reports and (last or reports[0].ready is None or len(reports) > 1):
+            _settle(session, reports.pop(0), epoch, progress)  # on a GPU one step late, so that it never waits for us
     visited = torch.cat([visit.indices for visits in steps for visit in visits])
     grades = session.grades[visited.to(session.grades.device)]
     means = torch.stack([part.mean() for part in losses]).tolist()
@@ -131,10 +147,14 @@ def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threadi
     return _Epoch(torch.cat(logits).cpu(), grades.cpu(), torch.cat(losses).cpu(), means, seconds)
 
 
-def _accumulate(session: Session, visits: Sequence[Visit]) -> Answer:
-    """Gradients of the mean loss over the batches of a step; logits (n, 2) and losses (n,) of all its patients."""
+def _accumulate(session: Session, visits: Sequence[Visit], stop: threading.Event) -> tuple[Answer, Tensor]:
+    """Gradients of the mean loss over the batches of a step.
+
+    Returns:
+        Logits (n, 2) and losses (n,) of all its patients; (1,), above 0 where one of the ranks is to stop.
+    """
     device, sizes = session.compute.device, [len(visit.indices) for visit in visits]
-    share = torch.tensor(1 / sum(sizes), device=device)
+    share = torch.full((), 1 / sum(sizes), device=device)
     own = session.ranks.rows(sizes, session.settings.sync_batchnorm)
     several = session.ranks.size > 1
     statistics = RunningStatistics(session.network, [rows.stop > rows.start for rows in own]) if several else None
@@ -146,30 +166,52 @@ def _accumulate(session: Session, visits: Sequence[Visit]) -> Answer:
             scans = session.scans.gather(indices)  # (B, 4, X, Y, Z)
             if visit.kept is not None:
                 scans = scans * visit.kept[rows, :, None, None, None]
+            grades = session.grades[indices.to(device, non_blocking=True)]
             torch.manual_seed(visit.seed)
-            answer = session.batch_step(Batch(scans, visit.matrix[rows], session.grades[indices.to(device)], share))
-            logits[rows], losses[rows] = answer
+            logits[rows], losses[rows] = session.batch_step(Batch(scans, visit.matrix[rows], grades, share))
+    to_stop = torch.full((1,), float(stop.is_set()), device=device)
     if statistics is not None:
         contribution = statistics.contribution()
         session.ranks.sum([session.gradients])
-        session.ranks.sum([all_logits, all_losses, contribution])
+        session.ranks.sum([all_logits, all_losses, contribution, to_stop])
         statistics.put(contribution)
-    return Answer(all_logits, all_losses)
+    return Answer(all_logits, all_losses), to_stop
 
 
-def _step(session: Session, losses: Tensor) -> bool:
-    """An optimiser step; it is skipped, and False returned, where a loss or a gradient is not finite."""
+def _step(session: Session) -> Tensor:
+    """An optimiser step, left out where a gradient is not finite; (): above 0 if so."""
     session.scaler.unscale_(session.optimizer)
     norm = torch.linalg.vector_norm(session.gradients)
-    taken = bool(torch.isfinite(norm) & torch.isfinite(losses).all())
-    if taken and session.settings.clip is not None:  # of the whole step, whose batches have been added up
+    if session.settings.clip is not None:  # of the whole step, whose batches have been added up
         torch.nn.utils.clip_grads_with_norm_(session.network.parameters(), session.settings.clip, norm)
-    if taken:
-        session.scaler.step(session.optimizer)
+    session.scaler.step(session.optimizer)  # which decides on the device
     session.scaler.update()
-    if taken and session.average is not None:
+    skipped = (~torch.isfinite(norm)).float()
+    if session.average is not None and not skipped.item():
         session.average.update_parameters(session.network)
-    return taken
+    return skipped
+
+
+def _report(step: int, loss: Tensor, skipped: Tensor, to_stop: Tensor) -> _Report:
+    numbers = torch.cat([loss[None], skipped[None], to_stop])
+    if not numbers.is_cuda:
+        return _Report(step, numbers, None)
+    sent = numbers.to("cpu", non_blocking=True)
+    ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    ready.record()
+    return _Report(step, sent, ready)
+
+
+def _settle(session: Session, report: _Report, epoch: int, progress: Progress) -> None:
+    """Take note of a step."""
+    if report.ready is not None:
+        report.ready.synchronize()
+    loss, skipped, to_stop = report.numbers.tolist()
+    session.skipped = session.skipped + 1 if skipped else 0
+    _check_skips(session, epoch, report.step)
+    progress.step(loss)
+    if to_stop:
+        raise _stopped(epoch)
 
 
 @torch.inference_mode()
@@ -241,7 +283,6 @@ def _check_skips(session: Session, epoch: int, step: int) -> None:
         )
 
 
-def _obey(session: Session, stop: threading.Event, epoch: int) -> None:
-    if session.ranks.any(stop.is_set()):  # SIGINT reaches the ranks at different steps
-        done = f"after epoch {epoch - 1}" if epoch > 1 else "before its first epoch ended"
-        raise Interrupted(f"stopped {done}; `grade train --resume` continues.")
+def _stopped(epoch: int) -> Interrupted:
+    done = f"after epoch {epoch - 1}" if epoch > 1 else "before its first epoch ended"
+    return Interrupted(f"stopped {done}; `grade train --resume` continues.")

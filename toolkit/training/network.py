@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from toolkit.config import NetworkSettings
 from toolkit.errors import RunError
 from toolkit.training.files import first_line
+from toolkit.training.stem import block_weight, convolve_blocks, takes_blocks
 
 CHANNELS = 4  # one per modality
 GRADES = 2  # LGG, HGG
@@ -66,8 +67,13 @@ class Backbone(ResNet):  # type: ignore[misc]  # MONAI carries no types
 
     def forward(self, scan: Tensor) -> Tensor:
         """(B, 4, X, Y, Z) -> (B, F, x, y, z), 1/32 of each axis with stem stride 2, rounded up."""
-        x = self.maxpool(self.act(self.bn1(self.conv1(scan))))  # (B, 64, X/4, Y/4, Z/4)
+        x = self.maxpool(self.act(self.bn1(self._stem(scan))))  # (B, 64, X/4, Y/4, Z/4)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
+
+    def _stem(self, scan: Tensor) -> Tensor:
+        if scan.is_cuda and takes_blocks(self.conv1):
+            return convolve_blocks(scan, block_weight(self.conv1.weight), self.conv1.bias)
+        return self.conv1(scan)  # type: ignore[no-any-return]
 
     def _downsample_basic_block(self, x: Tensor, planes: int, stride: int, spatial_dims: int = 3) -> Tensor:
         # Shortcut A: subsample, then zero channels. MONAI's own takes `.data`, which cuts the gradient.

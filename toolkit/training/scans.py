@@ -77,7 +77,7 @@ class ScanStore:
             (B, 4, X, Y, Z) float32 on the device that computes.
         """
         if self.resident:
-            return self._scans[indices.to(self._device)].float()
+            return self._scans[indices.to(self._device, non_blocking=True)].float()
         batch = torch.empty((len(indices), *self._scans.shape[1:]), dtype=self._scans.dtype, device=self._device)
         for row, i in enumerate(indices.tolist()):
             batch[row].copy_(self._scans[i], non_blocking=True)

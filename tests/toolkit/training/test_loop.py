@@ -215,7 +215,7 @@ def test_interrupt_keeps_finished_epochs(
     watcher = recorder(press)
     with pytest.raises(Interrupted, match=r"stopped after epoch 1; `grade train --resume` continues"):
         train(run, training, validation, watcher)
-    assert len(watcher.losses) == 3  # two steps of epoch 1, and the step that was under way
+    assert len(watcher.losses) == 4  # two steps of epoch 1; in epoch 2 the step before, and the one that notices
     assert [row.epoch for row in run.history()] == [1]
     assert signal.getsignal(signal.SIGINT) is handler
     train(run, training, validation, recorder())
@@ -225,9 +225,13 @@ def test_interrupt_keeps_finished_epochs(
 def test_interrupt_in_the_first_epoch(
     new_run: RunMaker, recorder: Watcher, training: TrainingData, validation: TrainingData
 ) -> None:
+    def press(epoch: int, step: int) -> None:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
     run = new_run()
     with pytest.raises(Interrupted, match="before its first epoch ended"):
-        train(run, training, validation, recorder(lambda epoch, step: os.kill(os.getpid(), signal.SIGINT)))
+        train(run, training, validation, recorder(press))
     assert run.load_last() is None
 
 
@@ -308,11 +312,11 @@ def test_one_step_that_is_not_finite_changes_no_weight(
     before = [p.detach().clone() for p in session.network.parameters()]
     losses = session.network(session.scans.gather(torch.arange(4))).logits.sum(dim=1)
     (losses.sum() * math.inf).backward()
-    assert not loop._step(session, losses)
+    assert loop._step(session).item() > 0
     assert all(torch.equal(p, q) for p, q in zip(session.network.parameters(), before, strict=True))
     session.gradients.zero_()
     session.network(session.scans.gather(torch.arange(4))).logits.sum().backward()
-    assert loop._step(session, losses)
+    assert loop._step(session).item() == 0
     assert not all(torch.equal(p, q) for p, q in zip(session.network.parameters(), before, strict=True))
 
 
@@ -334,7 +338,8 @@ def test_accumulated_gradient_is_that_of_one_batch(session_of: Callable[..., Ses
     for group in ([torch.arange(9)], [torch.arange(4), torch.arange(4, 9)], [*torch.split(torch.arange(9), 2)]):
         session.gradients.zero_()
         still = torch.eye(3, 4)
-        loop._accumulate(session, [Visit(indices, still.repeat(len(indices), 1, 1), None, 0) for indices in group])
+        visits = [Visit(indices, still.repeat(len(indices), 1, 1), None, 0) for indices in group]
+        loop._accumulate(session, visits, threading.Event())
         gradients.append(torch.cat([p.grad.flatten() for p in session.network.parameters() if p.grad is not None]))
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-3)
     torch.testing.assert_close(gradients[2], gradients[0], atol=1e-5, rtol=1e-3)
