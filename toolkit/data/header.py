@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -56,7 +57,49 @@ class Layout:
         return self.offset + math.prod(self.shape) * self.dtype.itemsize
 
 
-def parse_header(block: bytes) -> Header:
+@dataclass(frozen=True)
+class Meaning:
+    """All that is read from a header.
+
+    Attributes:
+        layout: of the voxels.
+        slope: finite and not 0; value = slope * voxel + inter.
+        inter: finite.
+        affine: (4, 4), voxel index to mm; read-only.
+        notes: oddities that were accepted, one phrase each.
+    """
+
+    layout: Layout
+    slope: float
+    inter: float
+    affine: Affine
+    notes: tuple[str, ...]
+
+
+def read_header(block: bytes) -> Meaning:
+    """What the header of a single-file NIfTI-1 or NIfTI-2 says, in either byte order.
+
+    Args:
+        block: the first 540 bytes of the decompressed file.
+
+    Raises:
+        PatientRefused: another format, damaged, or not to be believed.
+    """
+    return _understand(block if block[4:8] == b"n+2\0" else block[:348])
+
+
+@lru_cache(maxsize=256)  # a cohort has few headers, and reading one takes Python's lock, which all readers share
+def _understand(block: bytes) -> Meaning:
+    notes: list[str] = []
+    header = _parse(block)
+    layout = _layout_of(header)
+    slope, inter = _scaling_of(header, notes)
+    affine = _affine_of(header, notes)
+    affine.flags.writeable = False
+    return Meaning(layout, slope, inter, affine, tuple(notes))
+
+
+def _parse(block: bytes) -> Header:
     """The header of a single-file NIfTI-1 or NIfTI-2 in either byte order.
 
     Args:
@@ -82,7 +125,7 @@ def parse_header(block: bytes) -> Header:
     raise PatientRefused("is not a NIfTI file: its header is damaged or of another format")
 
 
-def layout_of(header: Header) -> Layout:
+def _layout_of(header: Header) -> Layout:
     """Shape, type and place of the voxels; trailing axes of length 1 are dropped.
 
     Raises:
@@ -131,7 +174,7 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def scaling_of(header: Header, notes: list[str]) -> tuple[float, float]:
+def _scaling_of(header: Header, notes: list[str]) -> tuple[float, float]:
     """(slope, inter) with value = slope * voxel + inter; an unset slope means (1, 0) and is noted.
 
     Raises:
@@ -146,7 +189,7 @@ def scaling_of(header: Header, notes: list[str]) -> tuple[float, float]:
     return slope, inter
 
 
-def affine_of(header: Header, notes: list[str]) -> Affine:
+def _affine_of(header: Header, notes: list[str]) -> Affine:
     """Voxel index to mm, (4, 4): the sform if set, else the qform (the standard's order of trust).
 
     Raises:

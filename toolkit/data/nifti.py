@@ -15,7 +15,7 @@ import imagecodecs
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 
-from toolkit.data.header import MAX_BYTES, Affine, affine_of, layout_of, oblique_angle, parse_header, scaling_of
+from toolkit.data.header import MAX_BYTES, Affine, oblique_angle, read_header
 from toolkit.data.memory import Buffer, Scratch
 from toolkit.data.patients import printable
 from toolkit.errors import PatientRefused
@@ -80,18 +80,17 @@ def read_nifti(path: Path, scratch: Scratch) -> Volume:
             notes.append(f"{name} is {'' if gzipped else 'not '}gzip-compressed, whatever its name says")
         head = bytes(_inflate(raw, HEAD)[0]) if gzipped else raw[:HEAD]
         _refuse_foreign(head)
-        header = parse_header(head)
-        layout = layout_of(header)
+        header = read_header(head)
+        layout = header.layout
         data = _decompress(raw, layout.nbytes, notes, scratch) if gzipped else np.frombuffer(raw, np.uint8)
         if len(data) != layout.nbytes:
             raise PatientRefused(_length_sentence(len(data), layout.nbytes))
-        slope, inter = scaling_of(header, notes)
-        affine = affine_of(header, notes)
     except PatientRefused as reason:
         raise PatientRefused(f"{name} {reason}") from None
     voxels = np.frombuffer(data, layout.dtype, offset=layout.offset).reshape(layout.shape, order="F")
-    voxels, affine = _to_ras(voxels, affine, notes)
-    return Volume(voxels, slope, inter, affine, tuple(notes))
+    notes += header.notes
+    voxels, affine = _to_ras(voxels, header.affine, notes)
+    return Volume(voxels, header.slope, header.inter, affine, tuple(notes))
 
 
 def _read_bytes(path: Path) -> bytes:

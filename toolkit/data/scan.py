@@ -22,7 +22,7 @@ from toolkit.data.statistics import image_statistics
 from toolkit.data.voxels import above_background
 from toolkit.errors import PatientRefused
 
-PREPROCESSING = 2  # raised whenever the numbers of a scan change; part of the cache's key and of a model's manifest
+PREPROCESSING = 3  # raised whenever the numbers of a scan change; part of the cache's key and of a model's manifest
 SAFE_SPREAD = 1e-2  # standard deviation over mean from which float32 keeps the digits of their difference
 SAFE_SIZE = (1e-12, 1e12)  # standard deviations whose squares neither vanish nor overflow in float32
 
@@ -95,8 +95,8 @@ class _Moments:
             if self._background:
                 out -= np.float32(self._background)
         # Rows in float32, their sums in float64: fast, and as exact as the voxels.
-        self.total += float(out.sum(axis=-1).sum(dtype=np.float64))
-        self.squares += float(np.einsum("...i,...i", out, out).sum(dtype=np.float64))
+        self.total += float((out @ np.ones(out.shape[-1], np.float32)).sum(dtype=np.float64))
+        self.squares += float(np.vecdot(out, out).sum(dtype=np.float64))
 
 
 def _z_score(images: Images, name: str, resample: Resampler, mask: Array, out: Array) -> bool:
@@ -107,15 +107,15 @@ def _z_score(images: Images, name: str, resample: Resampler, mask: Array, out: A
     """
     moments = _Moments(images.background[name])
     with np.errstate(over="ignore", invalid="ignore"):
-        values = resample(images.voxels[name], moments.load)
+        resample.shrink(images.voxels[name], moments.load)
     count = int(np.count_nonzero(images.mask))
     mean = moments.total / count
     variance = moments.squares / count - mean**2
     if not (SAFE_SIZE[0] ** 2 < variance < SAFE_SIZE[1] ** 2 and variance > (SAFE_SPREAD * mean) ** 2):
         return False
-    np.multiply(mask, np.float32(-mean), out=out)
-    out += values
-    out *= np.float32(np.copysign(1 / np.sqrt(variance), images.slopes[name]))
+    factor = float(np.copysign(1 / np.sqrt(variance), images.slopes[name]))
+    np.multiply(mask, np.float32(-mean * factor), out=out)
+    out += resample.finish(factor)
     return True
 
 
