@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binom, nct, norm
 from sklearn.covariance import ledoit_wolf
 from threadpoolctl import threadpool_limits
 
@@ -14,11 +17,19 @@ from deploy.runtimes import Array, Runtime
 from toolkit.config import Grid
 from toolkit.data.patients import Cohort
 from toolkit.errors import ModelError
-from toolkit.evaluation.conformal import upper_limit
-from toolkit.evaluation.familiarity import DISTANCE_RATE, IMAGE_RATE, Familiarity, FeatureSpace, fit_bounds
+from toolkit.evaluation.familiarity import (
+    DISTANCE_CONFIDENCE,
+    DISTANCE_RATE,
+    IMAGE_RATE,
+    Familiarity,
+    FeatureSpace,
+    fit_bounds,
+)
 
 WORKERS = 2  # reading threads; the runtime needs the other cores
+FEWEST = 19  # validation patients; of fewer, the largest distance alone says too little: 0.9^19 = 0.14
 
+By = Literal["rank", "log-normal"]
 _Float = NDArray[np.float64]
 
 
@@ -41,12 +52,15 @@ def learn_familiarity(
     other, checked = _seen(runtime, grid, validation, "validation", on_stage)
     names = tuple(usual[0])
     space = fit_space(near)
+    limit, by = tolerance_limit(space.distance(other), DISTANCE_RATE, DISTANCE_CONFIDENCE)
     familiarity = Familiarity(
         distance_rate=DISTANCE_RATE,
+        distance_confidence=DISTANCE_CONFIDENCE,
+        distance_by=by,
         image_rate=IMAGE_RATE,
         training=len(training),
         validation=len(validation),
-        distance=upper_limit(space.distance(other), DISTANCE_RATE),
+        distance=limit,
         bounds=fit_bounds(_table(usual + checked, names), names, IMAGE_RATE),
     )
     return familiarity, space
@@ -72,6 +86,36 @@ def fit_space(features: NDArray[np.floating]) -> FeatureSpace:
     variances = (1 - shrinkage) * sizes**2 / len(features)
     used = variances > 1e-9 * floor
     return FeatureSpace(mean, rows[used], variances[used] + floor, floor)
+
+
+def tolerance_limit(distances: NDArray[np.floating], rate: float, confidence: float) -> tuple[float | None, By | None]:
+    """The limit that, with a given confidence, at most `rate` of the patients like these exceed.
+
+    A conformal limit keeps its rate on average over validations; this one keeps it in nearly every single validation.
+    Where N allows it, 29 at 0.1 and 0.95, it is the k-th largest distance, k as large as may be, for any distribution.
+    For fewer it is the tolerance limit of normal logarithms, but never below the largest distance: whatever the
+    distribution, a share above `rate` then lies beyond with a chance of at most (1 - rate)^N.
+
+    Args:
+        distances: (N,), above 0, of patients drawn like the new ones.
+        rate: 0 to 1.
+        confidence: 0 to 1.
+
+    Returns:
+        The limit, and how it was found; None and None below 19 patients.
+
+    Source: Wilks 1941, "Determination of sample sizes for setting tolerance limits" (ranks); Hahn & Meeker 1991,
+    "Statistical Intervals", chapter 4 (normal).
+    """
+    count, rising = len(distances), np.sort(np.asarray(distances, np.float64))
+    if count < FEWEST:
+        return None, None
+    # The k-th largest fails where fewer than k of N lie in the outermost `rate`: P(Bin(N, rate) < k) <= 1 - confidence.
+    if k := int(binom.ppf(1 - confidence, count, rate)):
+        return float(rising[-k]), "rank"
+    logs = np.log(np.maximum(rising, 1e-12))  # a network that answers the same to everybody
+    factor = nct.ppf(confidence, count - 1, norm.ppf(1 - rate) * sqrt(count)) / sqrt(count)
+    return max(float(np.exp(logs.mean() + factor * logs.std(ddof=1))), float(rising[-1])), "log-normal"
 
 
 def _seen(

@@ -1,9 +1,9 @@
 """Is a scan like those of the training? Two tests, each with a rate of false alarms.
 
 Features: Mahalanobis distance of the network's pooled features from the training patients'. The limit comes from the
-validation patients, since the network knows the others by heart. Images: plain statistics, each within limits, from
-all patients, since no network looks at them. Both limits are conformal: their rates hold for any distribution. NumPy
-only: prediction imports it.
+validation patients, since the network knows the others by heart: a tolerance limit, whose rate holds for the model at
+hand (`deploy.familiarise`). Images: plain statistics, each within limits, from all patients, since no network looks at
+them; conformal, so that their rate holds on average over cohorts. NumPy only: prediction imports it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from toolkit.errors import ModelError
 from toolkit.evaluation.conformal import upper_limit
 
-DISTANCE_RATE = 0.05  # of false alarms; 57 validation patients allow it, 0.01 they would not
+DISTANCE_RATE = 0.1  # of false alarms, at most
+DISTANCE_CONFIDENCE = 0.95  # that the limit learned keeps this rate
 IMAGE_RATE = 0.025
 FOLDS = 10
 TAIL = 0.02  # of the patients beyond either end of what counts as the usual range
@@ -44,10 +46,12 @@ class Familiarity(BaseModel):
     """Limits of both tests.
 
     Attributes:
-        distance_rate: of false alarms by distance, 0 to 1.
-        image_rate: of false alarms by image statistics, 0 to 1.
+        distance_rate: of false alarms by distance, at most, 0 to 1.
+        distance_confidence: that validation patients gave a limit which keeps that rate, 0 to 1.
+        distance_by: `rank`, for any distribution, or `log-normal`, for fewer patients; None without a limit.
+        image_rate: of false alarms by image statistics, on average over cohorts, 0 to 1.
         training: patients that the feature space comes from; with the validation patients, the bounds.
-        validation: patients that the largest distance comes from.
+        validation: patients that the limit of the distance comes from.
         distance: largest familiar Mahalanobis distance; None: too few patients.
         bounds: of each image statistic; empty: too few patients.
     """
@@ -55,6 +59,8 @@ class Familiarity(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     distance_rate: float = Field(gt=0, lt=1)
+    distance_confidence: float = Field(gt=0, lt=1)
+    distance_by: Literal["rank", "log-normal"] | None
     image_rate: float = Field(gt=0, lt=1)
     training: int
     validation: int

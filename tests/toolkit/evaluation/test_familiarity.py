@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from deploy.familiarise import fit_space
+from deploy.familiarise import fit_space, tolerance_limit
 from toolkit.errors import ModelError
-from toolkit.evaluation.conformal import upper_limit
 from toolkit.evaluation.familiarity import Bound, Familiarity, FeatureSpace, fit_bounds
 
-RATES = {"distance_rate": 0.05, "image_rate": 0.05, "training": 62, "validation": 57}
+RATES = {
+    "distance_rate": 0.1,
+    "distance_confidence": 0.95,
+    "distance_by": "rank",
+    "image_rate": 0.05,
+    "training": 62,
+    "validation": 57,
+}
 
 
 def features(rng, patients, size):
@@ -92,11 +98,64 @@ def test_false_alarms_are_as_rare_as_promised():
     assert np.mean(alarms) == pytest.approx(0.05, abs=0.006)
 
 
-def test_distance_alarms_are_as_rare_as_promised():
-    rng, alarms = np.random.default_rng(3), []
-    for _ in range(100):
-        sample = features(rng, 40 + 57 + 40, 64)
+@pytest.mark.parametrize(("patients", "rank"), [(29, 1), (45, 1), (46, 2), (60, 2), (61, 3), (75, 3), (76, 4)])
+def test_ranks_are_those_of_the_tables(patients, rank):
+    """Conover 1999, table of one-sided tolerance limits, 90 % of the population with 95 % confidence."""
+    distances = np.random.default_rng(0).permutation(np.arange(1.0, patients + 1))
+    assert tolerance_limit(distances, 0.1, 0.95) == (patients + 1 - rank, "rank")
+
+
+@pytest.mark.parametrize(("patients", "factor"), [(20, 1.926), (25, 1.838)])
+def test_normal_factors_are_those_of_the_tables(patients, factor):
+    """Natrella 1963, table A-7: one-sided factors for normal distributions, 90 % with 95 % confidence."""
+    logs = np.tile([-1.0, 1.0], patients)[:patients]
+    logs = (logs - logs.mean()) / logs.std(ddof=1)  # mean 0, deviation 1, the largest near 1
+    limit, by = tolerance_limit(np.exp(0.5 + 0.2 * logs), 0.1, 0.95)
+    assert (np.log(limit) - 0.5) / 0.2 == pytest.approx(factor, abs=6e-4)
+    assert by == "log-normal"
+
+
+def test_fewer_patients_give_a_larger_limit_or_none():
+    assert tolerance_limit(np.arange(1.0, 19), 0.1, 0.95) == (None, None)
+    one_far = np.append(np.full(24, 10.0), 1000)  # beyond the normal limit: the largest distance stands
+    assert tolerance_limit(one_far, 0.1, 0.95) == (1000, "log-normal")
+    assert tolerance_limit(np.zeros(25), 0.1, 0.95)[0] == pytest.approx(0, abs=1e-9)
+
+
+def two_grades(rng, shape):
+    """Logarithms that are not normal: HGG lie farther from the mean and vary more."""
+    return np.where(rng.random(shape) < 0.6, rng.normal(0.5, 0.3, shape), rng.normal(0, 0.15, shape))
+
+
+@pytest.mark.parametrize(
+    ("patients", "draw", "failing"),
+    [
+        (19, lambda rng, shape: rng.normal(3, 0.2, shape), 0.05),
+        (25, lambda rng, shape: rng.normal(3, 0.2, shape), 0.05),
+        (25, lambda rng, shape: np.log(rng.exponential(1, shape)), 0.05),
+        (25, two_grades, 0.9**25),  # for any distribution, since the largest distance bounds it: 7.2 %
+        (29, two_grades, 0.05),
+        (57, two_grades, 0.05),
+        (228, two_grades, 0.05),
+    ],
+    ids=["normal 19", "normal 25", "exponential 25", "two grades 25", "two grades 29", "57", "228"],
+)
+def test_nearly_every_validation_keeps_the_rate_of_distance_alarms(patients, draw, failing):
+    """2000 validations; in each the realised rate is the share of all patients beyond its limit."""
+    rng, validations = np.random.default_rng(3), 2000
+    everybody = np.sort(draw(rng, 200_000))
+    limits = [tolerance_limit(np.exp(logs), 0.1, 0.95)[0] for logs in draw(rng, (validations, patients))]
+    realised = 1 - np.searchsorted(everybody, np.log(limits), side="right") / len(everybody)
+    allowed = failing + 3 * np.sqrt(failing * (1 - failing) / validations)
+    assert (realised > 0.1).mean() <= allowed
+    assert realised.mean() > 0.005  # a limit that nobody exceeds would pass, too
+
+
+def test_the_rate_holds_for_distances_in_a_feature_space():
+    rng, failing = np.random.default_rng(3), []
+    for _ in range(200):
+        sample = features(rng, 40 + 25 + 200, 64)
         space = fit_space(sample[:40])
-        limit = upper_limit(space.distance(sample[40:97]), 0.05)
-        alarms.append((space.distance(sample[97:]) > limit).mean())
-    assert np.mean(alarms) == pytest.approx(2 / 58, abs=4 * np.std(alarms) / 10)
+        limit, _ = tolerance_limit(space.distance(sample[40:65]), 0.1, 0.95)
+        failing.append((space.distance(sample[65:]) > limit).mean() > 0.13)  # 200 patients: chance reaches 0.13
+    assert np.mean(failing) <= 0.05
