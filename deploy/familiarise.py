@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, nct, norm
+from scipy.integrate import quad
+from scipy.optimize import brentq
+from scipy.stats import beta, binom, gamma
 from sklearn.covariance import ledoit_wolf
 from threadpoolctl import threadpool_limits
 
@@ -27,9 +29,9 @@ from toolkit.evaluation.familiarity import (
 )
 
 WORKERS = 2  # reading threads; the runtime needs the other cores
-FEWEST = 19  # validation patients; of fewer, the largest distance alone says too little: 0.9^19 = 0.14
+FEWEST = 10  # validation patients: five beyond the median are few enough
 
-By = Literal["rank", "log-normal"]
+By = Literal["rank", "tail"]
 _Float = NDArray[np.float64]
 
 
@@ -93,8 +95,10 @@ def tolerance_limit(distances: NDArray[np.floating], rate: float, confidence: fl
 
     A conformal limit keeps its rate on average over validations; this one keeps it in nearly every single validation.
     Where N allows it, 29 at 0.1 and 0.95, it is the k-th largest distance, k as large as may be, for any distribution.
-    For fewer it is the tolerance limit of normal logarithms, but never below the largest distance: whatever the
-    distribution, a share above `rate` then lies beyond with a chance of at most (1 - rate)^N.
+    For fewer it leans on the tail: beyond their median the logarithms are taken to fall off exponentially. The limit
+    is exact for such a tail and cautious for any that falls faster (normal, or a mixture of two grades); a normal
+    tolerance limit would be too small, since the logarithms are skewed. It is never below the largest distance:
+    whatever the distribution, a share above `rate` lies beyond with a chance of at most (1 - rate)^N.
 
     Args:
         distances: (N,), above 0, of patients drawn like the new ones.
@@ -102,10 +106,10 @@ def tolerance_limit(distances: NDArray[np.floating], rate: float, confidence: fl
         confidence: 0 to 1.
 
     Returns:
-        The limit, and how it was found; None and None below 19 patients.
+        The limit, and how it was found; None and None below 10 patients.
 
-    Source: Wilks 1941, "Determination of sample sizes for setting tolerance limits" (ranks); Hahn & Meeker 1991,
-    "Statistical Intervals", chapter 4 (normal).
+    Source: Wilks 1941, "Determination of sample sizes for setting tolerance limits" (rank); Hill 1975 and Weissman
+    1978, "Estimation of parameters and large quantiles based on the k largest observations" (tail).
     """
     count, rising = len(distances), np.sort(np.asarray(distances, np.float64))
     if count < FEWEST:
@@ -114,8 +118,27 @@ def tolerance_limit(distances: NDArray[np.floating], rate: float, confidence: fl
     if k := int(binom.ppf(1 - confidence, count, rate)):
         return float(rising[-k]), "rank"
     logs = np.log(np.maximum(rising, 1e-12))  # a network that answers the same to everybody
-    factor = nct.ppf(confidence, count - 1, norm.ppf(1 - rate) * sqrt(count)) / sqrt(count)
-    return max(float(np.exp(logs.mean() + factor * logs.std(ddof=1))), float(rising[-1])), "log-normal"
+    upper = count // 2
+    start = logs[-upper - 1]
+    excess = logs[-upper:].mean() - start
+    return max(float(np.exp(start + _excesses(count, upper, rate, 1 - confidence) * excess)), float(rising[-1])), "tail"
+
+
+@lru_cache
+def _excesses(count: int, upper: int, rate: float, failing: float) -> float:
+    """How many mean excesses beyond the start of an exponential tail the limit lies.
+
+    A share B of all patients lies beyond the (upper + 1)-th largest of `count`, Beta(upper + 1, count - upper); of
+    these, a share exp(-c G) lies c mean excesses farther, with G the mean excess found over the true one, a mean of
+    `upper` exponentials. The c at which B exp(-c G) exceeds the rate with a chance of `failing`.
+    """
+    share = beta(upper + 1, count - upper)
+
+    def surplus(c: float) -> float:
+        chance, _ = quad(lambda b: share.pdf(b) * gamma.cdf(upper * np.log(b / rate) / c, upper), rate, 1)
+        return float(chance) - failing
+
+    return float(brentq(surplus, 0.01, 1000))
 
 
 def _seen(

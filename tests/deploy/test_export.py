@@ -182,7 +182,7 @@ def test_the_card_says_how_the_limits_were_found(
     limits = Familiarity(
         distance_rate=0.1,
         distance_confidence=0.95,
-        distance_by="log-normal",
+        distance_by="tail",
         image_rate=0.025,
         training=75,
         validation=25,
@@ -195,6 +195,6 @@ def test_the_card_says_how_the_limits_were_found(
     text = (export_run(run, tmp_path / "model", SETTINGS.export, ignore).folder / "model_card.md").read_text()
     assert (
         "feature distance over 12.5, which with 95 % confidence at most 10 % of familiar patients are"
-        " (by a log-normal distribution of 25 validation patients), or any of 1 image statistics"
+        " (by the tail of the distances of 25 validation patients), or any of 1 image statistics"
         " outside its range, which 2.5 % are on average over cohorts"
     ) in text
