@@ -71,7 +71,7 @@ def _scattered(images: Images) -> float:
     for name in ("flair", "t2"):
         values, _ = _scaled(images, name, images.voxels[name][sample])
         bright &= values > LESION * abs(_median(values[mask & (values != 0)]))
-    steps = strides * images.edges
+    steps = np.asarray(strides) * images.edges
     places = np.argwhere(bright) * steps  # (N, 3), mm
     away = np.linalg.norm(places - np.median(places, axis=0), axis=1) if len(places) else np.zeros(0)
     return float(np.count_nonzero(away > REACH) * steps.prod() / 1000)
