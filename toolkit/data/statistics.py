@@ -19,7 +19,10 @@ ROWS = 3
 RIM = 3  # voxels from the mask's border, inside a plane
 STEP = 4.0  # mm, of the coarse sample that shows where lesions are
 LESION = 1.5  # medians, on FLAIR and on T2; cortex and fluid reach it on one of them only
-REACH = 40.0  # mm from the middle of a patient's lesions; one glioma with its oedema seldom reaches farther
+REACH = (
+    40.0  # mm from the middle of a patient's lesions, at least; a small glioma with its oedema seldom reaches farther
+)
+REACH_OF_BALL = 2.0  # radii of a ball of the lesions' volume; nor does a large one
 GLOBAL = ("volume", "width", "depth", "height", "fill", "scattered")
 OF_MODALITY = ("level", "bright", "dark", "noise", "rim", "cover")
 
@@ -34,8 +37,8 @@ def image_statistics(images: Images) -> dict[str, float]:
 
     Returns:
         `volume` of the mask, ml; `width`, `depth`, `height` of its box (right, front, up), mm; `fill`, the share of the
-        box that is mask, 0 to 1; `scattered`, ml that are bright on FLAIR and on T2 but over 40 mm from the middle of
-        all that is (several metastases raise it, one tumour hardly). Then for each modality, `<modality>_...`, over
+        box that is mask, 0 to 1; `scattered`, ml that are bright on FLAIR and on T2 but far from the middle of all
+        that is (several metastases raise it, one tumour hardly). Then for each modality, `<modality>_...`, over
         voxels of the mask in their distance from background: `level`, log10 of the median size; `bright` and `dark`,
         99th and 5th percentile in units of the median; `noise`, median size of second differences in units of the
         standard deviation (thermal noise raises it, blurring lowers it); `rim`, median within 3 voxels of the mask's
@@ -59,10 +62,11 @@ def image_statistics(images: Images) -> dict[str, float]:
 
 
 def _scattered(images: Images) -> float:
-    """Volume that is bright on FLAIR and T2 and lies over REACH from the middle of all that is, ml.
+    """Volume that is bright on FLAIR and T2 and lies farther from the middle of all that is than one tumour would, ml.
 
-    The middle is the median along each axis: it stays in the tumour while that holds most of what is bright. Regions
-    are not told apart: that costs more than all other statistics together, and small ones come and go with the noise.
+    The middle is the median along each axis: it stays in the tumour while that holds most of what is bright. One tumour
+    of that volume is taken to reach twice as far as a ball would. Regions are not told apart: that costs more than all
+    other statistics together, and small ones come and go with the noise.
     """
     strides = [max(1, round(STEP / edge)) for edge in images.edges]
     sample = tuple(slice(stride // 2, None, stride) for stride in strides)
@@ -73,8 +77,11 @@ def _scattered(images: Images) -> float:
         bright &= values > LESION * abs(_median(values[mask & (values != 0)]))
     steps = np.asarray(strides) * images.edges
     places = np.argwhere(bright) * steps  # (N, 3), mm
-    away = np.linalg.norm(places - np.median(places, axis=0), axis=1) if len(places) else np.zeros(0)
-    return float(np.count_nonzero(away > REACH) * steps.prod() / 1000)
+    if not len(places):
+        return 0.0
+    ball = (len(places) * steps.prod() * 3 / (4 * np.pi)) ** (1 / 3)
+    away = np.linalg.norm(places - np.median(places, axis=0), axis=1)
+    return float(np.count_nonzero(away > max(REACH, REACH_OF_BALL * ball)) * steps.prod() / 1000)
 
 
 def _scaled(images: Images, name: str, voxels: _Array) -> tuple[_Array, float]:

@@ -78,6 +78,14 @@ def test_what_is_far_from_the_other_lesions_is_scattered():
     assert scattered(near) == pytest.approx(0, abs=0.5)
 
 
+def test_a_large_tumour_reaches_farther(monkeypatch):
+    """Three balls of 25 mm in a row reach 65 mm from their middle; one of their volume, 196 ml, has a radius of 36."""
+    large = balls((50.0, 90, 80), (90, 90, 80), (130, 90, 80), radius=25)
+    assert scattered(large) == 0
+    monkeypatch.setattr("toolkit.data.statistics.REACH_OF_BALL", 1.0)
+    assert scattered(large) > 50
+
+
 def test_only_what_both_flair_and_t2_show_is_a_lesion():
     made = balls(*TUMOUR, *FAR)
     for name in ("flair", "t2"):
