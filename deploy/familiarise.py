@@ -29,7 +29,7 @@ from toolkit.evaluation.familiarity import (
 )
 
 WORKERS = 2  # reading threads; the runtime needs the other cores
-FEWEST = 10  # validation patients: five beyond the median are few enough
+FEWEST = 10  # validation patients; five of them then show the tail
 
 By = Literal["rank", "tail"]
 _Float = NDArray[np.float64]

@@ -177,8 +177,9 @@ def _judged(table: _Float, floors: _Float) -> _Float:
 
 
 def _in_own_unit(ends: _Float, floors: _Float) -> _Float:
-    """The inverse of `_judged` for K ends of ranges; no volume is below 0."""
-    return np.where(floors > 0, np.maximum(10 ** np.where(floors > 0, ends, 0) - floors, 0), ends)
+    """The inverse of `_judged` for K ends of ranges; no volume is below 0, and none is infinite."""
+    volumes = 10 ** np.clip(np.where(floors > 0, ends, 0), -12, 12) - floors
+    return np.where(floors > 0, np.maximum(volumes, 0), ends)
 
 
 def _usual(table: _Float, floors: _Float) -> tuple[_Float, _Float, _Float]:

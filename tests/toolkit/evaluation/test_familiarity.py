@@ -108,6 +108,15 @@ def test_one_spot_is_no_alarm_and_many_are():
     assert 1 < bound.high < 6  # ml
 
 
+def test_a_limit_without_measure_stays_finite():
+    """A statistic that never moves, but in three of 200: the common limit is enormous."""
+    table = zero_inflated(np.random.default_rng(0), 200, 0.03)
+    table[:, 0] = np.repeat([1, 0], [3, 197])
+    bounds = fit_bounds(table, ("a", "b", "scattered"), 0.01)
+    assert bounds[1].high > 1e9
+    assert all(np.isfinite([bound.low, bound.high]).all() for bound in bounds)
+
+
 def test_alarms_with_a_volume_of_a_few_are_as_rare_as_promised():
     rng, names, alarms = np.random.default_rng(1), ("a", "b", "scattered"), []
     for _ in range(300):
