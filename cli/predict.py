@@ -56,6 +56,7 @@ def command(
         raise typer.Exit(show_plan(patients))
     opened = open_model(model)
     if require_signature:
+        opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
         signatures().check_signature(opened, require_signature)
     written = settings_from(config, None).predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)

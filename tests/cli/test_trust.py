@@ -5,6 +5,9 @@ import shutil
 
 import pytest
 
+from deploy.model import open_model
+from deploy.signature import new_key, sign_model
+
 pytestmark = pytest.mark.slow
 
 
@@ -44,6 +47,56 @@ def test_signed_graded_verified_tampered(made, grade, tmp_path, monkeypatch):
     assert code == 1
     assert "model_card.md" in err
     assert json.loads(first)["verdict"] == "undetermined"
+
+
+FILES = (
+    "familiarity.npz",
+    "manifest.json",
+    "manifest.sha256",
+    "manifest.sig",
+    "model.onnx",
+    "model_card.md",
+    "model_fp16.onnx",
+    "selftest.npz",
+    "weights.safetensors",
+)
+
+
+@pytest.fixture(scope="module")
+def signed(made, tmp_path_factory):
+    """A project with a signed model; a test that damages it mends it."""
+    folder = tmp_path_factory.mktemp("signed")
+    for name in ("cohort", "model"):
+        shutil.copytree(made / name, folder / name)
+    new_key(folder / "key")
+    sign_model(open_model(folder / "model"), folder / "key")
+    return folder
+
+
+def test_the_files_below_are_all_files(signed):
+    assert sorted(path.relative_to(signed / "model").as_posix() for path in (signed / "model").rglob("*")) == [*FILES]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_altered_bit_of_any_file_stops_verify_and_predict(signed, grade, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(signed)
+    file = signed / "model" / name
+    before = file.read_bytes()
+    changed = bytearray(before)
+    changed[len(changed) // 2] ^= 1
+    predict = ("predict", "cohort/HGG/p01", "--out", tmp_path / "results", "--require-signature", "key.pub")
+    try:
+        file.write_bytes(changed)
+        verified, predicted = grade("verify", "model", "--require-signature", "key.pub"), grade(*predict)
+    finally:
+        file.write_bytes(before)
+    for code, out, err in (verified, predicted):
+        assert code == 1
+        assert name in "".join((out + err).split())  # a table may break a name
+        assert "altered" in out + err or "no signature" in out + err or "no valid JSON" in out + err
+    assert not (tmp_path / "results").exists()
+    if name == FILES[-1]:  # mended, the same words pass
+        assert grade("verify", "model", "--require-signature", "key.pub")[0] == grade(*predict)[0] == 0
 
 
 def test_wrong_usage(grade):

@@ -21,6 +21,7 @@ from toolkit.config import Grid
 from toolkit.data.patients import Cohort
 from toolkit.data.scan import read_scan
 from toolkit.errors import ModelError
+from toolkit.evaluation.familiarity import Bound, Familiarity, FeatureSpace
 from toolkit.training.network import GradeNet
 from toolkit.training.run import Run
 
@@ -173,3 +174,27 @@ def test_the_card_says_what_the_manifest_says(model: Model, run: Run) -> None:
     assert text.count(model.manifest.training.labels) == 2
     assert "The sites of these patients are not known" in text
     assert str(run.folder.parent) not in text
+
+
+def test_the_card_says_how_the_limits_were_found(
+    run: Run, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Familiarity(
+        distance_rate=0.1,
+        distance_confidence=0.95,
+        distance_by="tail",
+        image_rate=0.025,
+        training=75,
+        validation=25,
+        distance=12.5,
+        bounds=(Bound(name="volume", low=900, high=2000),),
+    )
+    space = FeatureSpace.load(exported / "familiarity.npz")
+    monkeypatch.setattr("deploy.export.write_onnx", reuse(exported, open_model(exported).manifest.outputs, shift=0))
+    monkeypatch.setattr("deploy.export.learn_familiarity", lambda *_: (limits, space))
+    text = (export_run(run, tmp_path / "model", SETTINGS.export, ignore).folder / "model_card.md").read_text()
+    assert (
+        "feature distance over 12.5, which with 95 % confidence at most 10 % of familiar patients are"
+        " (by the tail of the distances of 25 validation patients), or any of 1 image statistics"
+        " outside its range, which 2.5 % are on average over cohorts"
+    ) in text

@@ -26,7 +26,9 @@ from .conftest import ignore
 
 CONFORMAL = Conformal(rate=0.1, cases={"LGG": 15, "HGG": 42}, hgg_from=0.3, lgg_to=0.6)
 FAMILIARITY = Familiarity(
-    distance_rate=0.05,
+    distance_rate=0.1,
+    distance_confidence=0.95,
+    distance_by="rank",
     image_rate=0.025,
     training=228,
     validation=57,
@@ -142,4 +144,5 @@ def test_the_manifest_holds_what_validation_gives(model: Model) -> None:
     assert manifest.out_of_distribution is not None
     assert (manifest.out_of_distribution.training, manifest.out_of_distribution.validation) == (6, 6)
     assert not manifest.out_of_distribution.known
+    assert manifest.out_of_distribution.distance_by is None
     assert manifest.files["familiarity.npz"] == file_hashes(model.folder)["familiarity.npz"]

@@ -1,9 +1,9 @@
 """Is a scan like those of the training? Two tests, each with a rate of false alarms.
 
 Features: Mahalanobis distance of the network's pooled features from the training patients'. The limit comes from the
-validation patients, since the network knows the others by heart. Images: plain statistics, each within limits, from
-all patients, since no network looks at them. Both limits are conformal: their rates hold for any distribution. NumPy
-only: prediction imports it.
+validation patients, since the network knows the others by heart: a tolerance limit, whose rate holds for the model at
+hand (`deploy.familiarise`). Images: plain statistics, each within limits, from all patients, since no network looks at
+them; conformal, so that their rate holds on average over cohorts. NumPy only: prediction imports it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,11 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from toolkit.errors import ModelError
 from toolkit.evaluation.conformal import upper_limit
 
-DISTANCE_RATE = 0.05  # of false alarms; 57 validation patients allow it, 0.01 they would not
+DISTANCE_RATE = 0.1  # of false alarms, at most
+DISTANCE_CONFIDENCE = 0.95  # that the limit learned keeps this rate
 IMAGE_RATE = 0.025
 FOLDS = 10
 TAIL = 0.02  # of the patients beyond either end of what counts as the usual range
 LEAST_SPREAD = 0.02  # of the centre: a statistic that is the same in everybody may still differ by as much
+# Volumes, ml, that are 0 in most and large in a few: judged as log10(floor + volume), so that what is below the floor
+# hardly counts and a few large ones do not widen all other ranges. They may differ by the floor in any case.
+FLOORS = {"scattered": 1.0}
 
 _Float = NDArray[np.float64]
 _FILE = ("mean", "components", "variances", "floor")
@@ -44,10 +49,12 @@ class Familiarity(BaseModel):
     """Limits of both tests.
 
     Attributes:
-        distance_rate: of false alarms by distance, 0 to 1.
-        image_rate: of false alarms by image statistics, 0 to 1.
+        distance_rate: of false alarms by distance, at most, 0 to 1.
+        distance_confidence: that validation patients gave a limit which keeps that rate, 0 to 1.
+        distance_by: `rank`, for any distribution, or `tail`, for fewer patients; None without a limit.
+        image_rate: of false alarms by image statistics, on average over cohorts, 0 to 1.
         training: patients that the feature space comes from; with the validation patients, the bounds.
-        validation: patients that the largest distance comes from.
+        validation: patients that the limit of the distance comes from.
         distance: largest familiar Mahalanobis distance; None: too few patients.
         bounds: of each image statistic; empty: too few patients.
     """
@@ -55,6 +62,8 @@ class Familiarity(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     distance_rate: float = Field(gt=0, lt=1)
+    distance_confidence: float = Field(gt=0, lt=1)
+    distance_by: Literal["rank", "tail"] | None
     image_rate: float = Field(gt=0, lt=1)
     training: int
     validation: int
@@ -146,23 +155,35 @@ def fit_bounds(statistics: ArrayLike, names: tuple[str, ...], rate: float) -> tu
 
     Source: Vovk 2015, "Cross-conformal predictors".
     """
-    table = np.asarray(statistics, np.float64)
+    floors = np.array([FLOORS.get(name, 0.0) for name in names])
+    table = _judged(np.asarray(statistics, np.float64), floors)
     fold = np.arange(len(table)) % FOLDS
     score = np.zeros(len(table))
     for number in range(min(FOLDS, len(table) - 1)):
-        centre, below, above = _usual(table[fold != number])
+        centre, below, above = _usual(table[fold != number], floors)
         away = table[fold == number] - centre
         score[fold == number] = np.maximum(away / above, -away / below).max(axis=1)
     limit = upper_limit(score, rate)
     if limit is None:
         return ()
-    centre, below, above = _usual(table)
-    ends = zip(names, centre - limit * below, centre + limit * above, strict=True)
-    return tuple(Bound(name=name, low=float(first), high=float(last)) for name, first, last in ends)
+    centre, below, above = _usual(table, floors)
+    low, high = (_in_own_unit(end, floors) for end in (centre - limit * below, centre + limit * above))
+    return tuple(Bound(name=name, low=float(a), high=float(b)) for name, a, b in zip(names, low, high, strict=True))
 
 
-def _usual(table: _Float) -> tuple[_Float, _Float, _Float]:
+def _judged(table: _Float, floors: _Float) -> _Float:
+    """The statistics (N, K) on the scale that ranges are learned on; a floor of 0 leaves a column as it is."""
+    return np.where(floors > 0, np.log10(np.where(floors > 0, table + floors, 1)), table)
+
+
+def _in_own_unit(ends: _Float, floors: _Float) -> _Float:
+    """The inverse of `_judged` for K ends of ranges; no volume is below 0, and none is infinite."""
+    volumes = 10 ** np.clip(np.where(floors > 0, ends, 0), -12, 12) - floors
+    return np.where(floors > 0, np.maximum(volumes, 0), ends)
+
+
+def _usual(table: _Float, floors: _Float) -> tuple[_Float, _Float, _Float]:
     """Median (K,) of each statistic and the distances, above 0, from there to both ends of its usual range."""
     low, centre, high = np.quantile(table, [TAIL, 0.5, 1 - TAIL], axis=0)
-    least = LEAST_SPREAD * np.abs(centre) + 1e-12
+    least = np.where(floors > 0, np.log10(2), LEAST_SPREAD * np.abs(centre) + 1e-12)
     return centre, np.maximum(centre - low, least), np.maximum(high - centre, least)

@@ -49,6 +49,63 @@ def test_values_by_hand(textured):
     assert found["flair_rim"] == pytest.approx(1, abs=0.02)
 
 
+def balls(*places, edge=2.0, radius=10.0, factor=2.0):
+    """FLAIR and T2 of 100 x 90 x 80 voxels, brighter inside balls at some places, mm; the others are plain."""
+    plain = 1000 + 50 * np.random.default_rng(0).normal(size=(100, 90, 80)).astype(np.float32)
+    grid = edge * np.indices(plain.shape)
+    inside = np.any([((grid - np.reshape(at, (3, 1, 1, 1))) ** 2).sum(0) < radius**2 for at in places], axis=0)
+    made = images(plain)
+    bright = np.where(inside, factor * plain, plain)
+    voxels = {"flair": bright, "t1": plain, "t1ce": plain, "t2": bright}
+    return replace(made, voxels=voxels, affine=np.diag([edge, edge, edge, 1.0]))
+
+
+def scattered(made):
+    return image_statistics(made)["scattered"]
+
+
+TUMOUR = [(60.0, 90, 80), (68, 90, 80), (60, 98, 80)]  # three balls that overlap: one region
+FAR = [(160.0, 90, 80), (60, 160, 120)]
+BALL = 4 / 3 * np.pi * 10**3 / 1000  # ml
+
+
+def test_what_is_far_from_the_other_lesions_is_scattered():
+    assert scattered(balls(*TUMOUR)) == 0
+    assert scattered(balls(*TUMOUR, FAR[0])) == pytest.approx(BALL, rel=0.2)
+    assert scattered(balls(*TUMOUR, *FAR)) == pytest.approx(2 * BALL, rel=0.2)
+    assert scattered(balls(*TUMOUR, *FAR, edge=1.0, radius=5)) == pytest.approx(0)  # all within 70 mm
+    near = balls(*TUMOUR, (96, 90, 80))  # apart from the tumour, but not far
+    assert scattered(near) == pytest.approx(0, abs=0.5)
+
+
+def test_a_large_tumour_reaches_farther(monkeypatch):
+    """Three balls of 25 mm in a row reach 65 mm from their middle; one of their volume, 196 ml, has a radius of 36."""
+    large = balls((50.0, 90, 80), (90, 90, 80), (130, 90, 80), radius=25)
+    assert scattered(large) == 0
+    monkeypatch.setattr("toolkit.data.statistics.REACH_OF_BALL", 1.0)
+    assert scattered(large) > 50
+
+
+def test_only_what_both_flair_and_t2_show_is_a_lesion():
+    made = balls(*TUMOUR, *FAR)
+    for name in ("flair", "t2"):
+        dark = made.voxels | {name: made.voxels["t1"]}
+        assert scattered(replace(made, voxels=dark)) == 0
+    assert scattered(balls(*TUMOUR, *FAR, factor=1.3)) == 0
+
+
+def test_scattered_does_not_depend_on_axes_or_units():
+    made = balls(*TUMOUR, *FAR)
+    turned = {name: np.asfortranarray(v) for name, v in made.voxels.items()}
+    shifted = {name: 7 * v - 500 for name, v in made.voxels.items()}
+    background = dict.fromkeys(MODALITIES, -500)
+    assert scattered(replace(made, voxels=turned)) == scattered(made)
+    assert scattered(replace(made, voxels=shifted, background=background)) == pytest.approx(scattered(made), rel=0.01)
+    slopes = dict.fromkeys(MODALITIES, -1.0)
+    negative = {name: -v for name, v in made.voxels.items()}
+    assert scattered(replace(made, voxels=negative, slopes=slopes)) == scattered(made)
+
+
 def test_mask_and_cover(textured):
     mask = np.zeros(SHAPE, bool)
     mask[10:50, 10:40, 5:35] = True

@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from deploy.familiarise import fit_space
+from deploy.familiarise import fit_space, tolerance_limit
 from toolkit.errors import ModelError
-from toolkit.evaluation.conformal import upper_limit
 from toolkit.evaluation.familiarity import Bound, Familiarity, FeatureSpace, fit_bounds
 
-RATES = {"distance_rate": 0.05, "image_rate": 0.05, "training": 62, "validation": 57}
+RATES = {
+    "distance_rate": 0.1,
+    "distance_confidence": 0.95,
+    "distance_by": "rank",
+    "image_rate": 0.05,
+    "training": 62,
+    "validation": 57,
+}
 
 
 def features(rng, patients, size):
@@ -71,6 +77,55 @@ def test_bounds_by_hand():
     assert fit_bounds(table[:198], ("a", "b"), 0.005) == ()
 
 
+def zero_inflated(rng, patients, share):
+    """Two plain statistics beside a volume that is 0 in most patients and 1 to 100 ml in a few."""
+    volume = np.where(rng.random(patients) < share, np.exp(rng.uniform(0, 4.6, patients)), 0)
+    return np.column_stack([rng.normal(10, 1, (patients, 2)), volume])
+
+
+def widest(share):
+    """How much a zero-inflated volume widens the other two ranges, at most in 20 cohorts of 200."""
+    found = []
+    for seed in range(20):
+        table = zero_inflated(np.random.default_rng(seed), 200, share)
+        alone, beside = (fit_bounds(table[:, :k], ("a", "b", "scattered")[:k], 0.025) for k in (2, 3))
+        found += [(b.high - b.low) / (a.high - a.low) for a, b in zip(alone, beside, strict=False)]
+    return max(found)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.03, 0.1, 0.5])
+def test_a_volume_of_a_few_hardly_widens_the_other_ranges(share, monkeypatch):
+    assert widest(share) < 1.5
+    if share == 0.03:
+        monkeypatch.setattr("toolkit.evaluation.familiarity.FLOORS", {})
+        assert widest(share) > 3  # judged in ml it would
+
+
+def test_one_spot_is_no_alarm_and_many_are():
+    table = zero_inflated(np.random.default_rng(0), 200, 0)
+    bound = fit_bounds(table, ("a", "b", "scattered"), 0.025)[2]
+    assert bound.low == 0
+    assert 1 < bound.high < 6  # ml
+
+
+def test_a_limit_without_measure_stays_finite():
+    """A statistic that never moves, but in three of 200: the common limit is enormous."""
+    table = zero_inflated(np.random.default_rng(0), 200, 0.03)
+    table[:, 0] = np.repeat([1, 0], [3, 197])
+    bounds = fit_bounds(table, ("a", "b", "scattered"), 0.01)
+    assert bounds[1].high > 1e9
+    assert all(np.isfinite([bound.low, bound.high]).all() for bound in bounds)
+
+
+def test_alarms_with_a_volume_of_a_few_are_as_rare_as_promised():
+    rng, names, alarms = np.random.default_rng(1), ("a", "b", "scattered"), []
+    for _ in range(300):
+        table = zero_inflated(rng, 119 + 80, 0.05)
+        known = Familiarity(**RATES, distance=1, bounds=fit_bounds(table[:119], names, 0.05))
+        alarms.append(np.mean([bool(known.outside(dict(zip(names, row, strict=True)))) for row in table[119:]]))
+    assert np.mean(alarms) == pytest.approx(0.05, abs=0.01)
+
+
 def test_outside():
     known = Familiarity(**RATES, distance=3.0, bounds=(Bound(name="a", low=1, high=2),))
     assert known.outside({"a": 1.0}) == known.outside({"a": 2.0}) == ()
@@ -92,11 +147,73 @@ def test_false_alarms_are_as_rare_as_promised():
     assert np.mean(alarms) == pytest.approx(0.05, abs=0.006)
 
 
-def test_distance_alarms_are_as_rare_as_promised():
-    rng, alarms = np.random.default_rng(3), []
-    for _ in range(100):
-        sample = features(rng, 40 + 57 + 40, 64)
+@pytest.mark.parametrize(("patients", "rank"), [(29, 1), (45, 1), (46, 2), (60, 2), (61, 3), (75, 3), (76, 4)])
+def test_ranks_are_those_of_the_tables(patients, rank):
+    """Conover 1999, table of one-sided tolerance limits, 90 % of the population with 95 % confidence."""
+    distances = np.random.default_rng(0).permutation(np.arange(1.0, patients + 1))
+    assert tolerance_limit(distances, 0.1, 0.95) == (patients + 1 - rank, "rank")
+
+
+def test_the_tail_by_hand():
+    """25 logarithms, the 13th largest 1, the mean of the 12 beyond it 1.5; c = 2.838 by a simulation of its own."""
+    rng = np.random.default_rng(0)
+    rates = rng.beta(13, 13, 400_000) * np.exp(-2.838 * rng.gamma(12, 1 / 12, 400_000))
+    assert (rates > 0.1).mean() == pytest.approx(0.05, abs=0.001)
+    logs = np.concatenate([np.linspace(-1, 1, 13), np.linspace(1.1, 1.9, 12)])
+    limit, by = tolerance_limit(np.exp(logs), 0.1, 0.95)
+    assert np.log(limit) == pytest.approx(1 + 2.838 * 0.5, abs=0.002)
+    assert by == "tail"
+
+
+def test_too_few_patients_and_one_that_is_far():
+    assert tolerance_limit(np.arange(1.0, 10), 0.1, 0.95) == (None, None)
+    assert tolerance_limit(np.arange(1.0, 11), 0.1, 0.95)[1] == "tail"
+    one_far = np.append(np.full(24, 10.0), 1e6)  # beyond what its tail says: the largest distance stands
+    assert tolerance_limit(one_far, 0.1, 0.95) == (1e6, "tail")
+    assert tolerance_limit(np.zeros(25), 0.1, 0.95)[0] == pytest.approx(0, abs=1e-9)
+
+
+def two_grades(rng, shape):
+    """Logarithms that are not normal: HGG lie farther from the mean and vary more."""
+    return np.where(rng.random(shape) < 0.6, rng.normal(0.5, 0.3, shape), rng.normal(0, 0.15, shape))
+
+
+def normal(rng, shape):
+    return rng.normal(3, 0.2, shape)
+
+
+def skewed(rng, shape):
+    """About as skewed as the logarithms of distances of phantoms."""
+    return rng.gamma(10, 0.1, shape)
+
+
+def exponential(rng, shape):
+    return rng.exponential(0.3, shape)
+
+
+def heavy(rng, shape):
+    return 0.05 * rng.standard_t(1.5, shape)
+
+
+@pytest.mark.parametrize("draw", [normal, skewed, two_grades, exponential, heavy])
+@pytest.mark.parametrize("patients", [10, 19, 25, 28, 29, 57, 228])
+def test_nearly_every_validation_keeps_the_rate_of_distance_alarms(patients, draw):
+    """1000 validations; in each the realised rate is the share of all patients beyond its limit."""
+    rng, validations = np.random.default_rng(3), 1000
+    everybody = np.sort(draw(rng, 200_000))
+    limits = [tolerance_limit(np.exp(logs), 0.1, 0.95)[0] for logs in draw(rng, (validations, patients))]
+    realised = 1 - np.searchsorted(everybody, np.log(limits), side="right") / len(everybody)
+    assert (realised > 0.1).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / validations)
+    assert realised.mean() > 0.002  # a limit that nobody exceeds would pass, too
+    if draw is exponential and patients == 10:  # exact; with more patients the largest distance often stands
+        assert (realised > 0.1).mean() == pytest.approx(0.05, abs=0.02)
+
+
+def test_the_rate_holds_for_distances_in_a_feature_space():
+    rng, failing = np.random.default_rng(3), []
+    for _ in range(200):
+        sample = features(rng, 40 + 25 + 200, 64)
         space = fit_space(sample[:40])
-        limit = upper_limit(space.distance(sample[40:97]), 0.05)
-        alarms.append((space.distance(sample[97:]) > limit).mean())
-    assert np.mean(alarms) == pytest.approx(2 / 58, abs=4 * np.std(alarms) / 10)
+        limit, _ = tolerance_limit(space.distance(sample[40:65]), 0.1, 0.95)
+        failing.append((space.distance(sample[65:]) > limit).mean() > 0.13)  # 200 patients: chance reaches 0.13
+    assert np.mean(failing) <= 0.05
