@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 INPUT = "scan"
+FUSED = "fuse_conv_bias"
 _SILENT = 4  # fatal errors only: whatever else goes wrong is raised
 # ONNX Runtime's errors share no base class but Exception.
 _LOAD_ERRORS = (state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile)
@@ -39,7 +40,12 @@ _WANT_OF_MEMORY = re.compile("out of memory|failed to allocate memory|alloc_fail
 
 @dataclass
 class OnnxRuntime:
-    """See `deploy.runtimes.Runtime`."""
+    """See `deploy.runtimes.Runtime`.
+
+    Attributes:
+        unfused: opens the session that takes this one's place where the card cannot fuse biases with convolutions;
+            None: nothing is fused.
+    """
 
     model: Model
     device: str
@@ -47,6 +53,7 @@ class OnnxRuntime:
     chosen: str
     session: Any
     name: str = "onnx"
+    unfused: Callable[[], Any] | None = None
     _bound: BoundBatch | None = field(default=None, init=False)
 
     @property
@@ -58,7 +65,7 @@ class OnnxRuntime:
         """See `deploy.runtimes.Runtime.infer`."""
         check_scans(scans, self.model.manifest)
         try:
-            found = self._run(scans)
+            found = self._answer(scans)
         except _RUN_ERRORS as error:
             kind = OutOfMemory if _WANT_OF_MEMORY.search(str(error)) else RuntimeUnavailable
             raise kind(
@@ -66,6 +73,16 @@ class OnnxRuntime:
                 " a smaller batch needs less memory."
             ) from error
         return checked(RuntimeOutputs(*found), len(scans), self.model.manifest)
+
+    def _answer(self, scans: Array) -> list[Array]:
+        try:
+            return self._run(scans)
+        except _RUN_ERRORS as error:
+            if self.unfused is None or _WANT_OF_MEMORY.search(str(error)):
+                raise
+        # cuDNN fuses from compute capability 8.0 on, and not every shape.
+        self.session, self.unfused, self._bound = self.unfused(), None, None
+        return self._run(scans)
 
     def _run(self, scans: Array) -> list[Array]:
         if self.device == "cpu":
@@ -134,12 +151,15 @@ def _open(model: Model, choice: Choice, device: str, reason: str) -> OnnxRuntime
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     blocks = model.manifest.network.stem_stride == 2
-    session = _session(path, options, _provider(device, precision, blocks), device)
+    provider = _provider(device, precision, blocks)
+    session = _session(path, options, provider, device)
+    plain = {name: value for name, value in provider[1].items() if name != FUSED}
+    unfused = (lambda: _session(path, options, (CUDA, plain), device)) if FUSED in provider[1] else None
     if not on_gpu:
         chosen = f"ONNX Runtime on the CPU in {precision}: {reason}."
     else:
         chosen = f"ONNX Runtime on {device} in {precision}: {reason}."
-    return OnnxRuntime(model, device, precision, chosen, session)
+    return OnnxRuntime(model, device, precision, chosen, session, unfused=unfused)
 
 
 def _provider(device: str, precision: Precision, blocks: bool) -> tuple[str, dict[str, str]]:
@@ -157,7 +177,7 @@ def _provider(device: str, precision: Precision, blocks: bool) -> tuple[str, dic
         options["use_tf32"] = "0"
     elif blocks:
         # 0.47 in place of 0.71. A first convolution of four channels (`toolkit.training.stem`) would lose by it.
-        options["fuse_conv_bias"] = "1"
+        options[FUSED] = "1"
     return CUDA, options
 
 

@@ -7,6 +7,7 @@ import deploy.runtimes
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_cuda")
 def test_a_table_and_json(project, grade, monkeypatch, tmp_path):
     monkeypatch.setattr(deploy.runtimes, "user_cache", lambda kind: tmp_path / kind)
     monkeypatch.setattr(deploy.bench, "SECONDS", 0.01)

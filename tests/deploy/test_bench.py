@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import deploy.bench
 import deploy.runtimes
@@ -107,6 +108,7 @@ def test_the_fastest_is_the_one_with_the_best_batch() -> None:
     assert fastest([measured("onnx", "it differs", 1)]) is None
 
 
+@pytest.mark.usefixtures("without_cuda")
 def test_what_cannot_be_opened_is_listed(model: Model) -> None:
     found = bench(model, [ON_CPU, Choice("onnx", "cuda", "fp16")], [1], None, ignore)
     assert list(found.missing) == ["onnx fp16 cuda"]
@@ -117,6 +119,8 @@ def test_what_cannot_be_opened_is_listed(model: Model) -> None:
         bench(model, [ON_CPU], [4], None, ignore)
 
 
+@pytest.mark.usefixtures("without_cuda")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_auto_takes_what_was_the_fastest(model: Model, kept: Path) -> None:
     assert open_runtime(model, Choice()).name == "onnx"
     kept.mkdir()

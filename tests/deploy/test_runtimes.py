@@ -12,7 +12,7 @@ import torch
 
 from deploy.model import Model, Precision
 from deploy.parity import LIMITS, probability
-from deploy.runtimes import Choice, RuntimeOutputs, checked, open_runtime
+from deploy.runtimes import Array, Choice, RuntimeOutputs, checked, open_runtime
 from deploy.runtimes import onnx as onnx_runtime
 from deploy.runtimes.halving import Halving
 from deploy.runtimes.onnx import BoundBatch
@@ -30,6 +30,7 @@ def test_a_gpu_that_is_not_there_is_an_error(model: Model, name: str) -> None:
         open_runtime(model, Choice(name, "cuda"))
 
 
+@pytest.mark.usefixtures("without_cuda")
 def test_auto_says_what_it_chose(model: Model) -> None:
     runtime = open_runtime(model, Choice())
     assert (runtime.name, runtime.device, runtime.precision) == ("onnx", "cpu", "fp32")
@@ -90,6 +91,40 @@ def test_a_gpu_that_does_not_start_is_never_replaced_in_silence(
     assert reason in chosen
 
 
+class _Fails:
+    """A session that cannot compute."""
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+
+    def run(self, *_: object) -> list[Array]:
+        raise onnxruntime.capi.onnxruntime_pybind11_state.Fail(self._sentence)
+
+
+def test_a_card_that_cannot_fuse_biases_does_without(model: Model) -> None:
+    """cuDNN's sentence where a convolution and its bias cannot be one; without fusing the answer is the same."""
+    scans = np.random.default_rng(0).standard_normal((2, *SHAPE), np.float32)
+    exact = open_runtime(model, Choice("onnx", "cpu", "fp32"))
+    opened = []
+
+    def unfused() -> object:
+        opened.append(True)
+        return exact.session  # type: ignore[attr-defined]
+
+    failing = _Fails("Non-zero status code returned while running Conv node. Name:'node_conv3d'")
+    runtime = onnx_runtime.OnnxRuntime(model, "cpu", "fp32", "chosen.", failing, unfused=unfused)
+    for _ in range(2):
+        np.testing.assert_array_equal(runtime.infer(scans).logits, exact.infer(scans).logits)
+    assert opened == [True]
+    for runtime, kind in (
+        (onnx_runtime.OnnxRuntime(model, "cpu", "fp32", "chosen.", failing), RuntimeUnavailable),
+        (onnx_runtime.OnnxRuntime(model, "cpu", "fp32", "", _Fails("out of memory"), unfused=unfused), OutOfMemory),
+    ):
+        with pytest.raises(kind):
+            runtime.infer(scans)
+    assert opened == [True]
+
+
 @pytest.mark.parametrize(
     ("precision", "blocks", "more"),
     [("fp16", True, {"fuse_conv_bias": "1"}), ("fp16", False, {}), ("fp32", True, {"use_tf32": "0"})],
@@ -117,7 +152,11 @@ def test_the_gpu_answers_as_the_cpu(model: Model, name: str, precision: Precisio
 @pytest.mark.parametrize(
     ("choice", "sentence"),
     [
-        (Choice("tensorrt"), "on device auto, but CUDA shows 0 GPUs"),
+        pytest.param(
+            Choice("tensorrt"),
+            "on device auto, but CUDA shows 0 GPUs",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         (Choice("tensorrt", "cpu"), "TensorRT runs on a GPU only"),
         (Choice("tensorrt", "cuda", "fp32"), "TensorRT engines are half precision"),
         (Choice("openvino"), "runtime 'openvino' is unknown"),
