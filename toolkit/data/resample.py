@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -96,11 +96,21 @@ class Resampler:
         axes, flips = self._order.axes, self._order.flips
         sizes = [(len(matrices[axis]), like.shape[axis]) for axis in axes]
         (slow, planes), (middle, height), (fast, width) = sizes
-        self._slow, self._middle, self._fast = (_runs(matrices[axis][:, flips[axis]]) for axis in axes)
-        self._loaded = scratch_array("loaded", (SLAB, height, width), np.float32)
-        self._half = scratch_array("half", (SLAB, width, middle), np.float32)
+        by_slow, by_middle, by_fast = (_runs(matrices[axis][:, flips[axis]]) for axis in axes)
+        loaded = scratch_array("loaded", (SLAB, height, width), np.float32)
+        half = scratch_array("half", (SLAB, width, middle), np.float32)
         self._small = scratch_array("small", (planes, fast, middle), np.float32)
         self._result = scratch_array("result", (fast * middle, slow), np.float32)
+        self._slabs: list[tuple[slice, Array, list[_Product]]] = []
+        for start in range(0, planes, SLAB):
+            rows = slice(start, min(start + SLAB, planes))
+            first, second, out = loaded[: planes - start], half[: planes - start], self._small[rows]
+            turned = second.transpose(0, 2, 1)  # so that the next product reads along memory: twice as fast
+            products = [_Product(run.weights, run.windows(first), run.bands(turned)) for run in by_middle]
+            products += [_Product(run.weights, run.windows(second), run.bands(out)) for run in by_fast]
+            self._slabs.append((rows, first, products))
+        across = self._small.reshape(planes, -1)  # (slow, fast' * middle')
+        self._last = [_Product(run.weights, run.windows(across), run.bands(self._result.T)) for run in by_slow]
 
     def __call__(self, volume: Voxels, load: Load = np.copyto) -> Array:
         """Resample a volume: `shrink`, then `finish`."""
@@ -116,10 +126,10 @@ class Resampler:
                 slab, which may have its axes in another order than the volume.
         """
         stored = self._order.along(volume)  # (slow, middle, fast)
-        for start in range(0, len(stored), SLAB):
-            slab = stored[start : start + SLAB]
-            load(self._loaded[: len(slab)], slab)
-            self._shrink_planes(self._small[start : start + len(slab)])
+        for rows, loaded, products in self._slabs:
+            load(loaded, stored[rows])
+            for one in products:
+                np.matmul(one.weights, one.windows, out=one.bands)
 
     def finish(self, factor: float = 1.0) -> Array:
         """The third axis, and all times a factor.
@@ -127,19 +137,18 @@ class Resampler:
         Returns:
             float32 (X', Y', Z'), any memory order; good until the next call.
         """
-        across = self._small.reshape(len(self._small), -1)  # (slow, fast' * middle')
-        for run in self._slow:
-            np.matmul(run.weights * np.float32(factor), run.windows(across), out=run.bands(self._result.T))
+        for one in self._last:
+            np.matmul(one.weights * np.float32(factor), one.windows, out=one.bands)
         block = self._result.reshape(*self._small.shape[1:], -1)  # (fast', middle', slow')
         return block.transpose(np.argsort(self._order.axes[::-1]))
 
-    def _shrink_planes(self, out: Array) -> None:
-        """From the loaded slab to (planes, fast', middle')."""
-        loaded, half = self._loaded[: len(out)], self._half[: len(out)]
-        for run in self._middle:  # turned, so that the next product reads along memory: twice as fast
-            np.matmul(run.weights, run.windows(loaded), out=run.bands(half.transpose(0, 2, 1)))
-        for run in self._fast:
-            np.matmul(run.weights, run.windows(half), out=run.bands(out))
+
+class _Product(NamedTuple):
+    """One product of many: `_Run.weights`, and views of what they are multiplied with and of what comes out."""
+
+    weights: Array
+    windows: Array
+    bands: Array
 
 
 @dataclass(frozen=True)
