@@ -17,6 +17,7 @@ PACKAGES = (
     *("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu"),
     *("tensorrt", "tensorrt-rtx-cu13-bindings", "cuda-bindings", "torch", "monai"),
 )
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # versions 2 and 1
 _QUERY = ("--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader,nounits")
 
 
@@ -62,6 +63,17 @@ def system() -> dict[str, str]:
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes that this process may use: the machine's, or the container's if that is allowed less."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in _LIMITS:
+        try:
+            found = min(found, int(file.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such file, or the word `max`
+            continue
+    return found
 
 
 def user_cache(kind: str) -> Path:

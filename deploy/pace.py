@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from math import ceil
 from statistics import median
 from time import perf_counter
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deploy.grader import padded
-from deploy.machine import cores
+from deploy.machine import cores, memory
 from deploy.model import Model
 from deploy.parity import load_selftest, run_selftest
 from deploy.reader import Read
@@ -23,7 +22,7 @@ from toolkit.data.patients import Patient
 from toolkit.errors import SettingsError
 
 READER = 300 * 2**20  # bytes that a patient takes while it is read
-MEMORY_SHARE = 0.5  # of the machine's, for the readers
+MEMORY_SHARE = 0.5  # of what there is, for the readers
 WORTH = 10  # batches that a cohort has to fill before single scans are tried as well: they cost a search of their own
 TURNS = 3
 
@@ -44,8 +43,7 @@ class Pace(NamedTuple):
 
 def most_readers() -> int:
     """As many as there are cores, if they have the memory."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # bytes
-    return max(1, min(cores(), int(MEMORY_SHARE * memory / READER)))
+    return max(1, min(cores(), int(MEMORY_SHARE * memory() / READER)))
 
 
 def choose_batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patients: int) -> int:

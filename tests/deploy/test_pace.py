@@ -107,13 +107,9 @@ def test_a_small_cohort_is_not_worth_the_measurement(model: Model, reads: Any) -
 
 def test_readers_have_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "cores", lambda: 16)
-    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 8 * 2**30 // 4096}
-    monkeypatch.setattr(pace.os, "sysconf", pages.__getitem__)
-    assert pace.most_readers() == 13  # half of 8 GiB, 300 MiB each
-    pages["SC_PHYS_PAGES"] *= 100
-    assert pace.most_readers() == 16
-    pages["SC_PHYS_PAGES"] = 1
-    assert pace.most_readers() == 1
+    for gib, readers in ((8, 13), (800, 16), (0.1, 1)):  # half of 8 GiB, 300 MiB each
+        monkeypatch.setattr(pace, "memory", lambda gib=gib: int(gib * 2**30))
+        assert pace.most_readers() == readers
 
 
 def test_finished_results_are_not_taken() -> None:
