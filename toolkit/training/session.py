@@ -161,9 +161,10 @@ def _restore(session: Session, run: Run, last: Checkpoint) -> None:
         ) from error
     run.load_best()  # a broken file is better known now than after the last epoch
     session.history, session.steps = last.history, last.steps
-    run.write_steps(last.steps)  # this file and the next may lack an epoch that `last.pt` has
-    run.write_history(last.history)
-    point_latest(run)
+    if session.ranks.first:
+        run.write_steps(last.steps)  # this file and the next may lack an epoch that `last.pt` has
+        run.write_history(last.history)
+        point_latest(run)
 
 
 def _load_pretrained(network: GradeNet, settings: Settings, progress: Progress) -> None:

@@ -21,6 +21,7 @@ from toolkit.training.balance import sample_loss
 from toolkit.training.compute import Compute
 from toolkit.training.loop import train
 from toolkit.training.plan import Visit
+from toolkit.training.ranks import Ranks
 from toolkit.training.run import Interrupted, Run
 from toolkit.training.runs import create_run, open_run
 from toolkit.training.scans import TrainingData
@@ -437,6 +438,21 @@ def test_resumed_run_is_the_latest_again(
     new_run(name="newer")
     train(run, training, validation, recorder())
     assert (run.folder.parent / "latest").readlink() == Path("run")
+
+
+@pytest.mark.parametrize(("rank", "writes"), [(0, True), (1, False)])
+def test_of_several_ranks_that_resume_one_writes(
+    new_run: RunMaker, recorder: Watcher, training: TrainingData, validation: TrainingData, rank: int, writes: bool
+) -> None:
+    """Two that replaced one file at once failed, now and then."""
+    run = new_run("training.epochs=1")
+    train(run, training, validation, recorder())
+    files = [run.folder / "steps.csv", run.folder / "history.csv", run.folder.parent / "latest"]
+    for file in files:
+        file.unlink()
+    session = begin(run, Compute(torch.device("cpu"), None), training, recorder(), Ranks(rank, 2, rank))
+    assert len(session.history) == 1
+    assert [os.path.lexists(file) for file in files] == [writes] * 3
 
 
 def test_pretrained_weights_are_loaded_and_reported(
