@@ -3,7 +3,7 @@
     python -m benchmarks.predict MODEL PATIENT_FOLDER [PATIENT_FOLDER ...]
 
 The cohort is the patients' files, linked under many names. `reading` reads and preprocesses it in as many threads as a
-prediction does; `inference` answers as many scans that are in memory already. The whole cannot be faster than the
+prediction may take; `inference` answers as many scans that are in memory already. The whole cannot be faster than the
 longer of both. The peer is what a careful script does: MONAI's transforms and the trained network in torch, one after
 the other.
 """
@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import arguments, linked, report
 from benchmarks.read import monai_chain
-from deploy.machine import cores
 from deploy.model import Model, open_model
+from deploy.pace import most_readers
 from deploy.predict import PredictOptions, Summary, predict
 from deploy.reader import reader
 from deploy.runtimes import Choice, open_runtime
@@ -84,7 +84,7 @@ def main() -> None:
         rows = []
         for _ in range(given.turns):  # the parts in each turn, as the machine is not equally quiet at all times
             done = whole(patients, model, choice, Path(folder) / "results")
-            read = reading(patients, model, cores())
+            read = reading(patients, model, most_readers())
             infer = inference(patients, model, choice, done.plan.batch_size)
             steady = done.timings.total - done.timings.open - done.timings.self_test
             rows.append((read, infer, steady, steady / max(read, infer)))

@@ -80,7 +80,7 @@ class OnnxRuntime:
         except _RUN_ERRORS as error:
             if self.unfused is None or _WANT_OF_MEMORY.search(str(error)):
                 raise
-        # cuDNN fuses from compute capability 8.0 on, and not every shape.
+        # cuDNN cannot in every layout (an H200 failed without NHWC), and may not on every card.
         self.session, self.unfused, self._bound = self.unfused(), None, None
         return self._run(scans)
 

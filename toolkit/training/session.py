@@ -115,9 +115,8 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
     # fp16 needs a scale; for the others it is 1, and the scaler leaves out steps that are not finite.
     scale, patience = (2.0**16, 2000) if compute.amp is torch.float16 else (1.0, 2**31 - 1)
     scaler = torch.amp.GradScaler(compute.device.type, init_scale=scale, growth_interval=patience)
-    scaler.scale(
-        torch.zeros((), device=compute.device)
-    )  # it begins at its first use, and a rank may have none in a step
+    # It makes its numbers at its first use, and a rank may have no batch in a step.
+    scaler.scale(torch.zeros((), device=compute.device))
     session = Session(
         settings=settings,
         compute=compute,
