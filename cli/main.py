@@ -50,7 +50,7 @@ app.command("verify")(verify)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(version("grade"))
+        typer.echo(version("glioma-grade"))
         raise typer.Exit
 
 

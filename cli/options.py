@@ -49,7 +49,7 @@ def signatures() -> ModuleType:
     from toolkit.errors import RuntimeUnavailable
 
     if find_spec("cryptography") is None:
-        raise RuntimeUnavailable("signatures need the package cryptography; pip install 'grade[sign]'.")
+        raise RuntimeUnavailable("signatures need the package cryptography; pip install 'glioma-grade[sign]'.")
     import deploy.signature
 
     return deploy.signature
@@ -70,4 +70,4 @@ def extra(package: str, name: str) -> None:
     from toolkit.errors import RuntimeUnavailable
 
     if find_spec(package) is None:
-        raise RuntimeUnavailable(f"this needs the package {package}; pip install 'grade[{name}]'.")
+        raise RuntimeUnavailable(f"this needs the package {package}; pip install 'glioma-grade[{name}]'.")

@@ -26,7 +26,10 @@ from toolkit.errors import ModelError, RuntimeUnavailable
 LEAST, MOST = 3, 200  # runs of a batch
 SECONDS = 2.0  # of each batch, once there were LEAST runs
 EXACT = Choice("onnx", "cpu", "fp32")
-_LIBRARIES = ("grade", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13-bindings", "torch")
+_LIBRARIES = (
+    *("glioma-grade", "numpy", "onnxruntime", "onnxruntime-gpu"),
+    *("tensorrt", "tensorrt-rtx-cu13-bindings", "torch"),
+)
 
 
 class _Part(BaseModel):

@@ -106,7 +106,7 @@ def _inference(manifest: Manifest) -> dict[str, Any]:
 
 
 def _metadata(model: Model) -> dict[str, Any]:
-    manifest, versions = model.manifest, library_versions(("grade", "monai", "torch", "numpy", "nibabel"))
+    manifest, versions = model.manifest, library_versions(("glioma-grade", "monai", "torch", "numpy", "nibabel"))
     auc = manifest.training.auc[0]
     return {
         "schema": SCHEMA,
@@ -115,7 +115,7 @@ def _metadata(model: Model) -> dict[str, Any]:
         "monai_version": versions["monai"],
         "pytorch_version": versions["torch"].partition("+")[0],
         "numpy_version": versions["numpy"],
-        "required_packages_version": {"grade": versions["grade"], "nibabel": versions["nibabel"]},
+        "required_packages_version": {"glioma-grade": versions["glioma-grade"], "nibabel": versions["nibabel"]},
         "task": "Tell low-grade from high-grade glioma in four-modality brain MRI",
         "description": f"3-D ResNet-{manifest.network.depth}. {manifest.training.labels or 'Labels unknown.'}",
         "authors": "whoever trained the model; see docs/README.md",
@@ -170,7 +170,7 @@ def _readme(model: Model) -> str:
 
 def _license() -> str:
     # Beside a checkout's metadata, which has no licence in it, pip's own is found too.
-    for installed in distributions(name="grade"):
+    for installed in distributions(name="glioma-grade"):
         if text := installed.read_text("licenses/LICENSE"):
             return text
     raise ModelError("the licence of grade is not where pip puts it; install grade again.")

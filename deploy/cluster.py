@@ -116,7 +116,7 @@ def _crew(model: Model, options: PredictOptions, patients: int, watching: Watchi
         fingerprint=model.fingerprint,
         options=replace(options, choice=choice, on_seen=None),
         patients=patients,
-        version=version("grade"),
+        version=version("glioma-grade"),
     )
     readers = options.settings.workers or max(1, int(found.get("CPU", 1)))
     return Crew(job, model.manifest.grid, model.manifest.calibration.threshold, readers, watching.on_again)

@@ -113,7 +113,7 @@ def read_alone(patient: Patient, grid: Grid, edit: Edit | None, wanted: str) -> 
 
 
 def _check_version(wanted: str) -> None:
-    if (found := version("grade")) != wanted:
+    if (found := version("glioma-grade")) != wanted:
         raise RuntimeUnavailable(
             f"{socket.gethostname()} has grade {found}, this machine {wanted}; install one version on all."
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from deploy.flavours import MEND, RTX_CAPABILITIES, importable
 
 PACKAGES = (
-    *("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu"),
+    *("glioma-grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu"),
     *("tensorrt", "tensorrt-rtx-cu13-bindings", "cuda-bindings", "torch", "monai"),
 )
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # versions 2 and 1

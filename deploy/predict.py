@@ -26,7 +26,7 @@ from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Edit
 
-LIBRARIES = ("grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
+LIBRARIES = ("glioma-grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
 
 
 @dataclass(frozen=True)

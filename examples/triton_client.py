@@ -3,7 +3,7 @@
     python examples/triton_client.py patients/ --model model/ --url localhost:8001
 
 Images are read, checked and preprocessed here by `toolkit.data.scan`, as in training; the server computes; calibration,
-threshold and verdict come from the model folder's manifest. Needs `pip install 'grade[triton]'`.
+threshold and verdict come from the model folder's manifest. Needs `pip install 'glioma-grade[triton]'`.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ def test_a_prediction_imports_nothing_else(installed: dict[str, str]) -> None:
     )
     owners = packages_distributions()
     used = {canonicalize_name(owner) for name in answer.stdout.split() for owner in owners.get(name, ())}
-    there = needed(set(installed)) | {"onnxruntime", "grade", "setuptools"}  # here the CPU's onnxruntime stands in
+    # Here the CPU's onnxruntime stands in.
+    there = needed(set(installed)) | {"onnxruntime", "glioma-grade", "setuptools"}
     assert "numpy" in used
     assert "onnxruntime" in used
     assert used <= there

@@ -41,4 +41,4 @@ def test_without_ray_the_extra_is_named(project, grade, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, _, err = grade("predict", "cohort", "--cluster", "auto")
     assert code == 1
-    assert "this needs the package ray; pip install 'grade[cluster]'" in " ".join(err.split())
+    assert "this needs the package ray; pip install 'glioma-grade[cluster]'" in " ".join(err.split())

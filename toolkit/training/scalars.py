@@ -32,7 +32,7 @@ def scalar_log(folder: Path, wanted: bool, finished: int) -> Iterator[Callable[[
         return
     if SummaryWriter is None:
         raise RunError(
-            "training.tensorboard = true, but TensorBoard is not installed; pip install 'grade[tensorboard]'."
+            "training.tensorboard = true, but TensorBoard is not installed; pip install 'glioma-grade[tensorboard]'."
         )
     with SummaryWriter(str(folder / "tensorboard"), purge_step=finished + 1) as writer:
 
