@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 from highdicom.sc import SCImage
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydicom.dataset import Dataset
 
@@ -72,7 +72,6 @@ def build_capture(answer: Answer, levels: Sequence[Level]) -> Dataset:
 def draw_sheet(answer: Answer, levels: Sequence[Level]) -> Figure:
     """The answer on one sheet, white on black as in a reading room."""
     figure = Figure(figsize=SIZE, dpi=DPI, facecolor="black")
-    FigureCanvasAgg(figure)
     figure.text(0.04, 0.965, "GLIOMA GRADING - RESEARCH USE ONLY", color=_AMBER, size=17, weight="bold", va="top")
     figure.text(0.04, 0.937, "Not a medical device. Preliminary, not verified.", color=_AMBER, size=11, va="top")
     _draw_answer(figure, answer)
@@ -119,6 +118,8 @@ def _draw_level(figure: Figure, level: Level, bottom: float) -> None:
 
 
 def _pixels(figure: Figure) -> Rgb:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    stream = io.BytesIO()
+    figure.savefig(stream, format="rgba", facecolor=figure.get_facecolor())
+    width, height = (round(length * DPI) for length in SIZE)
+    pixels = np.frombuffer(stream.getvalue(), np.uint8).reshape(height, width, 4)
+    return np.ascontiguousarray(pixels[..., :3])

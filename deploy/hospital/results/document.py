@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from highdicom import SOPClass
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
@@ -65,5 +64,5 @@ def _pdf(answer: Answer, levels: Sequence[Level]) -> bytes:
     stream = io.BytesIO()
     figure = draw_sheet(answer, levels)
     about = {"Title": TITLE, "Creator": f"grade {answer.version}", "CreationDate": datetime.now().astimezone()}
-    FigureCanvasPdf(figure).print_pdf(stream, metadata=about)
+    figure.savefig(stream, format="pdf", metadata=about, facecolor=figure.get_facecolor())
     return stream.getvalue()

@@ -14,6 +14,7 @@ from deploy.hospital.results.identity import Answer
 from deploy.hospital.results.pictures import Level
 from deploy.hospital.results.report import build_report
 from toolkit.errors import GradeError
+from toolkit.files import replacing
 
 
 def write_answer(answer: Answer, levels: Sequence[Level], kinds: Sequence[str], folder: Path) -> list[Path]:
@@ -37,27 +38,21 @@ def write_answer(answer: Answer, levels: Sequence[Level], kinds: Sequence[str], 
         "sc": partial(build_capture, answer, levels),
         "pdf": partial(build_document, answer, levels),
     }
-    written = []
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for kind in kinds:
-            file = folder / f"{kind}.dcm"
-            save(builders[kind](), file)
-            written.append(file)
     except OSError as error:
-        raise GradeError(f"answers cannot be written to {folder}: {error.strerror or error}.") from error
-    return written
+        raise GradeError(f"answers cannot be written to {folder}: {error.strerror}; name another folder.") from error
+    files = [folder / f"{kind}.dcm" for kind in kinds]
+    for kind, file in zip(kinds, files, strict=True):
+        save(builders[kind](), file)
+    return files
 
 
 def save(instance: Dataset, file: Path) -> None:
-    """Write one object under a temporary name, then rename it.
+    """Write one object, whole or not at all.
 
     Raises:
-        OSError: the disk does not take it.
+        GradeError: it cannot be written.
     """
-    temporary = file.with_name(f".{file.name}.tmp")
-    try:
-        instance.save_as(temporary, enforce_file_format=True)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(file) as stream:
+        instance.save_as(stream, enforce_file_format=True)
