@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from toolkit.errors import SettingsError
 from toolkit.frozen import Frozen
@@ -384,12 +384,12 @@ def _lower(message: str) -> str:
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:
-    def fix(branch: _Branch) -> dict[str, Any]:
+    def fix(branch: BaseModel) -> dict[str, Any]:
         changed: dict[str, Any] = {}
         for name, value in branch:
             if isinstance(value, Path):
                 changed[name] = base / value.expanduser()
-            elif isinstance(value, _Branch):
+            elif isinstance(value, BaseModel):
                 changed[name] = value.model_copy(update=fix(value))
         return changed
 

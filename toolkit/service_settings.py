@@ -18,7 +18,14 @@ def _to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # TOML knows no tuples
 
 
-class Peer(Frozen):
+def _to_path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value
+
+
+SettingPath = Annotated[Path, BeforeValidator(_to_path)]
+
+
+class Peer(Frozen, strict=True):
     """`[hospital.peers.NAME]`: another system. One without host and port may send, and is never sent to."""
 
     aet: AeTitle
@@ -28,18 +35,18 @@ class Peer(Frozen):
     tls: bool = Field(False, description="C-STORE, C-FIND and C-MOVE over TLS with [hospital.tls]")
 
 
-class TlsSettings(Frozen):
+class TlsSettings(Frozen, strict=True):
     """`[hospital.tls]`: PEM files. With them, reception takes TLS alone, from peers whose certificate is signed."""
 
-    certificate: Path
-    key: Path
-    authority: Path = Field(description="certificate that signs those of the peers")
+    certificate: SettingPath
+    key: SettingPath
+    authority: SettingPath = Field(description="certificate that signs those of the peers")
 
 
-class ServiceSettings(Frozen):
+class ServiceSettings(Frozen, strict=True):
     """What `grade serve`, `send`, `pull` and `pacs` read."""
 
-    folder: Path = Field(Path("hospital"), description="received studies and their answers, by state")
+    folder: SettingPath = Field(Path("hospital"), description="received studies and their answers, by state")
     aet: AeTitle = "GRADE"
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = 11112
@@ -53,7 +60,7 @@ class ServiceSettings(Frozen):
     keep_days: float = Field(7.0, gt=0, description="after which images and answers are deleted")
     free_gb: float = Field(5.0, ge=0, description="GB of disk below which images are refused")
     page_port: Port | None = Field(11180, description="of the status page, on loopback")
-    upload_token: Path | None = Field(None, description="file with the token that lets a study be dropped on the page")
+    upload_token: SettingPath | None = Field(None, description="file whose token lets studies be dropped on the page")
     tls: TlsSettings | None = None
 
     @model_validator(mode="after")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -45,14 +44,15 @@ OUT_OF_RESOURCES = 0xA700
 NOT_OF_THE_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 KEPT = {MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
-_TAGS = ["SOPInstanceUID", "StudyInstanceUID", "PatientID"]
+_TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "PatientID"]
 _MOST = 32  # associations at once
 _IDLE = 60.0  # seconds after which a silent sender is cut off
 
 
 class Identity(NamedTuple):
-    """What tells where an image belongs."""
+    """What an object is, and what tells where it belongs."""
 
+    kind: str
     instance: str
     study: str
     patient: str
@@ -126,11 +126,11 @@ def read_identity(content: bytes) -> Identity | None:
     """Where an image belongs, from its header; None where it does not say."""
     try:
         header = dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=_TAGS)
-        instance, study = str(header.SOPInstanceUID), str(header.StudyInstanceUID)
+        kind, instance, study = str(header.SOPClassUID), str(header.SOPInstanceUID), str(header.StudyInstanceUID)
         patient = str(header.get("PatientID") or "")
     except (InvalidDicomError, AttributeError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, OSError):
         return None
-    return Identity(instance, study, patient) if instance and study else None
+    return Identity(kind, instance, study, patient) if instance and study else None
 
 
 def put_image(folder: Path, instance: str, content: bytes) -> Path:
@@ -195,7 +195,6 @@ def receive(settings: ServiceSettings, labels: bool, parent: Connection) -> None
         labels: see `Reception`.
         parent: says `""` once the port is open, or the sentence of an error.
     """
-    os.setpgrp()  # Ctrl-C in a terminal is for the parent alone, which then says when to stop
     reception = Reception(Queue(settings.folder), settings.free_gb, labels)
     try:
         server = start_reception(settings, reception.store, reception.closed)

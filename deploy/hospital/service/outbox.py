@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from deploy.hospital.network.nodes import peer_named
 from deploy.hospital.network.send import send_files
 from deploy.hospital.service.queue import RESULTS, Queue, State, Ticket
 from toolkit.errors import GradeError
@@ -102,13 +103,24 @@ def deliver(files: list[Path], settings: ServiceSettings, name: str) -> None:
     Raises:
         GradeError: it did not take them.
     """
-    peer = settings.peers.get(name)
-    if peer is not None and peer.web and not peer.host:
-        from deploy.hospital.network.web import store_files  # the only need for dicomweb-client here
-
-        store_files(files, peer.web)
-    else:
+    if settings.peers[name].host:
         send_files(files, settings, name)
+    else:
+        store_by_web(files, settings, name)
+
+
+def store_by_web(files: list[Path], settings: ServiceSettings, name: str) -> None:
+    """Objects to a peer by STOW-RS.
+
+    Raises:
+        GradeError: it has no such address, or did not take them.
+    """
+    from deploy.hospital.network.web import store_files  # dicomweb-client takes a second to load
+
+    address = peer_named(settings, name).web
+    if not address:
+        raise GradeError(f"peer {name} has no DICOMweb address; add web to [hospital.peers.{name}].")
+    store_files(files, address)
 
 
 def next_pause(settings: ServiceSettings, tries: int) -> float:

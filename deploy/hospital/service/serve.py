@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import threading
 import time
@@ -11,17 +10,17 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
-from deploy.hospital.network.receive import receive
 from deploy.hospital.service.drops import Drops
 from deploy.hospital.service.events import Events
 from deploy.hospital.service.inbox import Arrival, Inbox
 from deploy.hospital.service.outbox import DROP, Outbox, Sent, next_pause
 from deploy.hospital.service.queue import ANSWERED, IMAGES, RESULTS, Queue, State, Ticket
-from deploy.hospital.service.work import OpenAnswerer, Outcome, Trouble, Worker, die_with_parent, wait_for_earlier_worker
+from deploy.hospital.service.reception import Reception
+from deploy.hospital.service.work import OpenAnswerer, Outcome, ServiceStopped, Trouble, Worker, wait_for_earlier_worker
 from toolkit.errors import GradeError
+from toolkit.files import first_line
 from toolkit.service_settings import ServiceSettings
 
 PAUSE = 0.1  # seconds between two looks at the folders
@@ -120,9 +119,19 @@ class Service:
                 self._reception = Reception(self.settings, self.job.labels)
                 stack.callback(self._reception.stop)
             while not self._stopping.is_set():
-                self._turn()
+                self._guarded(self._turn)
             while self._running:  # the study in hand is finished
-                self._listen_to_worker()
+                self._guarded(self._listen_to_worker)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """A full disk does not end the service: what was not written is done again by a later turn."""
+        try:
+            step()
+        except ServiceStopped:
+            raise
+        except (GradeError, OSError) as error:
+            self._trouble(first_line(error))
+            self._stopping.wait(1.0)
 
     def _turn(self) -> None:
         self.health.beat = time.monotonic()
@@ -131,6 +140,7 @@ class Service:
             self.health.listening = self._reception.alive
         if self._drops is not None:
             self._drops.take(self._trouble)
+        self._find_orphans()
         busy = frozenset(filter(None, (self._running, self._outbox.busy)))
         self._inbox.complete(busy, self._arrived)
         self._listen_to_worker()
@@ -152,9 +162,13 @@ class Service:
     def _recover(self) -> None:
         """What a killed service left."""
         self.queue.empty_trash()
+        self._find_orphans()
+
+    def _find_orphans(self) -> None:
+        """Studies that count as running and are in nobody's hands."""
         for key in self.queue.keys("running"):
-            ticket = self.queue.ticket("running", key)
-            self._try_again(key, ticket, "the service was killed while it worked on this study")
+            if key != self._running:
+                self._try_again(key, self.queue.ticket("running", key), "the service was cut off at this study")
 
     def _arrived(self, key: str, arrival: Arrival, ticket: Ticket) -> None:
         event = "repeated" if arrival == "repeated" else "received"
@@ -264,62 +278,3 @@ class Service:
         if not self.health.errors or self.health.errors[-1][1] != sentence:
             self.job.say(sentence)
         self.health.errors.append((time.time(), sentence))
-
-
-class Reception:
-    """The process of reception, from outside; it is started again when it dies.
-
-    Raises:
-        GradeError: the port cannot be opened, or no peer is known.
-    """
-
-    def __init__(self, settings: ServiceSettings, labels: bool) -> None:
-        self._settings, self._labels = settings, labels
-        self._start(20.0)
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self._process.is_alive()
-
-    def keep_alive(self, on_trouble: Callable[[str], None]) -> None:
-        """Start it again when it is dead."""
-        if self.alive:
-            return
-        on_trouble(f"reception ended with exit code {self._process.exitcode}; it is started again")
-        self._pipe.close()
-        self._start(20.0)
-
-    def stop(self) -> None:
-        """Take no more associations."""
-        self._pipe.close()
-        self._process.join(10)
-        if self._process.is_alive():
-            self._process.kill()
-
-    def _start(self, patience: float) -> None:
-        """Open the port; the reception of a service killed a moment ago may still have it."""
-        until = time.monotonic() + patience
-        context = get_context("spawn")
-        while True:
-            self._pipe, child = context.Pipe()
-            self._process = context.Process(
-                target=_receive, args=(self._settings, self._labels, child), daemon=True, name="reception"
-            )
-            self._process.start()
-            child.close()
-            try:
-                said = self._pipe.recv()
-            except EOFError:
-                said = "reception ended before the port was open"
-            if not said:
-                return
-            if "cannot be opened" not in said or time.monotonic() > until:
-                raise GradeError(said)
-            self._process.join()
-            time.sleep(0.5)
-
-
-def _receive(settings: ServiceSettings, labels: bool, parent: object) -> None:
-    die_with_parent(os.getppid())
-    receive(settings, labels, parent)  # type: ignore[arg-type]

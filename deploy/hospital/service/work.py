@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
-import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from deploy.hospital.service.child import Child
 from toolkit.errors import GradeError
 from toolkit.files import first_line
 
 _LOCK = "worker.lock"
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_STOP: None = None
+
+
+class ServiceStopped(GradeError):
+    """Something that no retry changes: the service ends."""
 
 
 class Outcome(NamedTuple):
@@ -73,55 +72,44 @@ class Worker:
         """Hand over a study."""
         self._began, self.busy = time.monotonic(), True
         with suppress(OSError):  # it has just died: the next `poll` says so
-            self._pipe.send((images, results))
+            self._child.pipe.send((images, results))
 
     def poll(self, seconds: float) -> Outcome | Trouble | None:
         """Wait a while for what it says; None when it says nothing.
 
         Raises:
-            GradeError: the model cannot be opened, which no retry will change.
+            ServiceStopped: the model cannot be opened, which no retry will change.
         """
         try:
-            if not self._pipe.poll(seconds):
+            if not self._child.pipe.poll(seconds):
                 return None
-            said = self._pipe.recv()
+            said = self._child.pipe.recv()
         except (EOFError, OSError):
             return self._died()
         if isinstance(said, Outcome | Trouble):
             self.busy = False
             return said
         if said:
-            raise GradeError(said)
+            raise ServiceStopped(said)
         self.ready = True
         return None
 
     def stop(self) -> None:
         """End it after the study in hand; whatever it says then is lost, so poll before."""
-        with suppress(OSError):
-            self._pipe.send(_STOP)
-        self._process.join(10)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._pipe.close()
+        self._child.end()
 
     def _start(self) -> None:
-        context = get_context("spawn")
-        self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_work, args=(self._folder, self._open, child), daemon=True)
-        self._process.start()
-        child.close()
+        self._child = Child(_work, self._folder, self._open)
         self.ready = False
 
     def _died(self) -> Trouble | None:
-        self._process.join()
-        code = self._process.exitcode or 0
-        self._pipe.close()
+        ending = self._child.ending()
+        self._child.pipe.close()
         was_busy, self.busy = self.busy, False
         if not self.ready and not was_busy:
-            raise GradeError(f"the worker ended with {_ending(code)} before it had opened the model.")
+            raise ServiceStopped(f"the worker ended with {ending} before it had opened the model.")
         self._start()
-        return Trouble(f"the worker ended with {_ending(code)}", dead=True)
+        return Trouble(f"the worker ended with {ending}", dead=True)
 
 
 def wait_for_earlier_worker(folder: Path) -> None:
@@ -130,25 +118,7 @@ def wait_for_earlier_worker(folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def die_with_parent(parent: int) -> None:
-    """End this process when the one that started it is killed (Linux).
-
-    Args:
-        parent: its id.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
 def _work(folder: Path, open_answerer: OpenAnswerer, parent: Connection) -> None:
-    die_with_parent(os.getppid())
-    os.setpgrp()  # Ctrl-C in a terminal is for the service alone, which lets the study in hand be finished
     with (folder / _LOCK).open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -157,9 +127,10 @@ def _work(folder: Path, open_answerer: OpenAnswerer, parent: Connection) -> None
             parent.send(str(error))
             return
         parent.send("")
-        with suppress(EOFError):
-            while (job := parent.recv()) is not _STOP:
-                parent.send(_answered(answer, *job))
+        with suppress(EOFError):  # the service closed the pipe
+            while True:
+                images, results = parent.recv()
+                parent.send(_answered(answer, images, results))
 
 
 def _answered(answer: Answerer, images: Path, results: Path) -> Outcome | Trouble:
