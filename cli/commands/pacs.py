@@ -48,7 +48,9 @@ def find(
     given = {"PatientID": patient, "AccessionNumber": accession, "StudyDate": date}
     match = {keyword: value for keyword, value in given.items() if value}
     if not match:
-        raise typer.BadParameter("name a --patient, an --accession or a --date; an archive may hold millions of studies.")
+        raise typer.BadParameter(
+            "name a --patient, an --accession or a --date; an archive may hold millions of studies."
+        )
     rows = list(listed(find_studies_at(settings_from(config, None).hospital, peer, match, web)))
     if as_json:
         out.print_json(json.dumps(rows))

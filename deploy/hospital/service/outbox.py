@@ -103,7 +103,7 @@ def deliver(files: list[Path], settings: ServiceSettings, name: str) -> None:
     Raises:
         GradeError: it did not take them.
     """
-    if settings.peers[name].host:
+    if peer_named(settings, name).host:
         send_files(files, settings, name)
     else:
         store_by_web(files, settings, name)

@@ -176,7 +176,7 @@ class Service:
         self.job.say(f"study {key[:12]} {arrival}: {ticket.images} images from {ticket.sender}")
 
     def _give_work(self) -> None:
-        if self._running or not self._worker.ready or self._worker.busy:
+        if self._running or self._stopping.is_set() or not self._worker.ready or self._worker.busy:
             return
         waiting = self.queue.keys("ready")
         if not waiting:

@@ -29,7 +29,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 90.0, what: str = "") -> Any:
     """What the condition gives once it is true."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
