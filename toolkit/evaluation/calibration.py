@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import AfterValidator, Field
 
+from toolkit.arrays import Float64, Int64
 from toolkit.config import CalibrationSettings, parse_rule
 from toolkit.data.patients import CLASSES
 from toolkit.errors import GradeError
@@ -20,7 +21,6 @@ MIN_PER_CLASS = 3
 RESAMPLES = 1000  # of the threshold
 SLOPE_BOUNDS = (0.1, 10.0)  # of temperature scaling: temperatures from 10 to 0.1
 Method = Literal["platt", "temperature", "none"]
-_Float = NDArray[np.float64]
 
 
 def _checked_rule(rule: str) -> str:
@@ -45,7 +45,7 @@ class Calibration(Frozen):
     cases: dict[str, int]
     notes: tuple[str, ...] = ()
 
-    def probability(self, logit: ArrayLike) -> _Float:
+    def probability(self, logit: ArrayLike) -> Float64:
         """Calibrated P(HGG), float64 of the same shape.
 
         Args:
@@ -99,7 +99,7 @@ def fit_calibration(logit: ArrayLike, grade: ArrayLike, settings: CalibrationSet
     )
 
 
-def choose_threshold(grade: NDArray[np.int64], probability: _Float, rule: str) -> tuple[float, bool]:
+def choose_threshold(grade: Int64, probability: Float64, rule: str) -> tuple[float, bool]:
     """The threshold that the rule asks for; HGG is decided at or above it.
 
     Candidates lie half-way between neighbouring probabilities, half-way from the smallest to 0 (all HGG) and from the
@@ -134,7 +134,7 @@ def choose_threshold(grade: NDArray[np.int64], probability: _Float, rule: str) -
     return float(candidates[best][0]), True
 
 
-def _threshold_limits(grade: NDArray[np.int64], probability: _Float, rule: str) -> tuple[float, float]:
+def _threshold_limits(grade: Int64, probability: Float64, rule: str) -> tuple[float, float]:
     """95 % percentile interval of the threshold, patients drawn again within each grade, the map kept."""
     rng, groups = np.random.default_rng(0), [np.flatnonzero(grade == c) for c in range(len(CLASSES))]
     found = np.empty(RESAMPLES)
@@ -145,7 +145,7 @@ def _threshold_limits(grade: NDArray[np.int64], probability: _Float, rule: str) 
     return float(low), float(high)
 
 
-def _checked(logit: ArrayLike, grade: ArrayLike) -> tuple[_Float, NDArray[np.int64]]:
+def _checked(logit: ArrayLike, grade: ArrayLike) -> tuple[Float64, Int64]:
     logit, grade = np.asarray(logit, dtype=np.float64), np.asarray(grade)
     if logit.shape != grade.shape or logit.ndim != 1:
         raise GradeError(f"logits have shape {logit.shape} and grades {grade.shape}; give one of each per patient.")
@@ -155,13 +155,13 @@ def _checked(logit: ArrayLike, grade: ArrayLike) -> tuple[_Float, NDArray[np.int
     return logit, grade.astype(np.int64)
 
 
-def _refuse_not_finite(logit: _Float, remedy: str) -> None:
+def _refuse_not_finite(logit: Float64, remedy: str) -> None:
     bad = int((~np.isfinite(logit)).sum())
     if bad:
         raise GradeError(f"{bad} of {logit.size} logits are not finite, so they mean no probability; {remedy}.")
 
 
-def _obstacle(logit: _Float, grade: NDArray[np.int64], counts: list[int]) -> str | None:
+def _obstacle(logit: Float64, grade: Int64, counts: list[int]) -> str | None:
     if sum(counts) < MIN_PATIENTS or min(counts) < MIN_PER_CLASS:
         found = ", ".join(f"{n} {name}" for name, n in zip(CLASSES, counts, strict=True))
         return (
@@ -179,7 +179,7 @@ def _obstacle(logit: _Float, grade: NDArray[np.int64], counts: list[int]) -> str
     return None
 
 
-def _fit_map(logit: _Float, grade: NDArray[np.int64], method: Method) -> tuple[Method, float, float, tuple[str, ...]]:
+def _fit_map(logit: Float64, grade: Int64, method: Method) -> tuple[Method, float, float, tuple[str, ...]]:
     """(applied method, a, b, notes). Temperature scaling is Platt's fit without b, its slope bounded."""
     if method == "none":
         return "none", 1.0, 0.0, ()
@@ -201,7 +201,7 @@ def _fit_map(logit: _Float, grade: NDArray[np.int64], method: Method) -> tuple[M
     return method, a, b, notes
 
 
-def _fit_logistic(columns: _Float, target: _Float) -> _Float:
+def _fit_logistic(columns: Float64, target: Float64) -> Float64:
     """Weights (K,) that minimise the logistic loss of columns (N, K) against soft targets (N,).
 
     Source: Newton's method with backtracking, Lin, Lin & Weng 2007, with their constants.
@@ -230,7 +230,7 @@ def _fit_logistic(columns: _Float, target: _Float) -> _Float:
     return weight
 
 
-def _candidates(probability: _Float) -> _Float:
+def _candidates(probability: Float64) -> Float64:
     """Thresholds (K,) strictly inside (0, 1), rising, one between each two neighbours and one beyond either end."""
     ends = np.unique(np.concatenate([[0.0], probability, [1.0]]))
     middle = (ends[:-1] + ends[1:]) / 2
@@ -239,9 +239,9 @@ def _candidates(probability: _Float) -> _Float:
     return np.unique(middle[(middle > 0) & (middle < 1)])
 
 
-def _loss(z: _Float, target: _Float) -> float:
+def _loss(z: Float64, target: Float64) -> float:
     return float((np.logaddexp(0, z) - target * z).mean())
 
 
-def _sigmoid(z: _Float) -> _Float:
+def _sigmoid(z: Float64) -> Float64:
     return np.exp(-np.logaddexp(0, -z))  # never overflows

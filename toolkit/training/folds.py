@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.arrays import Float32
 from toolkit.config import Settings
-from toolkit.data.cache import Array
 from toolkit.data.split import Split
 from toolkit.errors import RunError
 from toolkit.training.ensemble import Ensemble
@@ -53,7 +53,7 @@ def begin_folds(runs: Path, name: str, settings: Settings, prepared: Prepared) -
     return run
 
 
-def train_folds(run: Run, scans: Mapping[Path, Array], progress: Progress, over: Spread = IN_THIS_PROCESS) -> None:
+def train_folds(run: Run, scans: Mapping[Path, Float32], progress: Progress, over: Spread = IN_THIS_PROCESS) -> None:
     """Train the folds that have not ended, then pool all answers.
 
     Args:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from toolkit.arrays import Float32
 from toolkit.config import DataSettings, Settings
-from toolkit.data.cache import Array, cached_scans
+from toolkit.data.cache import cached_scans
 from toolkit.data.folds import split_folds
 from toolkit.data.labels import read_cohort
 from toolkit.data.leakage import content_print, same_content
@@ -63,7 +64,7 @@ class Prepared:
 
     cohort: Cohort
     validation: Cohort | None
-    scans: dict[Path, Array]
+    scans: dict[Path, Float32]
     twins: Sequence[Sequence[int]]
 
     @property
@@ -126,14 +127,14 @@ def _cohorts(folder: Path, data: DataSettings, watcher: Watcher) -> tuple[Cohort
     return cohorts[0], cohorts[1] if len(cohorts) > 1 else None
 
 
-def read_scans(cohort: Cohort, settings: Settings, watcher: Watcher) -> dict[Path, Array]:
+def read_scans(cohort: Cohort, settings: Settings, watcher: Watcher) -> dict[Path, Float32]:
     """The scan of each patient's folder, in the order of the cohort."""
     with watcher.reading(len(cohort)) as on_done:
         scans = cached_scans(cohort.patients, settings.data.grid, settings.data.cache, on_done)
     return {patient.folder: scan for patient, scan in zip(cohort.patients, scans, strict=True)}
 
 
-def training_data(cohort: Cohort, scans: Mapping[Path, Array]) -> TrainingData:
+def training_data(cohort: Cohort, scans: Mapping[Path, Float32]) -> TrainingData:
     """A cohort with its scans, which are looked up by the patients' folders."""
     return TrainingData(cohort, [scans[patient.folder] for patient in cohort.patients])
 
