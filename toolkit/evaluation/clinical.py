@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import norm, rankdata
 
 from toolkit.arrays import Float64, Int64
+from toolkit.evaluation.logistic import fit_logistic
 
 Triple: TypeAlias = tuple[float | None, float | None, float | None]
 
@@ -101,24 +102,9 @@ def decision_curve(grade: Int64, probability: Float64) -> DecisionCurve:
     return DecisionCurve(threshold, model, share - (1 - share) * odds)
 
 
-def _wald(columns: Float64, offset: Float64, grade: Int64, wanted: int) -> Triple:
-    """One weight of a logistic regression by Newton's method with halved steps, and its interval."""
-    weights = np.zeros(columns.shape[1])
-
-    def loss(w: Float64) -> float:
-        z = columns @ w + offset
-        return float((np.logaddexp(0, z) - grade * z).sum())
-
-    for _ in range(200):
-        p = 1 / (1 + np.exp(-np.clip(columns @ weights + offset, -700, 700)))
-        information = (columns.T * (p * (1 - p))) @ columns + 1e-12 * np.eye(len(weights))
-        gradient = columns.T @ (grade - p)
-        if np.abs(gradient).max() < 1e-9:
-            break
-        step = np.linalg.solve(information, gradient)
-        while loss(weights + step) > loss(weights) and np.abs(step).max() > 1e-12:
-            step /= 2
-        weights = weights + step
-    half = _Z * float(np.sqrt(np.linalg.inv(information)[wanted, wanted]))
-    value = float(weights[wanted])
+def _wald(columns: Float64, offset: Float64, grade: Int64, which: int) -> Triple:
+    """One weight of a logistic regression, and its interval."""
+    fit = fit_logistic(columns, grade.astype(np.float64), offset)
+    half = _Z * float(np.sqrt(fit.covariance[which, which]))
+    value = float(fit.weights[which])
     return value, value - half, value + half

@@ -11,7 +11,7 @@ import torch
 
 from toolkit.config import NetworkSettings, Settings
 from toolkit.errors import RunError
-from toolkit.evaluation.calibration import fit_calibration
+from toolkit.evaluation.calibration_fit import fit_calibration
 from toolkit.evaluation.metrics import auc
 from toolkit.training.ensemble import Ensemble, members_of
 from toolkit.training.folds import begin_folds, choose_member, load_network, train_folds
