@@ -51,4 +51,4 @@ def fit_logistic(columns: Float64, target: Float64, offset: Float64 | None = Non
     start = np.zeros(columns.shape[1])
     found = minimize(loss, start, method="trust-exact", jac=gradient, hess=curvature, options={"gtol": 1e-9})
     weights: Float64 = found.x
-    return LogisticFit(weights, np.linalg.inv(curvature(weights)))
+    return LogisticFit(weights, np.asarray(np.linalg.inv(curvature(weights)), np.float64))

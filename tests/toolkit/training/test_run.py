@@ -126,7 +126,7 @@ def test_a_run_without_a_name_takes_a_free_one(tmp_path: Path) -> None:
 
 def test_runs_folder_is_a_file(tmp_path: Path, new_run: RunMaker) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(RunError, match="cannot be created"):
+    with pytest.raises(RunError, match="cannot be written"):
         new_run()
 
 
