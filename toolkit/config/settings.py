@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from toolkit.frozen import Frozen
+from toolkit.hospital_settings import HospitalSettings
 
 Strategy = Literal["stable", "ldam", "legacy"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
@@ -223,3 +224,4 @@ class Settings(Branch):
     calibration: CalibrationSettings = CalibrationSettings()
     export: ExportSettings = ExportSettings()
     predict: PredictSettings = PredictSettings()
+    hospital: HospitalSettings = HospitalSettings()
