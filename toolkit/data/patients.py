@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from toolkit.arrays import Int64
 from toolkit.errors import CohortError, PatientRefused
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")  # channel order, stored in every artifact
@@ -83,7 +84,7 @@ class Cohort:
         return len(self.patients)
 
     @property
-    def grade_array(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def grade_array(self) -> Int64:
         """The grades as int64 (N,)."""
         return np.array(self.grades, np.int64)
 
