@@ -3,8 +3,8 @@
     python -m benchmarks.export WORK [--other CHECKOUT] [--turns N]
 
 WORK keeps the cohort of phantoms and the run between calls. A checkout exports in a process of its own: seconds of wall
-and of CPU (user and system, all threads) from the start of Python to the end, for each stage that it names. On a machine
-that others share, CPU seconds say more than the wall. `probability` is how far the two models' answers to four patients
+and of CPU (user and system, all threads) from the start of Python to the end, for each stage that it names. On a shared
+machine, CPU seconds say more than the wall. `probability apart` is how far the two models' answers to four patients
 are apart.
 """
 
@@ -128,16 +128,16 @@ def main() -> None:
     for _ in range(given.turns):
         for kind, checkout in kinds.items():
             found[kind].append(exported(checkout, run, work / kind, kind))
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     for kind, turns in found.items():
         totals = [sum(stage[column] for stage in turn) for turn in turns for column in (1, 2)]
-        rows.append({"code": kind, "stage": "all", "wall s": median(totals[::2]), "CPU s": median(totals[1::2])})
+        rows.append((kind, "all", median(totals[::2]), median(totals[1::2])))
         for number, (name, *_) in enumerate(turns[0]):
             wall, cpu = (median(turn[number][column] for turn in turns) for column in (1, 2))
-            rows.append({"code": kind, "stage": name, "wall s": wall, "CPU s": cpu})
+            rows.append((kind, name, wall, cpu))
     if given.other:
-        rows.append({"code": "both", "stage": "probability", "apart": apart(run, work / "new", work / "other")})
-    report("Export of a full-size network, 4 + 4 patients", rows, given)
+        rows.append(("both", "probability apart", apart(run, work / "new", work / "other"), 0.0))
+    report("Export of a full-size network, 4 + 4 patients", ("code", "stage", "wall s", "CPU s"), rows, given.out)
 
 
 if __name__ == "__main__":

@@ -63,10 +63,9 @@ class Judge:
             statistics: of the images, `toolkit.data.statistics`.
         """
         grades = self._conformal.grades(probability)
-        distance: float | None = float(self._space.distance(features[None])[0])
-        outside, strange = self._strange(distance, statistics)
-        if not np.isfinite(distance):
-            distance = None
+        measured = float(self._space.distance(features[None])[0])
+        outside, strange = self._strange(measured, statistics)
+        distance = measured if np.isfinite(measured) else None
         if strange:
             word, why = UNFAMILIAR, f"unlike the training patients: {strange}"
         elif doubt := self._doubt(grade, grades):
