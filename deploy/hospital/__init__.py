@@ -1,0 +1,1 @@
+"""What a hospital needs around `grade`: DICOM studies in, BraTS space, results out."""
