@@ -61,7 +61,9 @@ def open_brain(path: Path, threads: int) -> Brain:
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=wanted)
     except _ERRORS as error:
-        raise RuntimeUnavailable(f"ONNX Runtime cannot load {path}: {error}; run `grade export --brain` again.") from error
+        raise RuntimeUnavailable(
+            f"ONNX Runtime cannot load {path}: {error}; run `grade export --brain` again."
+        ) from error
     return Brain(session, "cuda" if session.get_providers()[0] == CUDA else "cpu")
 
 
@@ -107,7 +109,8 @@ def _standard(volume: Volume) -> sitk.Image:
     like.SetDirection(image.GetDirection())
     first = [(EDGE / edge - 1) / 2 for edge in image.GetSpacing()]  # the outer faces of both grids are the same
     like.SetOrigin(image.TransformContinuousIndexToPhysicalPoint(first))
-    return resample(coarse(image, EDGE), like, np.eye(4))
+    found = resample(coarse(image, EDGE), like, np.eye(4))
+    return sitk.Maximum(found, float(volume.voxels.min()))  # the outermost half voxels of a shrunk image are empty
 
 
 def _infer(brain: Brain, voxels: NDArray[np.float32]) -> NDArray[np.float32]:

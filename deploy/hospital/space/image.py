@@ -16,6 +16,7 @@ Matrix: TypeAlias = NDArray[np.float64]
 
 WORK_UNITS = 4  # of every filter, whatever the machine: the sums, and so the result, are the same everywhere
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS <-> LPS
+NOTHING = -1e30  # what a sampled image holds where the source does not reach
 _SKEW = 1e-3  # cosine between two voxel axes
 
 
@@ -80,7 +81,7 @@ def coarse(image: sitk.Image, edge: float) -> sitk.Image:
 
 
 def resample(image: sitk.Image, like: sitk.Image, matrix: Matrix) -> sitk.Image:
-    """An image on the grid of another, linearly; 0 where it has nothing.
+    """An image on the grid of another, linearly; `NOTHING` where it has nothing.
 
     Args:
         image: what to sample.
@@ -91,7 +92,7 @@ def resample(image: sitk.Image, like: sitk.Image, matrix: Matrix) -> sitk.Image:
     tool.SetReferenceImage(like)
     tool.SetInterpolator(sitk.sitkLinear)
     tool.SetTransform(to_transform(matrix))
-    tool.SetDefaultPixelValue(0)
+    tool.SetDefaultPixelValue(NOTHING)
     tool.SetOutputPixelType(sitk.sitkFloat32)
     return tool.Execute(image)
 

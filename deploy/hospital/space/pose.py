@@ -15,7 +15,7 @@ from nilearn.datasets import load_mni152_template
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from deploy.hospital.space.image import WORK_UNITS, Matrix, coarse, points_of, resample, to_image, to_matrix
+from deploy.hospital.space.image import WORK_UNITS, Matrix, coarse, points_of, to_image, to_matrix
 from deploy.hospital.space.register import BINS, SEED, distance
 from deploy.hospital.volume import Volume
 from toolkit.errors import PatientRefused
@@ -84,20 +84,7 @@ def find_pose(brain: Volume) -> Pose:
     if np.linalg.det(rotation) < 0:
         raise PatientRefused("the template fits the brain only mirrored: is the orientation of t1ce right?")
     angles = Rotation.from_matrix(rotation).as_euler("xyz", degrees=True)
-    return Pose(
-        _placed(rotation, brain), tuple(scale.tolist()), tuple(angles.tolist()), agreement, information
-    )
-
-
-def into_brats(image: sitk.Image, matrix: Matrix) -> NDArray[np.float32]:
-    """A series on BraTS's grid: float32 (240, 240, 155), 0 where the series has nothing.
-
-    Args:
-        image: the series.
-        matrix: (4, 4), from points of BraTS's space to points of the series, RAS mm.
-    """
-    like = to_image(Volume(np.zeros(SHAPE, np.float32), AFFINE))
-    return np.asarray(sitk.GetArrayFromImage(resample(image, like, matrix)), np.float32).T
+    return Pose(_placed(rotation, brain), tuple(scale.tolist()), tuple(angles.tolist()), agreement, information)
 
 
 def _turned_template() -> Volume:

@@ -19,6 +19,9 @@ BINS = 32
 SEED = 20240229  # of the voxels sampled: the same series give the same alignment
 REACH = 60.0  # mm, half the edge of the cube whose corners tell how far two alignments are apart: about a brain
 
+APART = 4.0  # mm, between two starts at least
+TURNS = {"geometry": (6.0, 3.0, -3.0), "moments": (-6.0, -3.0, 3.0)}  # degrees, of a start that is too near another
+
 
 class Level(NamedTuple):
     """One level of the descent: voxel edge mm, share of voxels sampled, first and last step mm."""
@@ -100,16 +103,23 @@ def middle(image: sitk.Image) -> NDArray[np.float64]:
 def _starts(
     fixed: sitk.Image, moving: sitk.Image, small: sitk.Image, other: sitk.Image
 ) -> dict[str, sitk.Euler3DTransform]:
-    """As the scanner placed both, centre on centre, and centre of mass on centre of mass."""
+    """Three starts that are apart: as the scanner placed both, centre on centre, centre of mass on centre of mass.
+
+    Two series of one grid have the first two in common: the second is turned and shifted then, or it would agree with
+    the first whatever happens.
+    """
+    centre = middle(fixed)
     scanner = sitk.Euler3DTransform()
-    scanner.SetCenter(middle(fixed).tolist())
-    geometry = sitk.CenteredTransformInitializer(
-        fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
-    )
-    moments = sitk.CenteredTransformInitializer(
-        small, other, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
-    )
-    return {"scanner": scanner, "geometry": sitk.Euler3DTransform(geometry), "moments": sitk.Euler3DTransform(moments)}
+    scanner.SetCenter(centre.tolist())
+    kinds = sitk.CenteredTransformInitializerFilter
+    starts = {"scanner": scanner}
+    for name, kind, pair in (("geometry", kinds.GEOMETRY, (fixed, moving)), ("moments", kinds.MOMENTS, (small, other))):
+        start = sitk.Euler3DTransform(sitk.CenteredTransformInitializer(*pair, sitk.Euler3DTransform(), kind))
+        found = to_matrix(start)
+        if any(distance(found, to_matrix(taken), centre * (-1, -1, 1)) < APART for taken in starts.values()):
+            start.SetRotation(*np.deg2rad(TURNS[name]).tolist())
+        starts[name] = start
+    return starts
 
 
 def _descend(
