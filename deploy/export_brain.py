@@ -12,6 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -109,23 +110,21 @@ def _exportable(state: dict[str, torch.Tensor]) -> torch.nn.Module:
 
 
 def _graph(network: torch.nn.Module) -> bytes:
-    from io import BytesIO
-
     axes = {2: "z", 3: "y", 4: "x"}
-    stream = BytesIO()
-    with warnings.catch_warnings():
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the older exporter, alone able to keep these axes free, warns of its age
+        file = Path(folder) / BRAIN
         torch.onnx.export(
             network,
             (torch.zeros(1, 1, 32, 48, 64),),
-            stream,
+            file,
             dynamo=False,
             opset_version=OPSET,
             input_names=["image"],
             output_names=["likely"],
             dynamic_axes={"image": axes, "likely": axes},
         )
-    graph = onnx.load_from_string(stream.getvalue())
+        graph = onnx.load(file)
     strip(graph)
     onnx.checker.check_model(graph, full_check=True)
     content: bytes = graph.SerializeToString()

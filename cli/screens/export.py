@@ -12,7 +12,7 @@ from deploy.engine import provide_engine
 from deploy.engine_files import Engine, read_record, store_engine
 from deploy.export import export_run
 from deploy.flavours import TITLES, choose_target
-from deploy.model import ENGINES, Model
+from deploy.model import ENGINES, SIGNATURE, Model
 from deploy.runtimes import Choice
 from toolkit.config import ExportSettings
 from toolkit.training.run import Run
@@ -55,6 +55,26 @@ def exported(run: Run, out: Path, settings: ExportSettings, wanted: tuple[str | 
     record = read_record(model.folder / ENGINES / f"{engines[0].record.name}.json")
     _say_engine(replace(engines[0], folder=model.folder / ENGINES, record=record))
     return model
+
+
+def with_brain(model: Model) -> Model:
+    """Add the brain mask's network to a model folder.
+
+    Raises:
+        ModelError: as `add_brain`.
+    """
+    from deploy.export_brain import add_brain  # here, since it loads torch
+
+    signed = (model.folder / SIGNATURE).exists()
+    with stages() as on_stage:
+        added = add_brain(model, on_stage)
+    record = added.manifest.brain
+    if record:
+        say(f"brain mask: {record.source}, {record.licence}; {record.differing:.4%} of its voxels differ from torch.")
+        note(record.unknown)
+    if signed:
+        note("the model is another one now, so its signature was removed; sign it again with `grade sign`.")
+    return added
 
 
 def packed(model: Model, bundle: Path | None, triton: Path | None) -> None:

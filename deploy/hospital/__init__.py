@@ -1,1 +1,1 @@
-"""What a hospital needs around `grade`: DICOM studies in, BraTS space, results out."""
+"""What a hospital needs around the model: DICOM studies in, answers as DICOM out, a service."""

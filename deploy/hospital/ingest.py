@@ -49,6 +49,15 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A study that was not brought in: its id, where it is, and why."""
+
+    id: str
+    folder: Path
+    reason: str
+
+
+@dataclass(frozen=True)
 class Ingested:
     """A patient folder that was brought in, now or by an earlier call with the same input."""
 

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from deploy.hospital.ingest import Source
+from deploy.hospital.ingest import Refused, Source
 from deploy.hospital.volume import Volume
 from toolkit.data.memory import Scratch
 from toolkit.data.nifti import read_nifti
-from toolkit.data.patients import Patient, match_modalities
+from toolkit.data.patients import Patient, find_patients, match_modalities
 from toolkit.errors import PatientRefused
+
+
+def raw_sources(path: Path) -> Iterator[Source | Refused]:
+    """Each folder at or below a path that directly holds NIfTI files.
+
+    Raises:
+        CohortError: there is none.
+    """
+    for patient in find_patients([path]):
+        try:
+            yield raw_source(patient)
+        except PatientRefused as reason:
+            yield Refused(patient.id, patient.folder, str(reason))
 
 
 def raw_source(patient: Patient) -> Source:

@@ -1,8 +1,8 @@
 """The pose of BraTS: how a head lies in it, found by a template, kept as a rotation only.
 
-Six brains of BraTS, registered affinely to the MNI template, were turned by 13.1, 13.4, 13.0, 13.0, 12.3 and (one outlier)
-4.3 degrees about the left-right axis, and by 0 +- 2 about the others. So BraTS's pose is the template turned by 12.9.
-Size is kept: `grade` works at a fixed spacing, and scales no patient.
+Six brains of BraTS, registered affinely to the MNI template, were turned by 13.1, 13.4, 13.0, 13.0, 12.3 and (one
+outlier) 4.3 degrees about the left-right axis, and by 0 +- 2 about the others. So BraTS's pose is the template turned
+by 12.9. Size is kept: `grade` works at a fixed spacing, and scales no patient.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def prepare(series: Mapping[str, Volume], brain: Brain, on_stage: Callable[[str]
     with clock.stage("pose"):
         pose = find_pose(_stripped(images[REFERENCE], likely))
     with clock.stage("interpolation"):
-        matrices = {name: pose.matrix for name in MODALITIES}
+        matrices = dict.fromkeys(MODALITIES, pose.matrix)
         matrices |= {name: found.matrix @ pose.matrix for name, found in alignments.items()}
         mask = np.asarray(ndimage.binary_fill_holes(_sample(to_image(likely), pose.matrix) >= 0.5), np.bool_)
         sampled = {name: _sample(images[name], matrix) for name, matrix in matrices.items()}

@@ -1,4 +1,4 @@
-"""Whether a prepared patient can be trusted: each figure with its limits, noted beyond one, refused beyond the other."""
+"""Whether a prepared patient can be trusted: each figure has two limits, one to note and one to refuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from deploy.hospital.space.pose import Pose
 from deploy.hospital.space.register import Alignment
 from deploy.hospital.volume import Volume
-from toolkit.data.patients import MODALITIES
 from toolkit.errors import PatientRefused
 
 
@@ -97,8 +96,7 @@ def judge(
         (f"the template had to be stretched by {size:.0%} to fit the brain", size, SCALE),
         (f"two starts of the pose ended {pose.agreement:.1f} mm apart", pose.agreement, POSE),
     ]
-    for name in MODALITIES:
-        figures.append((f"{name} does not cover {outside[name]:.1%} of the brain", outside[name], OUTSIDE))
+    figures += [(f"{name} does not cover {share:.1%} of the brain", share, OUTSIDE) for name, share in outside.items()]
     for name, found in alignments.items():
         about = f"{name} on t1ce"
         apart = found.agreement
@@ -108,6 +106,5 @@ def judge(
     for sentence, value, limit in figures:
         if not value <= limit.refuse:
             raise PatientRefused(f"{sentence} (limit {abs(limit.refuse):g}); look at the series")
-    return tuple(
-        f"{sentence} (usual limit {abs(limit.note):g})" for sentence, value, limit in figures if value > limit.note
-    )
+    beyond = [(sentence, limit) for sentence, value, limit in figures if value > limit.note]
+    return tuple(f"{sentence} (usual limit {abs(limit.note):g})" for sentence, limit in beyond)

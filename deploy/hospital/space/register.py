@@ -76,8 +76,8 @@ def align(fixed: sitk.Image, moving: sitk.Image) -> Alignment:
     """
     pyramid = [(coarse(fixed, level.edge), coarse(moving, level.edge), level) for level in LEVELS]
     ends = []
-    for name, transform in _starts(fixed, moving, *pyramid[0][:2]).items():
-        information = 0.0
+    for name, start in _starts(fixed, moving, *pyramid[0][:2]).items():
+        transform, information = start, 0.0
         for small, other, level in pyramid:
             transform, information = _descend(small, other, transform, level)
         ends.append((information, name, to_matrix(transform)))
