@@ -17,6 +17,7 @@ from isal import igzip
 
 from deploy.runtimes import Array, Runtime
 from toolkit.data.header import Affine
+from toolkit.data.layout import EVIDENCE_MARK
 
 Places: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -92,7 +93,7 @@ def write_evidence(path: Path, evidence: Array, affine: Affine) -> None:
     """
     image = nib.Nifti1Image(evidence, affine)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = b"evidence, logit of HGG minus LGG"
+    image.header["descrip"] = EVIDENCE_MARK
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(igzip.compress(image.to_bytes(), 1, mtime=0))
     temporary.replace(path)
