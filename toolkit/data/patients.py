@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from toolkit.arrays import Int64
 from toolkit.data.walk import IMAGE, find_folders, unique_ids
 from toolkit.data.walk import printable as printable  # noqa: PLC0414 - the others import it from here
 from toolkit.errors import CohortError, PatientRefused
@@ -84,7 +85,7 @@ class Cohort:
         return len(self.patients)
 
     @property
-    def grade_array(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def grade_array(self) -> Int64:
         """The grades as int64 (N,)."""
         return np.array(self.grades, np.int64)
 
