@@ -57,6 +57,7 @@ class LabelTable(Branch):
     patient: str | None = Field(None, description="column of the patient's id")
     grade: str | None = Field(None, description="column of the grade")
     site: str | None = Field(None, description="column of the site")
+    sheet: str | None = Field(None, description="sheet of a workbook; else the one that holds ids and grades")
     lgg: Words = Field(("LGG", "2", "II", "3", "III"), description="values that mean LGG; WHO grades as BraTS has them")
     hgg: Words = Field(("HGG", "GBM", "4", "IV"), description="values that mean HGG")
 
