@@ -45,7 +45,9 @@ def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Voxel
     vary = {name: np.exp(share * rng.standard_normal(4)) for name, share in VARIATION.items()}
     signal = {name: (np.array(values) * vary[name]).astype(np.float32) for name, values in SIGNAL.items()}
     vessels = _vessels(rng, brain)
-    edge = rng.uniform(0, 1) * np.exp(-brain.depth / np.float32(rng.uniform(*EDGE_THICKNESS)))  # (n,), share of each voxel
+    edge = rng.uniform(0, 1) * np.exp(
+        -brain.depth / np.float32(rng.uniform(*EDGE_THICKNESS))
+    )  # (n,), share of each voxel
     images = np.empty((len(MODALITIES), len(brain.csf)), np.int16)
     for channel, modality in enumerate(MODALITIES):
         csf, grey, white = (signal[name][channel] for name in ("csf", "grey", "white"))
