@@ -19,7 +19,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Measure every runtime here, compare its answers, and let `auto` take the fastest that answers right."""
-    from cli.console import out, stages
+    from cli.console import show_json, stages
     from cli.screens.bench import show_bench
     from deploy.bench import bench, candidates
     from deploy.model import open_model
@@ -32,6 +32,6 @@ def command(
     with stages() as on_stage:
         found = bench(opened, choices, batches, find_patients([patient])[0] if patient else None, on_stage)
     if as_json:
-        out.print_json(found.model_dump_json())
+        show_json(found.model_dump(mode="json"))
     else:
         show_bench(found)

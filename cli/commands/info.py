@@ -20,10 +20,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show versions, devices, runtimes and why one is missing; at once, without torch."""
-    import json
     from dataclasses import asdict
 
-    from cli.console import out, table
+    from cli.console import show_json, table
     from cli.tables import show_engines, show_model
     from deploy.engine_files import EngineRecord, records
     from deploy.machine import gpus, package_versions, runtimes, system
@@ -46,7 +45,7 @@ def command(
                 for path, record in engines
             },
         }
-        out.print_json(json.dumps(facts))
+        show_json(facts)
         return
     table(
         "Versions", ("", ""), [*system().items(), *((k, v or "not installed") for k, v in package_versions().items())]

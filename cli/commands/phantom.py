@@ -17,11 +17,10 @@ def command(
     hgg_share: Annotated[float, typer.Option(min=0, max=1, help="Share of HGG.")] = 210 / 285,
 ) -> None:
     """Write a synthetic glioma cohort in BraTS 2018's layout, with true tumour masks."""
-    from cli.console import bar
-    from cli.console import out as console
+    from cli.console import answer, bar
     from toolkit.data.phantom import PhantomSettings, write_cohort
 
     settings = PhantomSettings(patients, seed, difficulty, hgg_share, spacing)
     with bar("making patients", patients) as done:
         write_cohort(out, settings, done)
-    console.print(f"{patients} patients in {out}", soft_wrap=True)
+    answer(f"{patients} patients in {out}")

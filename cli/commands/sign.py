@@ -16,10 +16,10 @@ def command(
     new_key: Annotated[bool, typer.Option("--new-key", help="Make KEY and KEY.pub; sign nothing.")] = False,
 ) -> None:
     """Sign a model with a private key, so that `grade predict --require-signature KEY.pub` takes it and no other."""
-    from cli.console import out
+    from cli.console import answer
     from cli.options import signatures
     from deploy.model import open_model
 
     tools = signatures()
     written = tools.new_key(key) if new_key else tools.sign_model(open_model(model), key)
-    out.print(f"{written} written", soft_wrap=True)
+    answer(f"{written} written")

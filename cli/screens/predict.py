@@ -12,7 +12,7 @@ from deploy.predict import Plan, PredictOptions, Summary, predict
 from deploy.record import Record
 from deploy.verdict import CERTAIN
 from toolkit.data.patients import Patient, match_modalities
-from toolkit.errors import PatientRefused
+from toolkit.errors import Interrupted, PatientRefused
 
 SHOWN = 40  # rows of the table; the files hold all
 SOME_REFUSED = 3
@@ -68,8 +68,9 @@ def graded(
         try:
             summary = predict(patients, model, options, say_plan, keep)
         except KeyboardInterrupt:
-            note(f"stopped after {tally.done} of {len(patients)} patients; the same command with --resume goes on.")
-            raise
+            raise Interrupted(
+                f"{tally.done} of {len(patients)} patients are done; the same command with --resume continues."
+            ) from None
     tally.show()
     _show_timings(summary)
     if summary.kept:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from toolkit.config import Settings
-from toolkit.errors import RunError, SettingsError
+from toolkit.errors import Interrupted, RunError, SettingsError
 from toolkit.training.balance import check_conflicts
 from toolkit.training.loop import train
 from toolkit.training.prepare import Prepared, Quiet, Watcher, prepare, training_data
 from toolkit.training.ranks import ALONE, Ranks
 from toolkit.training.resume import continue_run
-from toolkit.training.run import Interrupted, Run
+from toolkit.training.run import Run
 from toolkit.training.runs import create_run, open_run
 from toolkit.training.spread import Spread, spread
 

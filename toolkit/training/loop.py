@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.errors import RunError
+from toolkit.errors import Interrupted, RunError
 from toolkit.evaluation.metrics import auc
 from toolkit.evaluation.stability import best_epoch
 from toolkit.training.balance import sample_loss
@@ -24,7 +24,7 @@ from toolkit.training.network import GradeNet
 from toolkit.training.outcome import write_outcome
 from toolkit.training.plan import Visit, plan_epoch
 from toolkit.training.ranks import ALONE, Ranks
-from toolkit.training.run import EpochRow, Interrupted, Run, ValidationTable
+from toolkit.training.run import EpochRow, Run, ValidationTable
 from toolkit.training.scalars import scalar_log
 from toolkit.training.scans import ScanStore, TrainingData
 from toolkit.training.schedule import lr_factor, should_stop

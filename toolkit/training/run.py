@@ -28,10 +28,6 @@ _STEPS = ("epoch", "step", "loss")
 _VALIDATION = ("patient", "grade", "logit_lgg", "logit_hgg")
 
 
-class Interrupted(RunError):
-    """The user stopped the training; finished epochs are kept."""
-
-
 class EpochRow(BaseModel):
     """One finished epoch, one line of `history.csv`.
 
