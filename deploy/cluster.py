@@ -18,13 +18,15 @@ import ray
 from deploy.audit import Audit
 from deploy.crew import Crew, Job
 from deploy.journal import Journal, key_of
-from deploy.machine import cores, gpus
+from deploy.machine import gpus
 from deploy.model import Model, library_versions
 from deploy.predict import LIBRARIES, Plan, PredictOptions, results_head
 from deploy.record import Record
 from deploy.results import Results, prepare
 from toolkit.data.patients import Patient
 from toolkit.errors import RuntimeUnavailable, SettingsError
+from toolkit.files import first_line
+from toolkit.machine import cores
 
 AUTO, LOCAL = "auto", "local"
 LEAST_STORE = 100 << 20  # bytes of Ray's memory for objects, beside the scans
@@ -154,7 +156,7 @@ def _joined(address: str, quiet: dict[str, Any]) -> bool:
         if address == AUTO and isinstance(error, ConnectionError):
             return False
         raise RuntimeUnavailable(
-            f"there is no Ray cluster at {address} that can be used: {str(error).strip().splitlines()[0]}"
+            f"there is no Ray cluster at {address} that can be used: {first_line(error)}"
         ) from error
     return True
 

@@ -15,7 +15,7 @@ from deploy.audit import Audit
 from deploy.grader import Grader, OnSeen, Timings
 from deploy.journal import Journal, key_of
 from deploy.model import Model, library_versions
-from deploy.pace import find_pace, most_readers
+from deploy.pace import find_pace
 from deploy.reader import Read, reader
 from deploy.record import Record
 from deploy.results import Results, prepare
@@ -25,6 +25,7 @@ from toolkit.config import PredictSettings
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Edit
+from toolkit.machine import most_readers
 
 LIBRARIES = ("glioma-grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from toolkit.errors import SettingsError
+from toolkit.frozen import Frozen
 
 Strategy = Literal["stable", "ldam", "legacy"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
@@ -34,8 +35,8 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
 SettingPath = Annotated[Path, BeforeValidator(_text_to_path)]
 
 
-class _Branch(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class _Branch(Frozen, strict=True):
+    pass
 
 
 class Grid(_Branch):

@@ -42,13 +42,7 @@ def commands(home):
     return {
         "predict": ("predict", cohort, *model, "--out", "Jane_results"),
         "predict twice": ("predict", cohort / "HGG", *model, "--out", "Jane_results"),
-        "predict of two sessions": (
-            "predict",
-            cohort / "LGG" / f"{ID}0",
-            cohort / "LGG" / f"{ID}2",
-            *model,
-            "--dry-run",
-        ),
+        "predict of two sessions": ("predict", *lgg, *model, "--dry-run"),
         "predict of nobody": ("predict", ID, *model),
         "predict without a model": ("predict", cohort, "--model", "Rick Ödön"),
         "a word that is no number": ("predict", cohort, "--batch-size", ID),

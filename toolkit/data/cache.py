@@ -7,8 +7,6 @@ or setting never meets an old entry.
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,8 @@ from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.scan import PREPROCESSING, read_scan
 from toolkit.errors import CohortError, PatientRefused
+from toolkit.files import replacing
+from toolkit.machine import most_readers
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -56,7 +56,7 @@ def cached_scans(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # threads over patients, not inside BLAS
-        with threadpool_limits(1), Ahead(one, patients, os.cpu_count() or 1) as reads:
+        with threadpool_limits(1), Ahead(one, patients, most_readers()) as reads:
             scans = [reads.take() for _ in patients]
     except OSError as error:
         raise CohortError(
@@ -73,9 +73,9 @@ def cached_scans(
 def _cached(patient: Patient, grid: Grid, folder: Path) -> Array:
     file = folder / f"{_key(patient, grid)}.npy"
     if not file.exists():
-        temporary = folder / f".{file.stem}.{os.getpid()}.{threading.get_ident()}.npy"
-        np.save(temporary, read_scan(patient, grid).data)
-        temporary.replace(file)
+        preprocessed = read_scan(patient, grid).data
+        with replacing(file, CohortError) as stream:
+            np.save(stream, preprocessed)
     try:
         scan: Array = np.load(file, mmap_mode="r")
     except (ValueError, EOFError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from toolkit.data.patients import Patient
 from toolkit.data.statistics import image_statistics
 from toolkit.data.tumour import tumour_measures
 from toolkit.errors import CohortError, PatientRefused
+from toolkit.machine import most_readers
 
 
 class Measures(NamedTuple):
@@ -43,7 +43,7 @@ def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], N
         CohortError: a patient cannot be trusted, or a mask is on another grid.
     """
     found: list[tuple[dict[str, float], dict[str, float] | None]] = []
-    with threadpool_limits(1), Ahead(_measure, patients, os.cpu_count() or 1) as reads:
+    with threadpool_limits(1), Ahead(_measure, patients, most_readers()) as reads:
         while (measured := reads.take()) is not None:
             found.append(measured)
             on_done(patients[len(found) - 1])

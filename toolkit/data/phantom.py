@@ -17,7 +17,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from math import floor
-from os import cpu_count
 from pathlib import Path
 
 import nibabel as nib
@@ -30,6 +29,8 @@ from toolkit.data.phantom_brain import EXTENT, Array, atlas, draw_brain
 from toolkit.data.phantom_image import draw_images
 from toolkit.data.phantom_tumour import draw_traits, grow_tumour
 from toolkit.errors import CohortError, SettingsError
+from toolkit.files import write_file
+from toolkit.machine import most_readers
 
 SEPARATION = 3.1  # d at difficulty 0
 NUMBERS = 10_000  # patients a seed can give
@@ -146,7 +147,7 @@ def write_cohort(out: Path, settings: PhantomSettings, on_done: Callable[[str], 
     patients = plan_cohort(settings)
     atlas()  # once, before the threads ask for it
     # One BLAS thread each: the same sums on any number of cores.
-    with threadpool_limits(limits=1), ThreadPoolExecutor(cpu_count()) as pool:
+    with threadpool_limits(limits=1), ThreadPoolExecutor(most_readers()) as pool:
         jobs = {pool.submit(_write_patient, out, patient, settings): patient for patient in patients}
         try:
             for job in as_completed(jobs):
@@ -198,6 +199,4 @@ def _write_record(file: Path, patients: tuple[PhantomPatient, ...], settings: Ph
     table.writerow(["patient", "grade", "latent", "seed", "difficulty"])
     for p in sorted(patients, key=lambda p: p.id):
         table.writerow([p.id, CLASSES[p.grade], f"{p.latent:.6f}", settings.seed, settings.difficulty])
-    unfinished = file.with_name(f".{file.name}")
-    unfinished.write_text(text.getvalue(), encoding="utf-8")
-    unfinished.replace(file)
+    write_file(file, text.getvalue(), CohortError)

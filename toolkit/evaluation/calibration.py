@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from toolkit.config import CalibrationSettings, parse_rule
 from toolkit.data.patients import CLASSES
 from toolkit.errors import GradeError
+from toolkit.frozen import Frozen
 
 # Platt scaling has two parameters: ten patients give five to each. Of a class with fewer than three, one patient
 # moves the sensitivity or specificity that the threshold rests on by half or more.
@@ -27,15 +28,13 @@ def _checked_rule(rule: str) -> str:
     return rule
 
 
-class Calibration(BaseModel):
+class Calibration(Frozen):
     """The map from logit to P(HGG), and the decision: HGG where the probability is at least the threshold.
 
     `method` is what was applied: `none` (a = 1, b = 0) where a fit was asked for but not possible; `notes` says why.
     `rule` is what was asked for, `threshold_limits` the threshold's 95 % interval, None where it was not chosen by the
     rule. `cases` counts the patients it was fitted on.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method
     a: float = Field(gt=0, allow_inf_nan=False)

@@ -8,20 +8,16 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from toolkit.errors import GradeError
 from toolkit.evaluation.metrics import areas
+from toolkit.frozen import Frozen
 
 RESAMPLES = 2000
 _Float: TypeAlias = NDArray[np.float64]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Pair(_Part):
+class Pair(Frozen):
     """AUC of one arm less that of another on the same validation patients, with a bootstrap interval of 95 %."""
 
     one: str
@@ -32,7 +28,7 @@ class Pair(_Part):
     splits: int
 
 
-class Answers(_Part):
+class Answers(Frozen):
     """What a run answered on its validation patients.
 
     Attributes:

@@ -10,15 +10,16 @@ from math import floor
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from toolkit.data.patients import CLASSES
 from toolkit.errors import GradeError
+from toolkit.frozen import Frozen
 
 RATE = 0.1  # of each grade; with 15 LGG patients 0.1 is possible, 0.05 is not
 
 
-class Conformal(BaseModel):
+class Conformal(Frozen):
     """Limits of the probability from which on a grade is in a patient's set.
 
     Attributes:
@@ -27,8 +28,6 @@ class Conformal(BaseModel):
         hgg_from: HGG is in the set where P(HGG) is at least this; None: fewer than 1 / rate - 1 patients.
         lgg_to: LGG is in the set where P(HGG) is at most this; None likewise.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rate: float = Field(gt=0, lt=1)
     cases: dict[str, int]

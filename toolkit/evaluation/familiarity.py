@@ -16,10 +16,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from toolkit.errors import ModelError
 from toolkit.evaluation.conformal import upper_limit
+from toolkit.frozen import Frozen
 
 DISTANCE_RATE = 0.1  # of false alarms, at most
 DISTANCE_CONFIDENCE = 0.95  # that the limit learned keeps this rate
@@ -35,17 +36,15 @@ _Float = NDArray[np.float64]
 _FILE = ("mean", "components", "variances", "floor")
 
 
-class Bound(BaseModel):
+class Bound(Frozen):
     """The range of one image statistic, in its own unit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     low: float
     high: float
 
 
-class Familiarity(BaseModel):
+class Familiarity(Frozen):
     """Limits of both tests.
 
     Attributes:
@@ -58,8 +57,6 @@ class Familiarity(BaseModel):
         distance: largest familiar Mahalanobis distance; None: too few patients.
         bounds: of each image statistic; empty: too few patients.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     distance_rate: float = Field(gt=0, lt=1)
     distance_confidence: float = Field(gt=0, lt=1)

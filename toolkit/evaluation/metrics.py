@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import DegenerateDataWarning, binomtest, bootstrap, rankdata
 
 from toolkit.data.patients import CLASSES
 from toolkit.errors import GradeError
 from toolkit.evaluation.clinical import calibration_line, delong
+from toolkit.frozen import Frozen
 
 CONFIDENCE = 0.95
 RESAMPLES = 5000  # the limits then vary by less than 0.01 with the seed
@@ -29,10 +29,8 @@ class Interval(NamedTuple):
     high: float | None
 
 
-class Confusion(BaseModel):
+class Confusion(Frozen):
     """Counts of patients, by reference grade and decision."""
-
-    model_config = ConfigDict(frozen=True)
 
     true_hgg: int
     missed_hgg: int
@@ -40,10 +38,8 @@ class Confusion(BaseModel):
     true_lgg: int
 
 
-class Metrics(BaseModel):
+class Metrics(Frozen):
     """What `evaluate` found. `notes` says in sentences what is undefined, and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     threshold: float
     cases: dict[str, int]

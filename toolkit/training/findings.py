@@ -25,8 +25,8 @@ from toolkit.evaluation.study import (
     summary,
 )
 from toolkit.evaluation.study_page import study_report
+from toolkit.files import write_file
 from toolkit.training.compare import ArmPlan, PlannedRun
-from toolkit.training.files import replacing
 from toolkit.training.run import Run
 from toolkit.training.runs import open_run
 
@@ -83,8 +83,7 @@ def write_study(
         ("study.json", study.model_dump_json(indent=2) + "\n"),
         ("report.html", study_report(out.resolve().name, study)),
     ):
-        with replacing(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_file(out / name, text, RunError)
     return study
 
 

@@ -9,8 +9,8 @@ from toolkit.config import Settings, dump_settings, load_settings
 from toolkit.data.patients import CLASSES
 from toolkit.data.split import Split
 from toolkit.errors import RunError
-from toolkit.training.files import table_text
 from toolkit.training.run import SPLIT, Run
+from toolkit.training.tables import table_text
 
 LATEST = "latest"
 

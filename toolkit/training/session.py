@@ -12,9 +12,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from toolkit.config import Settings, TrainingSettings
 from toolkit.errors import RunError
+from toolkit.files import first_line
 from toolkit.training.batch import BatchStep
 from toolkit.training.compute import Compute
-from toolkit.training.files import first_line
 from toolkit.training.network import GradeNet, load_pretrained
 from toolkit.training.ranks import ALONE, Ranks, flat_gradients
 from toolkit.training.run import Checkpoint, EpochRow, Run
