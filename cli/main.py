@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from typer.models import CommandInfo
 
 from cli import gate
 from cli.commands.bench import command as bench
@@ -34,6 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # a traceback never shows a patient
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train)
 app.command("export")(export)
@@ -49,6 +52,25 @@ app.command("bench")(bench)
 app.command("info")(info)
 app.command("sign")(sign)
 app.command("verify")(verify)
+
+_PANELS = {
+    "Train": ("init", "train", "compare", "report", "calibrate", "export"),
+    "Grade": ("predict", "evaluate", "ingest", "serve", "watch"),
+    "Check": ("check", "verify", "sign", "bench", "info"),
+    "Try": ("demo", "phantom"),
+}
+
+
+def _complete(info: CommandInfo) -> None:
+    """Give a command its panel in `grade --help`, and the examples of its module below its own help."""
+    examples: tuple[str, ...] = getattr(sys.modules[info.callback.__module__], "EXAMPLES", ())
+    if examples:
+        info.epilog = "\n\n".join(("Examples:", *(f"[cyan]{escape(example)}[/]" for example in examples)))
+    info.rich_help_panel = next((panel for panel, names in _PANELS.items() if info.name in names), "Other")
+
+
+for _info in app.registered_commands:
+    _complete(_info)
 
 
 def _version(wanted: bool) -> None:
