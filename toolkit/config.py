@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 
 from toolkit.errors import SettingsError
 from toolkit.frozen import Frozen
+from toolkit.hospital_settings import HospitalSettings
 
 Strategy = Literal["stable", "ldam", "legacy"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
@@ -200,6 +201,7 @@ class Settings(_Branch):
     calibration: CalibrationSettings = CalibrationSettings()
     export: ExportSettings = ExportSettings()
     predict: PredictSettings = PredictSettings()
+    hospital: HospitalSettings = HospitalSettings()
 
 
 PRESETS: dict[str, dict[str, Any]] = {
