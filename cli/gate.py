@@ -17,7 +17,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -25,7 +26,7 @@ from typing import IO
 
 BEHIND = "GRADE_BEHIND_THE_GATE"  # set for the inner process and those that it starts: they print into the gate
 FLAG = "--no-phi"
-_HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[1]
 # An escaped quote belongs to its word, so that JSON stays JSON.
 _CHUNK = re.compile(r"""(?:\\.|[^\s"'`()\[\]{},;:|<>\\]|\\$)+""")
 _END = ".!?…"
@@ -64,8 +65,7 @@ def run_behind(words: Sequence[str]) -> int:
     process = subprocess.Popen(  # noqa: S603  # this very program
         program(inner), env=kept | ours, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    before = {number: signal.signal(number, _passing_on(process)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _forwarded(process), process:
         pumps = [
             threading.Thread(target=_pump, args=streams)
             for streams in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
@@ -75,15 +75,12 @@ def run_behind(words: Sequence[str]) -> int:
         code = process.wait()
         for pump in pumps:
             pump.join()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return code if code >= 0 else 128 - code
 
 
 def program(words: Sequence[str]) -> list[str]:
     """The words that start this program again, without the working folder among the places that Python imports from."""
-    code = f"import sys; sys.path.append({str(_HERE)!r}); from cli.main import run; run()"
+    code = f"import sys; sys.path.append({str(HERE)!r}); from cli.main import run; run()"
     return [sys.executable, "-P", "-c", code, *words]
 
 
@@ -101,12 +98,20 @@ def _pump(source: IO[bytes], target: IO[str]) -> None:
             continue
 
 
-def _passing_on(process: subprocess.Popen[bytes]) -> Callable[[int, FrameType | None], None]:
+@contextmanager
+def _forwarded(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """SIGINT and SIGTERM go to the process that works."""
+
     def pass_on(number: int, frame: FrameType | None) -> None:
         if process.poll() is None:
             process.send_signal(number)
 
-    return pass_on
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _is_public(chunk: str) -> bool:
@@ -136,7 +141,8 @@ def vocabulary() -> frozenset[str]:
     """The words of this program's own texts, of its settings and options, and of the operating system's errors."""
     texts = [_MESSAGES, *(os.strerror(number) for number in errno.errorcode)]
     for package in ("cli", "deploy", "toolkit"):
-        for file in sorted((_HERE / package).rglob("*.py")):
+        for file in sorted((HERE / package).rglob("*.py")):
+            texts.append(str(file.relative_to(HERE)))
             texts += _texts(ast.parse(file.read_bytes()), "commands" in file.parts)
     return frozenset(chunk.rstrip(_END) for text in texts for chunk in _CHUNK.findall(text))
 

@@ -130,4 +130,5 @@ def run() -> None:
 def _say_where(error: BaseException) -> None:
     """For `--verbose`: the places in the code that an error came through."""
     for place in traceback.extract_tb(error.__traceback__):
-        detail(f"{place.filename}, line {place.lineno}, in {place.name}")
+        if (file := Path(place.filename)).is_relative_to(gate.HERE):
+            detail(f"{file.relative_to(gate.HERE)}, line {place.lineno}, in {place.name}")
