@@ -28,8 +28,9 @@ from toolkit.training.run import EpochRow, Run, ValidationTable
 from toolkit.training.scalars import scalar_log
 from toolkit.training.scans import ScanStore, TrainingData
 from toolkit.training.schedule import lr_factor, should_stop
-from toolkit.training.session import Progress, Session, begin, check_data, store
+from toolkit.training.session import Session, begin, check_data, store
 from toolkit.training.statistics import RunningStatistics, freeze_statistics
+from toolkit.training.watch import Progress
 
 # Optimiser steps in a row that may be skipped. fp16 starts with a gradient scale of 65536 and halves it at each skip.
 SKIPS_ALLOWED = 4
