@@ -9,7 +9,7 @@ import typer
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder to write; an earlier demo there is made anew.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier demo is replaced.")] = Path("demo"),
     seed: Annotated[int, typer.Option(min=0, help="Of the patients and of the training.")] = 0,
 ) -> None:
     """Do everything on a synthetic cohort, on a CPU: make patients, train, calibrate, export, grade new patients."""
