@@ -135,8 +135,10 @@ def _sharpen(mask: Voxels, grey: Voxels, white: Voxels) -> tuple[Voxels, Voxels]
 
 
 def draw_brain(rng: np.random.Generator, spacing: float) -> Brain:
-    """A random brain: rotation within 6 degrees, zoom within 8 % an axis, shift within 4 mm, a smooth bend, wider or
-    narrower sulci, a tight or a wide skull-stripping.
+    """A random brain.
+
+    Rotation within 6 degrees, zoom within 8 % an axis, shift within 4 mm, a smooth bend, wider or narrower sulci, a
+    tight or a wide skull-stripping.
 
     Args:
         rng: source of the pose.

@@ -43,7 +43,7 @@ def patients(out):
 
 
 def enhancement(volumes):
-    """What a rater looks at: the brightest tenth of T1ce minus T1 in the tumour core, each in units of the brain's median."""
+    """What a rater looks at: the brightest tenth of T1ce minus T1 in the core, in units of the brain's median."""
     brain = volumes["t1"] > 0
     core = np.isin(volumes["seg"], (1, 4))
     t1, t1ce = (volumes[m] / np.median(volumes[m][brain]) for m in ("t1", "t1ce"))
