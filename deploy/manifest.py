@@ -97,6 +97,26 @@ class ParityReport(Frozen):
     comparisons: tuple[Comparison, ...]
 
 
+class BrainRecord(Frozen):
+    """Where the brain mask's network comes from.
+
+    Attributes:
+        file: in the model folder.
+        source: package, version and file of the weights.
+        weights: SHA-256 of that file.
+        licence: that the package states.
+        unknown: what is not known of the weights.
+        differing: share of the mask's voxels that ONNX Runtime and torch decided differently at export.
+    """
+
+    file: FileName
+    source: str
+    weights: Sha256
+    licence: str
+    unknown: str
+    differing: float
+
+
 def _known(name: str, known: tuple[str, ...]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
     def check(value: tuple[str, ...]) -> tuple[str, ...]:
         if value != known:
@@ -151,6 +171,8 @@ class Manifest(ModelSpec):
         training: see `TrainingSummary`.
         parity: the gate's record.
         versions: of the libraries that exported it.
+        space: that its patients were in; `grade` itself brings studies into `brats` only.
+        brain: the brain mask's network, where the model has it.
     """
 
     created: str
@@ -160,3 +182,5 @@ class Manifest(ModelSpec):
     training: TrainingSummary
     parity: ParityReport
     versions: dict[str, str]
+    space: str = "brats"
+    brain: BrainRecord | None = None

@@ -27,6 +27,7 @@ WEIGHTS = "weights.safetensors"
 SELFTEST = "selftest.npz"
 CARD = "model_card.md"
 FAMILIARITY = "familiarity.npz"
+BRAIN = "brain.onnx"  # by `grade export --brain`
 ENGINES = "engines"  # made on the machine that predicts, each with a record of its own; never listed in the manifest
 
 Precision = Literal["fp32", "fp16"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cli.console import note, say, stages
 from deploy.engine import EngineRequest
-from deploy.engine_files import Engine
+from deploy.engine_files import Engine, EngineRecord, records
 from deploy.export import export_run
 from deploy.flavours import TITLES
-from deploy.model import Model
+from deploy.model import ENGINES, SIGNATURE, Model
 from toolkit.config import ExportSettings
 from toolkit.training.run import Run
 
@@ -31,6 +32,39 @@ def exported(run: Run, out: Path, settings: ExportSettings, engine: EngineReques
     if done.engine:
         _say_engine(done.engine)
     return done.model
+
+
+def with_brain(model: Model) -> Model:
+    """Add the brain mask's network to a model folder.
+
+    Raises:
+        ModelError: as `add_brain`.
+    """
+    from deploy.export_brain import add_brain  # here, since it loads torch
+
+    signed = (model.folder / SIGNATURE).exists()
+    with stages() as on_stage:
+        added = add_brain(model, on_stage)
+    record = added.manifest.brain
+    if record:
+        say(f"brain mask: {record.source}, {record.licence}; {record.differing:.4%} of its voxels differ from torch.")
+        note(record.unknown)
+    if signed:
+        note("the model is another one now, so its signature was removed; sign it again with `grade sign`.")
+    return added
+
+
+def facts(model: Model) -> dict[str, Any]:
+    """A model as JSON knows it: where it is, its manifest, its engines."""
+    return {
+        "folder": str(model.folder),
+        "fingerprint": model.fingerprint,
+        "manifest": model.manifest.model_dump(mode="json"),
+        "engines": {
+            path.stem: record.model_dump(mode="json") if isinstance(record, EngineRecord) else str(record)
+            for path, record in records(model.folder / ENGINES)
+        },
+    }
 
 
 def packed(model: Model, bundle: Path | None, triton: Path | None) -> None:

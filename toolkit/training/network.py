@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from toolkit.config import NetworkSettings
 from toolkit.errors import RunError
 from toolkit.files import first_line
+from toolkit.training.pooling import pool
 from toolkit.training.stem import block_weight, convolve_blocks, takes_blocks
 
 
@@ -85,7 +86,9 @@ class Backbone(ResNet):  # type: ignore[misc]  # MONAI carries no types
 
     def forward(self, scan: Tensor) -> Tensor:
         """(B, 4, X, Y, Z) -> (B, F, x, y, z), 1/32 of each axis with stem stride 2, rounded up."""
-        x = self.maxpool(self.act(self.bn1(self._stem(scan))))  # (B, 64, X/4, Y/4, Z/4)
+        x = self.act(self.bn1(self._stem(scan)))  # (B, 64, X/2, Y/2, Z/2)
+        fixed = x.is_cuda and x.requires_grad and torch.are_deterministic_algorithms_enabled()
+        x = pool(x) if fixed else self.maxpool(x)  # (B, 64, X/4, Y/4, Z/4)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
 
     def _stem(self, scan: Tensor) -> Tensor:
