@@ -36,7 +36,7 @@ def scans_of(cohort: Cohort) -> torch.Tensor:
 def folds(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two folds, as trained ones would lie there."""
     settings = SETTINGS.model_copy(update={"data": SETTINGS.data.model_copy(update={"folds": 2})})
-    run = begin_folds(tmp_path_factory.mktemp("runs"), "cv", settings, Prepared(cohort, None, {}, ()))
+    run = begin_folds(tmp_path_factory.mktemp("runs") / "cv", settings, Prepared(cohort, None, {}, ()))
     for number, fold in enumerate(fold_runs(run)):
         torch.manual_seed(number)
         network = warm(fold.build_network(), scans_of(cohort))
@@ -54,7 +54,7 @@ def folds(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_the_exported_ensemble_answers_as_the_mean(folds: Run, cohort: Cohort, tmp_path: Path) -> None:
-    model = export_run(folds, tmp_path / "model", SETTINGS.export, ignore)
+    model = export_run(folds, tmp_path / "model", SETTINGS.export, None, ignore).model
     assert model.manifest.network.members == 2
     assert model.manifest.training.best_epoch is None
     assert model.manifest.outputs.features == 1024
