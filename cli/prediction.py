@@ -9,7 +9,7 @@ from dataclasses import replace
 from cli.console import bar, note, say, table
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions, Summary, predict
-from deploy.record import Record
+from deploy.results.record import Record
 from deploy.verdict import CERTAIN
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.errors import PatientRefused
@@ -87,7 +87,7 @@ def exit_code(graded: int, refused: int) -> int:
 def reported(patients: Sequence[Patient], model: Model, options: PredictOptions) -> int:
     """The same with a page for each patient and an index."""
     from deploy.pages import Pages  # here, since it loads Matplotlib
-    from deploy.results import prepare
+    from deploy.results.table import prepare
 
     prepare(options.results)
     pages = Pages(options.results, model)

@@ -20,7 +20,7 @@ def command(
 
     from cli.console import fail, say, table
     from cli.options import signatures
-    from deploy.audit import verify_audit
+    from deploy.results.audit import verify_audit
     from deploy.verify import verify_model
 
     if model is None and audit is None:

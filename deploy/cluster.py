@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import ray
 
-from deploy.audit import Audit
 from deploy.crew import Crew, Job
-from deploy.journal import Journal, key_of
 from deploy.machine import cores, gpus
 from deploy.model import Model, library_versions
 from deploy.predict import LIBRARIES, Plan, PredictOptions, results_head
-from deploy.record import Record
-from deploy.results import Results, prepare
+from deploy.results.audit import Audit
+from deploy.results.journal import Journal, key_of
+from deploy.results.record import Record
+from deploy.results.table import Results, prepare
 from toolkit.data.patients import Patient
 from toolkit.errors import RuntimeUnavailable, SettingsError
 

@@ -27,7 +27,7 @@ from deploy.pace import choose_batch_size
 from deploy.parity import run_selftest
 from deploy.predict import Plan, PredictOptions
 from deploy.reader import Read, read_patient
-from deploy.record import Record, Seconds
+from deploy.results.record import Record, Seconds
 from deploy.runtimes import open_runtime
 from deploy.runtimes.halving import Halving
 from toolkit.config import Grid

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deploy.model import Model
 from deploy.reader import Read
-from deploy.record import Record, Seconds
+from deploy.results.record import Record, Seconds
 from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
 from deploy.verdict import Judge
 from toolkit.data.patients import printable

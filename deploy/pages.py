@@ -23,8 +23,8 @@ from matplotlib.image import imsave
 from deploy.evidence import CUBE, STEP, occlusion, write_evidence
 from deploy.grader import Seen
 from deploy.model import Model
-from deploy.record import Record
-from deploy.results import replace_file
+from deploy.results.record import Record
+from deploy.results.table import replace_file
 from deploy.runtimes import Array
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.evaluation.pictures import FIRST, INK, SECOND, svg

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from threadpoolctl import threadpool_limits
 
-from deploy.audit import Audit
 from deploy.grader import Grader, OnSeen, Timings
-from deploy.journal import Journal, key_of
 from deploy.model import Model, library_versions
 from deploy.pace import find_pace, most_readers
 from deploy.reader import Read, reader
-from deploy.record import Record
-from deploy.results import Results, prepare
+from deploy.results.audit import Audit
+from deploy.results.journal import Journal, key_of
+from deploy.results.record import Record
+from deploy.results.table import Results, prepare
 from deploy.runtimes import Choice, open_runtime
 from deploy.runtimes.halving import Halving
 from toolkit.config import PredictSettings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from deploy.audit import hash_inputs
+from deploy.results.audit import hash_inputs
 from toolkit.config import Grid
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient

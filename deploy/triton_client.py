@@ -13,7 +13,7 @@ from deploy.grader import Grader, Timings
 from deploy.model import ONNX, Model, Precision
 from deploy.parity import run_selftest
 from deploy.reader import read_patient
-from deploy.record import Record
+from deploy.results.record import Record
 from deploy.runtimes import Array, RuntimeOutputs, check_scans, checked
 from deploy.runtimes.onnx import INPUT
 from deploy.triton import FINGERPRINT, NAMES

@@ -22,7 +22,7 @@ import deploy.predict
 import deploy.reader
 from deploy.model import Model
 from deploy.predict import PredictOptions, Summary, predict
-from deploy.record import Record
+from deploy.results.record import Record
 from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
 from toolkit.config import Grid, PredictSettings
 from toolkit.data.patients import Patient

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from deploy.record import Record
-from deploy.results import RECORD
+from deploy.results.record import Record
+from deploy.results.table import RECORD
 from toolkit.data.header import MAX_BYTES
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.errors import GradeError, PatientRefused

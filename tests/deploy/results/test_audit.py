@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy.audit import FIRST, Audit, Chain, hash_inputs, verify_audit
 from deploy.model import Model
 from deploy.predict import PredictOptions, predict
-from deploy.record import Record, Seconds
+from deploy.results.audit import FIRST, Audit, Chain, hash_inputs, verify_audit
+from deploy.results.record import Record, Seconds
 from deploy.runtimes import Choice
+from tests.deploy.conftest import ignore
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.errors import GradeError
-
-from .conftest import ignore
 
 
 def record(number: int) -> Record:

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from deploy.journal import Journal, Key, key_of
-from deploy.record import Record
+from deploy.results.journal import Journal, Key, key_of
+from deploy.results.record import Record
 from toolkit.errors import GradeError
 
 TABLE = "predictions.csv"

@@ -13,7 +13,7 @@ from typing import Self, TypeAlias
 
 from pydantic import ValidationError
 
-from deploy.record import Record
+from deploy.results.record import Record
 from toolkit.data.patients import Patient, printable
 from toolkit.errors import GradeError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.journal import JOURNAL, Journal, key_of
-from deploy.record import Record, Seconds
+from deploy.results.journal import JOURNAL, Journal, key_of
+from deploy.results.record import Record, Seconds
 from toolkit.data.patients import Patient
 from toolkit.errors import GradeError
 

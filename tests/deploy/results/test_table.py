@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.journal import Journal
-from deploy.record import Record, Seconds
-from deploy.results import COLUMNS, Results, prepare
+from deploy.results.journal import Journal
+from deploy.results.record import Record, Seconds
+from deploy.results.table import COLUMNS, Results, prepare
 from toolkit.errors import GradeError
 
 
