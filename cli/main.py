@@ -8,21 +8,21 @@ from typing import Annotated
 
 import typer
 
-from cli.bench import command as bench
-from cli.calibrate import command as calibrate
-from cli.check import command as check
-from cli.compare import command as compare
+from cli.commands.bench import command as bench
+from cli.commands.calibrate import command as calibrate
+from cli.commands.check import command as check
+from cli.commands.compare import command as compare
+from cli.commands.demo import command as demo
+from cli.commands.evaluate import command as evaluate
+from cli.commands.export import command as export
+from cli.commands.info import command as info
+from cli.commands.phantom import command as phantom
+from cli.commands.predict import command as predict
+from cli.commands.report import command as report
+from cli.commands.sign import command as sign
+from cli.commands.train import command as train
+from cli.commands.verify import command as verify
 from cli.console import fail
-from cli.demo import command as demo
-from cli.evaluate import command as evaluate
-from cli.export import command as export
-from cli.info import command as info
-from cli.phantom import command as phantom
-from cli.predict import command as predict
-from cli.report import command as report
-from cli.sign import command as sign
-from cli.train import command as train
-from cli.verify import command as verify
 from toolkit.errors import GradeError
 
 app = typer.Typer(

@@ -82,7 +82,8 @@ IMPORTS = """
 import sys
 for name in sys.argv[1:]:
     sys.modules[name] = None  # as if it were not installed
-import cli.main, cli.prediction, cli.benching, cli.tables, cli.predict, cli.info, cli.bench
+import cli.main, cli.screens.predict, cli.screens.bench, cli.tables
+import cli.commands.predict, cli.commands.info, cli.commands.bench
 import deploy.bench, deploy.engine, deploy.predict, deploy.runtimes.onnx, deploy.runtimes.tensorrt
 import tensorrt_rtx_bindings
 print(*{name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__file__", None)})

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from cli.main import run as run_grade
-from cli.training import TrainingScreen
+from cli.screens.train import TrainingScreen
 from deploy.export import export_run
 from toolkit.config import load_settings
 from toolkit.data.patients import MODALITIES

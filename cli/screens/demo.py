@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from cli.console import bar, fail, figure, say, stages, table
-from cli.prediction import say_plan
+from cli.screens.predict import say_plan
+from cli.screens.train import TrainingScreen, show_run
 from cli.tables import show_model
-from cli.training import TrainingScreen, show_run
 from deploy.evaluate import evaluate_model
 from deploy.export import export_run
 from deploy.model import Model

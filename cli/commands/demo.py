@@ -13,7 +13,7 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Of the patients and of the training.")] = 0,
 ) -> None:
     """Do everything on a synthetic cohort, on a CPU: make patients, train, calibrate, export, grade new patients."""
-    from cli.demonstration import begin, held_out, make_patients, train_and_export
+    from cli.screens.demo import begin, held_out, make_patients, train_and_export
 
     settings = begin(out, seed)
     make_patients(out, seed)

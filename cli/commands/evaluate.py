@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Grade patients whose grade is known: metrics with intervals, sites, confusion table, pictures, a page."""
     from cli.console import bar, note
-    from cli.prediction import say_plan
+    from cli.screens.predict import say_plan
     from cli.tables import show_confusion, show_control, show_metrics, show_sites
     from deploy.evaluate import evaluate_control, evaluate_model
     from deploy.model import open_model

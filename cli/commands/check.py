@@ -21,7 +21,7 @@ def command(
 
     Exit code 0: every patient can be graded; 3: some are refused, or grades conflict; 1: none can, or an error.
     """
-    from cli.inspection import Columns, check_folder, check_table
+    from cli.screens.check import Columns, check_folder, check_table
 
     columns = Columns(patient_column, grade_column, site_column)
     if path.is_file():

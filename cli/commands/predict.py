@@ -38,7 +38,7 @@ def command(
 ) -> None:
     """Grade patients. Exit code 0: all graded; 3: some refused; 1: none graded, or an error."""
     from cli.options import extra, settings_from, signatures
-    from cli.prediction import graded, reported, show_plan
+    from cli.screens.predict import graded, reported, show_plan
     from deploy.model import open_model
     from deploy.predict import PredictOptions
     from deploy.runtimes import Choice
@@ -62,7 +62,7 @@ def command(
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
     options = PredictOptions(out, Choice(runtime, device), settings, audit_ids=audit_ids, resume=resume)
     if cluster:
-        from cli.clustering import graded_on_cluster
+        from cli.screens.cluster import graded_on_cluster
 
         raise typer.Exit(graded_on_cluster(patients, opened, options, cluster))
     raise typer.Exit((reported if report else graded)(patients, opened, options))

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from cli.console import Counter as Bar
 from cli.console import bar, note, say
-from cli.prediction import Tally, exit_code, say_plan
+from cli.screens.predict import Tally, exit_code, say_plan
 from deploy.cluster import Watching, predict_on_cluster
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions

@@ -14,7 +14,7 @@ def command(
     rule: Annotated[str | None, typer.Option(help="youden, sensitivity=0.95 or cost=FN:FP.")] = None,
 ) -> None:
     """Fit the calibration and the threshold of a run anew; nothing is trained."""
-    from cli.training import show_run
+    from cli.screens.train import show_run
     from toolkit.config import calibration_settings
     from toolkit.training.outcome import recalibrate
     from toolkit.training.runs import open_run

@@ -33,7 +33,7 @@ def command(
     """Train and calibrate on the cohort that grade.toml names; writes runs/NAME and points runs/latest at it."""
     from cli.options import settings_from
     from cli.privacy import hide_cohort
-    from cli.training import place_of, show_run, watching
+    from cli.screens.train import place_of, show_run, watching
     from toolkit.training.ranks import joined
     from toolkit.training.runs import open_run
     from toolkit.training.start import resume_training, start_training

@@ -10,7 +10,7 @@ import typer
 
 def command(run: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/latest")) -> None:
     """Print the stability criteria of a run and write its page anew; nothing is trained or calibrated."""
-    from cli.training import show_run
+    from cli.screens.train import show_run
     from toolkit.training.outcome import rewrite_report
     from toolkit.training.runs import open_run
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cli.console import bar, figure, note, out, say, table
 from cli.options import settings_from
-from cli.training import TrainingScreen
+from cli.screens.train import TrainingScreen
 from toolkit.config import Settings
 from toolkit.data.patients import Patient
 from toolkit.evaluation.study import Study, Summary

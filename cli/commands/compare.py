@@ -25,7 +25,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder of the study; what has ended there is kept.")] = Path("study"),
 ) -> None:
     """Train strategies over several seeds and compare them: a table, a page, a verdict on each claim. Resumable."""
-    from cli.comparing import StudyScreen, names, settings_loader, show_study
+    from cli.screens.compare import StudyScreen, names, settings_loader, show_study
     from toolkit.training.compare import carry_out, plan_arms, plan_runs
     from toolkit.training.findings import write_study
     from toolkit.training.launch import check_devices

@@ -19,8 +19,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Measure every runtime here, compare its answers, and let `auto` take the fastest that answers right."""
-    from cli.benching import show_bench
     from cli.console import out, stages
+    from cli.screens.bench import show_bench
     from deploy.bench import bench, candidates
     from deploy.model import open_model
     from deploy.runtimes import Choice

@@ -37,8 +37,8 @@ def command(
     ] = None,
 ) -> None:
     """Export a run to ONNX (fp32, fp16), with --trt to TensorRT, and prove that it decides like the trained network."""
-    from cli.exporting import exported, packed
     from cli.options import extra
+    from cli.screens.export import exported, packed
     from cli.tables import show_model
     from deploy.model import MANIFEST, open_model
     from toolkit.config import export_settings
