@@ -23,6 +23,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 PublicKey = Annotated[
     Path | None, typer.Option("--require-signature", help="Public key (PEM); refuse a model that it did not sign.")
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep the patients that are graded in --out, and add to them.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results in --out, of other patients too.")]
 RuntimeName = Annotated[str, typer.Option(help="auto, onnx, tensorrt or torch.")]
 
 

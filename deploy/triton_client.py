@@ -103,8 +103,8 @@ def grade_patients(patients: Sequence[Patient], runtime: TritonRuntime, workers:
         if not hasattr(local, "grader"):
             local.grader = Grader(runtime.model, runtime, 1, Timings())
         local.grader.add(read_patient(patient, runtime.model.manifest.grid, None))
-        (record,) = local.grader.run()
-        return record  # type: ignore[no-any-return]
+        (graded,) = local.grader.run()
+        return graded.record  # type: ignore[no-any-return]
 
     with Ahead(grade, patients, workers) as records:
         while (record := records.take()) is not None:

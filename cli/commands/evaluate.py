@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.options import Device, RuntimeName
+from cli.options import Device, Overwrite, Resume, RuntimeName
 
 
 def command(
@@ -17,6 +17,8 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("evaluation"),
     runtime: RuntimeName = "auto",
     device: Device = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     leave_one_site_out: Annotated[
         bool, typer.Option("--leave-one-site-out", help="Also the AUC without each site.")
     ] = False,
@@ -39,7 +41,7 @@ def command(
     known = read_cohort(cohort, LabelTable(file=labels) if labels else None)
     for sentence in known.notes:
         note(sentence)
-    options = PredictOptions(out, Choice(runtime, device), PredictSettings())
+    options = PredictOptions(out, Choice(runtime, device), PredictSettings(), resume=resume, overwrite=overwrite)
     opened = open_model(model)
     with bar("grading", len(known)) as done:
         result = evaluate_model(opened, known, options, say_plan, done)

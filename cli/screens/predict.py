@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cli.console import bar, note, say, table
@@ -54,7 +54,6 @@ def graded(
     patients: Sequence[Patient],
     model: Model,
     options: PredictOptions,
-    on_record: Callable[[Record], None] = lambda _: None,
 ) -> int:
     """Grade, show, and give the exit code."""
     tally = Tally()
@@ -62,18 +61,19 @@ def graded(
 
         def keep(record: Record) -> None:
             tally.add(record)
-            on_record(record)
             done()
 
         try:
             summary = predict(patients, model, options, say_plan, keep)
         except KeyboardInterrupt:
-            note(f"stopped after {tally.done} of {len(patients)} patients; the same command with --resume goes on.")
+            note(f"stopped after {tally.done} of {len(patients)} patients; the same command with --resume continues.")
             raise
     tally.show()
     _show_timings(summary)
     if summary.kept:
         note(f"{summary.kept} patients were graded by an earlier call and are kept.")
+    if summary.others:
+        note(f"{summary.others} other patients of earlier calls stay in the results.")
     say(f"{summary.graded} graded, {summary.refused} refused; files in {options.results}")
     say("Research use only; not a medical device.")
     return exit_code(summary.graded, summary.refused)
@@ -87,13 +87,11 @@ def exit_code(graded: int, refused: int) -> int:
 def reported(patients: Sequence[Patient], model: Model, options: PredictOptions) -> int:
     """The same with a page for each patient and an index."""
     from deploy.pages import Pages  # here, since it loads Matplotlib
-    from deploy.results.table import prepare
+    from deploy.results.table import read_records
 
-    prepare(options.results)
     pages = Pages(options.results, model)
-    records: list[Record] = []
-    code = graded(patients, model, replace(options, on_seen=pages.add), records.append)
-    say(f"pages: {pages.index(records)}")
+    code = graded(patients, model, replace(options, on_seen=pages.add, unseen=pages.lacks))
+    say(f"pages: {pages.index(read_records(options.results))}")
     return code
 
 
@@ -115,6 +113,8 @@ def show_plan(patients: Sequence[Patient]) -> int:
 def say_plan(plan: Plan) -> None:
     """What was chosen for this machine."""
     measured = f" (measured: {plan.measured})" if plan.measured else ""
+    for sentence in plan.notes:
+        note(sentence)
     say(f"{plan.chosen} Batch size {plan.batch_size}, reading threads {plan.workers}{measured}.")
 
 

@@ -1,51 +1,67 @@
-"""The results folder: a row as each patient is done, the full record at the end."""
+"""`predictions.csv`, a row as each patient is done, and `predictions.json`, the full record at the end."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
-from deploy.results.journal import Journal, Key, key_of
+from deploy.results.names import RECORD, TABLE, append_line, unwritable
 from deploy.results.record import Record
 from toolkit.errors import GradeError
 
-TABLE = "predictions.csv"
-RECORD = "predictions.json"
-COLUMNS = ("patient", "grade", "probability", "threshold", "verdict", "reason", "runtime", "seconds")
+COLUMNS = (
+    "patient",
+    "status",
+    "grade",
+    "probability",
+    "threshold",
+    "verdict",
+    "reason",
+    "runtime",
+    "model",
+    "seconds",
+)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes a cell that begins so
+MARK = "'"  # and takes one that begins so for text
 
 
-class Results:
-    """Writes `predictions.csv` row by row and, on leaving the `with` block, `predictions.json`.
+class Table:
+    """Writes `predictions.csv`. Text that a spreadsheet would take for a formula gets a `'` in front.
 
-    Text in the table is quoted and otherwise left as it is, also where a spreadsheet would take it for a formula: an id
-    has to be found again. Import the table as text there. Results that were in the folder are replaced. No record is
-    held in memory.
+    Text that begins with `'` gets another one, so that the first `'` of a cell, where there is one, is never part of
+    the text. `predictions.json` has every text as it is.
 
     Args:
         folder: of the results.
-        journal: holds each record that is added.
-        head: written as it is at the end.
+        model: fingerprint, in every row.
     """
 
-    def __init__(self, folder: Path, journal: Journal, head: dict[str, Any]) -> None:
-        self._folder, self._journal, self._head = folder, journal, head
-        self._written: list[Key] = []
+    def __init__(self, folder: Path, model: str) -> None:
+        self._folder, self._model = folder, model
+        self._stream: FileIO | None = None
 
-    def __enter__(self) -> Self:
+    def begin(self, records: Iterable[Record]) -> None:
+        """Replace the table by one of these records, whole or not at all, and be ready for more.
+
+        Raises:
+            GradeError: the disk does not take it.
+        """
+        self.close()
         try:
-            (self._folder / RECORD).unlink(missing_ok=True)  # it would not belong to the new table
-            self._stream = (self._folder / TABLE).open("w", encoding="utf-8", newline="")
-            self._writer = csv.writer(self._stream, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-            self._row(COLUMNS)
+            with replacing(self._folder / TABLE) as stream:
+                stream.write(_row(COLUMNS))
+                for record in records:
+                    stream.write(_row(self._cells(record)))
+            self._stream = FileIO(self._folder / TABLE, "ab")
         except OSError as error:
-            raise _unwritable(self._folder, error) from error
-        return self
+            raise unwritable(self._folder, error) from error
 
     def add(self, record: Record) -> None:
         """Write a patient's row, so that it stays whatever happens after.
@@ -54,58 +70,84 @@ class Results:
             GradeError: the disk does not take it.
         """
         try:
-            self._row(_cells(record))
+            if self._stream is not None:
+                append_line(self._stream, _row(self._cells(record)).encode())
         except OSError as error:
-            raise _unwritable(self._folder, error) from error
-        self._written.append(key_of(record))
+            raise unwritable(self._folder, error) from error
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
+    def close(self) -> None:
+        """No more rows."""
+        if self._stream is not None:
             self._stream.close()
-            with replacing(self._folder / RECORD) as stream:
-                head = json.dumps({**self._head, "complete": kind is None}, indent=2, allow_nan=False)
-                stream.write(head.removesuffix("\n}") + ',\n  "patients": [')
-                for number, key in enumerate(self._written):
-                    record = json.dumps(self._journal.read(key).model_dump(mode="json"), allow_nan=False)
-                    stream.write(f"{',' if number else ''}\n    {record}")
-                stream.write("\n  ]\n}\n")
-        except OSError as failure:
-            raise _unwritable(self._folder, failure) from failure
 
-    def _row(self, cells: tuple[Any, ...]) -> None:
-        self._writer.writerow(cells)
-        self._stream.flush()
-
-
-def _cells(record: Record) -> tuple[Any, ...]:
-    """As `COLUMNS`."""
-    probability = None if record.probability is None else round(record.probability, 6)
-    return (
-        record.patient,
-        record.grade or "",
-        "" if probability is None else probability,
-        round(record.threshold, 6),
-        record.verdict or "",
-        record.reason or record.explanation,
-        record.runtime,
-        round(record.seconds.read + record.seconds.infer, 3),
-    )
+    def _cells(self, record: Record) -> tuple[Any, ...]:
+        """As `COLUMNS`."""
+        text = (record.patient, record.verdict or "", record.reason or record.explanation, record.runtime)
+        patient, verdict, reason, runtime = map(harmless, text)
+        return (
+            patient,
+            "refused" if record.grade is None else "graded",
+            record.grade or "",
+            "" if record.probability is None else round(record.probability, 6),
+            round(record.threshold, 6),
+            verdict,
+            reason,
+            runtime,
+            self._model,
+            round(record.seconds.read + record.seconds.infer, 3),
+        )
 
 
-def prepare(folder: Path) -> None:
-    """Make the results folder and see that it can be written, before any work.
+def harmless(text: str) -> str:
+    """A text as a cell that no spreadsheet computes: with a `'` in front where it would, or where it has one."""
+    return MARK + text if text.startswith((*FORMULA, MARK)) else text
+
+
+def write_record(folder: Path, head: Mapping[str, object], records: Iterable[Record]) -> None:
+    """Write `predictions.json`, whole or not at all; no more than one record is held in memory.
+
+    Raises:
+        GradeError: the disk does not take it.
+    """
+    try:
+        with replacing(folder / RECORD) as stream:
+            text = json.dumps(head, indent=2, allow_nan=False)
+            stream.write(text.removesuffix("\n}") + ',\n  "patients": [')
+            for number, record in enumerate(records):
+                line = json.dumps(record.model_dump(mode="json"), allow_nan=False)
+                stream.write(f"{',' if number else ''}\n    {line}")
+            stream.write("\n  ]\n}\n")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def read_records(folder: Path) -> tuple[Record, ...]:
+    """All records of a results folder, in the order of its table.
+
+    Raises:
+        GradeError: there is no `predictions.json`, or it was altered.
+    """
+    file = folder / RECORD
+    try:
+        return tuple(Record.model_validate(record) for record in json.loads(file.read_bytes())["patients"])
+    except OSError as error:
+        raise GradeError(f"{file} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise GradeError(f"{file} was altered: {error}; predict again.") from error
+
+
+def check_writable(folder: Path) -> None:
+    """See that a results folder can be written, before any work; nothing is left there, not even the folder.
 
     Raises:
         GradeError: it cannot.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists() or place.is_symlink())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -117,8 +159,8 @@ def replace_file(path: Path, text: str) -> None:
     try:
         with replacing(path) as stream:
             stream.write(text)
-    except OSError as failure:
-        raise _unwritable(path.parent, failure) from failure
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
 
 
 @contextmanager
@@ -126,14 +168,14 @@ def replacing(path: Path) -> Iterator[TextIO]:
     """A text file that takes the place of another when the block ends without an error."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
             yield stream
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _unwritable(folder: Path, error: OSError) -> GradeError:
-    return GradeError(
-        f"results cannot be written to {folder}: {error.strerror or error}; name another folder with --out."
-    )
+def _row(cells: tuple[Any, ...]) -> str:
+    line = io.StringIO()
+    csv.writer(line, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n").writerow(cells)
+    return line.getvalue()
