@@ -20,13 +20,13 @@ from threadpoolctl import threadpool_limits
 from benchmarks.common import arguments, linked, report
 from benchmarks.read import monai_chain
 from deploy.model import Model, open_model
-from deploy.pace import most_readers
 from deploy.predict import PredictOptions, Summary, predict
 from deploy.reader import reader
 from deploy.runtimes import Choice, open_runtime
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient, find_patients, match_modalities
 from toolkit.data.scan import read_scan
+from toolkit.machine import most_readers
 
 
 def reading(patients: tuple[Patient, ...], model: Model, workers: int) -> float:

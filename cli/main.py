@@ -16,6 +16,7 @@ from cli.commands.demo import command as demo
 from cli.commands.evaluate import command as evaluate
 from cli.commands.export import command as export
 from cli.commands.info import command as info
+from cli.commands.ingest import command as ingest
 from cli.commands.phantom import command as phantom
 from cli.commands.predict import command as predict
 from cli.commands.report import command as report
@@ -36,6 +37,7 @@ app.command("train")(train)
 app.command("export")(export)
 app.command("predict")(predict)
 app.command("check")(check)
+app.command("ingest")(ingest)
 app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("report")(report)

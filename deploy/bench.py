@@ -7,10 +7,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from deploy.cuda import cards
-from deploy.engine_files import write_file
 from deploy.flavours import importable
 from deploy.machine import gpus, system
 from deploy.model import Model, library_versions
@@ -21,7 +19,9 @@ from toolkit.data.memory import Scratch
 from toolkit.data.nifti import read_nifti
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.scan import read_scan
-from toolkit.errors import ModelError, RuntimeUnavailable
+from toolkit.errors import GradeError, ModelError, RuntimeUnavailable
+from toolkit.files import write_file
+from toolkit.frozen import Frozen
 
 LEAST, MOST = 3, 200  # runs of a batch
 SECONDS = 2.0  # of each batch, once there were LEAST runs
@@ -32,11 +32,7 @@ _LIBRARIES = (
 )
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Speed(_Part):
+class Speed(Frozen):
     """One batch size on one runtime; times in ms of wall time, transfers to and from the device counted in.
 
     Attributes:
@@ -56,7 +52,7 @@ class Speed(_Part):
     patients_per_second: float
 
 
-class Measured(_Part):
+class Measured(Frozen):
     """One runtime.
 
     Attributes:
@@ -76,7 +72,7 @@ class Measured(_Part):
     speeds: tuple[Speed, ...]
 
 
-class Stages(_Part):
+class Stages(Frozen):
     """What one patient costs beside inference, ms, each the median of several runs on one thread.
 
     Attributes:
@@ -92,7 +88,7 @@ class Stages(_Part):
     decide: float
 
 
-class Bench(_Part):
+class Bench(Frozen):
     """All of it.
 
     Attributes:
@@ -258,8 +254,8 @@ def _keep(model: Model, found: Bench) -> None:
     path = bench_file(model)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, found.model_dump_json(indent=2).encode())
-    except OSError:
+        write_file(path, found.model_dump_json(indent=2))
+    except (OSError, GradeError):
         return
 
 

@@ -12,10 +12,10 @@ import jinja2
 import torch
 from safetensors.torch import load_file
 
-from deploy.folders import building, check_place, put
 from deploy.manifest import Manifest
 from deploy.model import CARD, WEIGHTS, Model, library_versions
 from toolkit.errors import ModelError
+from toolkit.files import building, check_output, put
 
 METADATA = "configs/metadata.json"
 CONFIG = "configs/inference.json"
@@ -35,7 +35,7 @@ def write_bundle(model: Model, out: Path) -> None:
     Raises:
         ModelError: the model was altered, or `out` holds something else or cannot be written.
     """
-    check_place(out, METADATA, "bundle")
+    check_output(out, METADATA, "bundle")
     weights = {f"network.{name}": tensor for name, tensor in load_file(model.file(WEIGHTS)).items()}
     with building(out, "bundle") as folder:
         for name in ("configs", "models", "docs"):

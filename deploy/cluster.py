@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import ray
 
 from deploy.crew import Crew, Job
-from deploy.machine import cores, gpus
+from deploy.machine import gpus
 from deploy.model import Model
-from deploy.pace import most_readers
 from deploy.predict import Plan, PredictOptions, open_ledger, results_head
 from deploy.results.record import Record
 from toolkit.data.patients import Patient
 from toolkit.errors import RuntimeUnavailable, SettingsError
+from toolkit.files import first_line
+from toolkit.machine import cores, most_readers
 
 AUTO, LOCAL = "auto", "local"
 LEAST_STORE = 100 << 20  # bytes of Ray's memory for objects, beside the scans
@@ -148,7 +149,7 @@ def _joined(address: str, quiet: dict[str, Any]) -> bool:
         if address == AUTO and isinstance(error, ConnectionError):
             return False
         raise RuntimeUnavailable(
-            f"there is no Ray cluster at {address} that can be used: {str(error).strip().splitlines()[0]}"
+            f"there is no Ray cluster at {address} that can be used: {first_line(error)}"
         ) from error
     return True
 

@@ -34,6 +34,7 @@ from toolkit.config import Grid
 from toolkit.data.patients import Patient, printable
 from toolkit.data.scan import Edit
 from toolkit.errors import GradeError, ModelError, RuntimeUnavailable
+from toolkit.files import first_line
 
 OnDone: TypeAlias = Callable[[Patient, Record], None]
 
@@ -287,4 +288,4 @@ def _got(answer: Any) -> Any:
 
 
 def _sentence(error: RayError) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
+    return first_line(error)

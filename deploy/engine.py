@@ -11,11 +11,12 @@ from pathlib import Path
 from time import perf_counter
 
 from deploy.builder import Shapes, Tuning, build_plan
-from deploy.engine_files import KEY_DIGITS, Engine, EngineRecord, digest, read_plan, records, store_engine, write_file
+from deploy.engine_files import KEY_DIGITS, Engine, EngineRecord, digest, read_plan, records, store_engine
 from deploy.flavours import TITLES, Target
 from deploy.model import ONNX, Model
 from toolkit.config import ExportSettings
 from toolkit.errors import ModelError, SettingsError
+from toolkit.files import write_file
 
 HALF_SHARE = 0.95  # of the convolution layers, at least
 _LOCK = ".lock"
@@ -133,7 +134,7 @@ def _build(
     engine = Engine(folder, record, built.plan, True, note)
     store_engine(engine, folder)
     if built.timings is not None:
-        write_file(timings, built.timings)
+        write_file(timings, built.timings, ModelError)
     return engine
 
 

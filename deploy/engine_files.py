@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from deploy.builder import Proof
 from deploy.flavours import Flavour
 from deploy.manifest import Sha256
 from toolkit.errors import ModelError
+from toolkit.files import first_problem, write_file
+from toolkit.frozen import Frozen
 
 NOT_RUN = "not run (no GPU)"
 KEY_DIGITS = 12
 
 
-class EngineRecord(BaseModel):
+class EngineRecord(Frozen, strict=True):
     """What an engine is; beside it, as JSON.
 
     Attributes:
@@ -47,8 +48,6 @@ class EngineRecord(BaseModel):
         parity: with ONNX Runtime in fp32 on the card, or that it was not run.
         seal: SHA-256 of all the above, so that an edited record is seen.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal[1] = 1
     created: str
@@ -122,13 +121,12 @@ def store_engine(engine: Engine, folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / f"{engine.record.name}.plan", engine.plan)
-        text = engine.record.model_dump_json(indent=2) + "\n"
-        write_file(folder / f"{engine.record.name}.json", text.encode())
     except OSError as error:
         raise ModelError(
-            f"engine {engine.path} cannot be written: {error.strerror or error}; free some space."
+            f"engine {engine.path} cannot be written: {error.strerror or error}; free some disk space."
         ) from error
+    write_file(folder / f"{engine.record.name}.plan", engine.plan, ModelError)
+    write_file(folder / f"{engine.record.name}.json", engine.record.model_dump_json(indent=2) + "\n", ModelError)
 
 
 def read_record(path: Path) -> EngineRecord:
@@ -142,8 +140,7 @@ def read_record(path: Path) -> EngineRecord:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(f"{path} is no engine's record: {first['msg']}.") from None
+        raise ModelError(f"{path} is not an engine's record: {first_problem(error)}.") from None
     if record.seal != record.sealed().seal or path.stem != record.name:
         raise ModelError(f"{path} was altered after the build.")
     return record
@@ -165,16 +162,6 @@ def read_plan(path: Path, record: EngineRecord) -> bytes | None:
     except OSError:
         return None
     return plan if hashlib.sha256(plan).hexdigest() == record.plan else None
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)  # noqa: PTH105 - the word says that it is atomic
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def digest(value: object) -> str:

@@ -17,6 +17,8 @@ from isal import igzip
 
 from deploy.runtimes import Array, Runtime
 from toolkit.data.header import Affine
+from toolkit.data.layout import EVIDENCE_MARK
+from toolkit.files import write_file
 
 Places: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -89,13 +91,14 @@ def write_evidence(path: Path, evidence: Array, affine: Affine) -> None:
         path: the file.
         evidence: float32 (X, Y, Z).
         affine: (4, 4), voxel to mm in the patient's space.
+
+    Raises:
+        GradeError: it cannot be written.
     """
     image = nib.Nifti1Image(evidence, affine)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = b"evidence, logit of HGG minus LGG"
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(igzip.compress(image.to_bytes(), 1, mtime=0))
-    temporary.replace(path)
+    image.header["descrip"] = EVIDENCE_MARK
+    write_file(path, igzip.compress(image.to_bytes(), 1, mtime=0))
 
 
 def _starts(size: int, edge: int, step: int) -> Places:

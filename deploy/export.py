@@ -12,7 +12,6 @@ import jinja2
 from safetensors.torch import save
 
 from deploy.familiarise import learn_familiarity
-from deploy.folders import building, check_place, put
 from deploy.graph import write_onnx
 from deploy.manifest import Manifest, NetworkRecord, OutputShapes, ParityReport, TrainingSummary
 from deploy.model import (
@@ -38,6 +37,7 @@ from toolkit.evaluation.conformal import fit_conformal
 from toolkit.evaluation.metrics import Metrics, evaluate
 from toolkit.evaluation.sites import SUSPECT, site_only
 from toolkit.evaluation.stability import best_epoch
+from toolkit.files import building, check_output, put
 from toolkit.training.ensemble import Ensemble
 from toolkit.training.folds import load_network
 from toolkit.training.network import GradeNet, fold_batchnorm
@@ -71,7 +71,7 @@ def export_run(
         RunError: the run lacks a file.
         ModelError: the gate found a difference, a validation patient is gone, or `out` holds something else.
     """
-    check_place(out, MANIFEST, "model")
+    check_output(out, MANIFEST, "model")
     grid, cohort, metrics, network = run.settings.data.grid, run.validation_patients(), _metrics(run), load_network(run)
     with building(out, "model") as folder:
         # save_file would make a file that only its owner may read.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from deploy.flavours import MEND, RTX_CAPABILITIES, importable
+from toolkit.machine import cores, versions
 
 PACKAGES = (
     *("glioma-grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu"),
     *("tensorrt", "tensorrt-rtx-cu13-bindings", "cuda-bindings", "torch", "monai"),
 )
-_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # versions 2 and 1
 _QUERY = ("--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader,nounits")
 
 
@@ -48,7 +46,8 @@ class RuntimeState:
 
 def package_versions() -> dict[str, str | None]:
     """Versions of the packages that matter; None for those that are not installed."""
-    return {name: _version(name) for name in PACKAGES}
+    found = versions(PACKAGES)
+    return {name: found.get(name) for name in PACKAGES}
 
 
 def system() -> dict[str, str]:
@@ -58,22 +57,6 @@ def system() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": str(cores()),
     }
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory() -> int:
-    """Bytes that this process may use: the machine's, or the container's if that is allowed less."""
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for file in _LIMITS:
-        try:
-            found = min(found, int(file.read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such file, or the word `max`
-            continue
-    return found
 
 
 def user_cache(kind: str) -> Path:
@@ -113,7 +96,7 @@ def _onnx(found: tuple[Gpu, ...]) -> RuntimeState:
         if found:
             return RuntimeState("onnx", ("cpu", "cuda"), "")
         return RuntimeState("onnx", ("cpu",), "the CUDA provider is installed, but the driver shows no GPU")
-    both = _version("onnxruntime") and _version("onnxruntime-gpu")
+    both = len(versions(("onnxruntime", "onnxruntime-gpu"))) == 2
     clash = "; onnxruntime hides onnxruntime-gpu: uninstall both, then install onnxruntime-gpu" if both else ""
     return RuntimeState("onnx", ("cpu",), f"no CUDA provider in this onnxruntime{clash}")
 
@@ -124,7 +107,7 @@ def _tensorrt(found: tuple[Gpu, ...]) -> RuntimeState:
     if not found:
         where = "; engines for RTX cards can be built all the same" if importable("rtx") else ""
         return RuntimeState("tensorrt", (), f"the driver shows no GPU{where}")
-    if _version("cuda-bindings") is None:
+    if not versions(("cuda-bindings",)):
         return RuntimeState("tensorrt", (), "cuda-bindings is not installed; pip install -c constraints.txt '.[gpu]'")
     strange = [gpu for gpu in found if gpu.compute_capability not in RTX_CAPABILITIES]
     if strange and not importable("tensorrt"):
@@ -133,16 +116,9 @@ def _tensorrt(found: tuple[Gpu, ...]) -> RuntimeState:
 
 
 def _torch(found: tuple[Gpu, ...]) -> RuntimeState:
-    installed = _version("torch")
+    installed = versions(("torch",)).get("torch")
     if installed is None:
         return RuntimeState("torch", (), "torch is not installed")
     if "+cpu" in installed:
         return RuntimeState("torch", ("cpu",), "this torch is a CPU build")
     return RuntimeState("torch", ("cpu", "cuda") if found else ("cpu",), "" if found else "the driver shows no GPU")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

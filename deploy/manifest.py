@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, MODALITIES
@@ -13,16 +13,13 @@ from toolkit.data.scan import PREPROCESSING
 from toolkit.evaluation.calibration import Calibration
 from toolkit.evaluation.conformal import Conformal
 from toolkit.evaluation.familiarity import Familiarity
+from toolkit.frozen import Frozen
 
 FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # directly in the folder: no path leads out of it
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NetworkRecord(_Part):
+class NetworkRecord(Frozen):
     """What the torch runtime needs to build the network; the others run a finished graph.
 
     `members` counts the networks of an ensemble; their logits and evidence are averaged, their features side by side.
@@ -35,14 +32,14 @@ class NetworkRecord(_Part):
     members: int = Field(1, ge=1)
 
 
-class OutputShapes(_Part):
+class OutputShapes(Frozen):
     """Of one patient's outputs beside the two logits."""
 
     features: int = Field(gt=0)
     evidence: tuple[int, int, int]
 
 
-class TrainingSummary(_Part):
+class TrainingSummary(Frozen):
     """How the weights came about.
 
     Attributes:
@@ -66,7 +63,7 @@ class TrainingSummary(_Part):
     auc: tuple[float | None, float | None, float | None]
 
 
-class Comparison(_Part):
+class Comparison(Frozen):
     """One runtime against torch in float32.
 
     Attributes:
@@ -90,7 +87,7 @@ class Comparison(_Part):
     overflows: tuple[str, ...] = ()
 
 
-class ParityReport(_Part):
+class ParityReport(Frozen):
     """What `deploy.parity` compared: patients of so many in validation, extreme scans, batch sizes."""
 
     patients: int
@@ -115,7 +112,7 @@ def _same_preprocessing(value: int) -> int:
     return value
 
 
-class Manifest(_Part):
+class Manifest(Frozen):
     """All that is known about a model.
 
     Attributes:
@@ -151,7 +148,7 @@ class Manifest(_Part):
     calibration: Calibration
     conformal: Conformal | None = None
     out_of_distribution: Familiarity | None = None
-    reference: dict[str, tuple[float, ...]] = {}
+    reference: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     training: TrainingSummary
     parity: ParityReport | None
     versions: dict[str, str]

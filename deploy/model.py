@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +15,8 @@ from pydantic import ValidationError
 
 from deploy.manifest import Manifest
 from toolkit.errors import ModelError
+from toolkit.files import first_problem, write_file
+from toolkit.machine import versions
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -121,9 +121,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """
     text = (manifest.model_dump_json(indent=2) + "\n").encode()
     for name, content in ((MANIFEST, text), (SEAL, _seal(text))):
-        temporary = folder / f".{name}.tmp"
-        temporary.write_bytes(content)
-        os.replace(temporary, folder / name)  # noqa: PTH105 - the word says that it is atomic
+        write_file(folder / name, content, ModelError)
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -134,13 +132,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 def library_versions(names: Sequence[str]) -> dict[str, str]:
     """Versions of Python and of those distributions that are installed."""
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version()} | versions(names)
 
 
 def _sha256(path: Path) -> str:
@@ -181,7 +173,4 @@ def _read_manifest(path: Path) -> tuple[bytes, Manifest]:
     try:
         return text, Manifest.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ModelError(f"{path}: {key} cannot be used: {message}; export the run again.") from None
+        raise ModelError(f"{path} cannot be used: {first_problem(error)}; export the run again.") from None

@@ -7,7 +7,6 @@ from statistics import median
 from typing import NamedTuple
 
 from deploy.grader import padded
-from deploy.machine import cores, memory
 from deploy.model import Model
 from deploy.parity import run_selftest
 from deploy.reader import Read
@@ -18,8 +17,6 @@ from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
 from toolkit.errors import SettingsError
 
-READER = 300 * 2**20  # bytes that a patient takes while it is read
-MEMORY_SHARE = 0.5  # of what there is, for the readers
 WORTH = 10  # batches that a cohort has to fill before single scans are tried as well: they cost a search of their own
 TURNS = 3
 
@@ -36,11 +33,6 @@ class Pace(NamedTuple):
     batch_size: int
     workers: int
     measured: str
-
-
-def most_readers() -> int:
-    """As many as there are cores, if they have the memory."""
-    return max(1, min(cores(), int(MEMORY_SHARE * memory() / READER)))
 
 
 def choose_batch_size(settings: PredictSettings, model: Model, runtime: Runtime, patients: int) -> int:

@@ -23,10 +23,10 @@ from deploy.grader import Seen
 from deploy.model import Model
 from deploy.results.names import EVIDENCE, INDEX, PATIENTS, file_name, map_of, page_of, unwritable
 from deploy.results.record import Record
-from deploy.results.table import replace_file
 from deploy.runtimes import Array
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.evaluation.pictures import FIRST, INK, SECOND, svg
+from toolkit.files import write_file
 
 GREYS = (0.5, 99.5)  # percentiles of the slice's brain that become black and white
 OPACITY = 0.65  # of the strongest evidence in the slice
@@ -95,7 +95,7 @@ class Pages:
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         page = self._pages.get_template("patient.html").render(content)
-        replace_file(page_of(self._folder, record.patient), page)
+        write_file(page_of(self._folder, record.patient), page)
 
     def index(self, records: Sequence[Record]) -> Path:
         """Write the index of all patients, the refused among them."""
@@ -105,7 +105,7 @@ class Pages:
         page = self._pages.get_template("index.html").render(
             records=records, links=links, manifest=self._model.manifest, fingerprint=self._model.fingerprint
         )
-        replace_file(self._folder / INDEX, page)
+        write_file(self._folder / INDEX, page)
         return self._folder / INDEX
 
 

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from deploy.grader import Graded, Grader, Seen, Timings, padded
 from deploy.model import Model, library_versions
-from deploy.pace import find_pace, most_readers
+from deploy.pace import find_pace
 from deploy.reader import Read, reader
 from deploy.results.audit import Audit
 from deploy.results.ledger import Earlier, Ledger
@@ -26,6 +26,7 @@ from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Edit
 from toolkit.errors import SettingsError
+from toolkit.machine import most_readers
 
 OnSeen: TypeAlias = Callable[[Record, Seen], None]
 

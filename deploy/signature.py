@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from deploy.model import SIGNATURE, Model
 from toolkit.errors import GradeError, ModelError
+from toolkit.files import write_file
 
 OWNER_ONLY = 0o600
 
@@ -63,12 +64,7 @@ def sign_model(model: Model, key: Path) -> Path:
     model.verify()
     private = _private(key)
     file = model.folder / SIGNATURE
-    temporary = model.folder / f".{SIGNATURE}.tmp"
-    try:
-        temporary.write_bytes(base64.b64encode(private.sign(_message(model))) + b"\n")
-        temporary.replace(file)
-    except OSError as error:
-        raise ModelError(f"{file} cannot be written: {error.strerror}.") from error
+    write_file(file, base64.b64encode(private.sign(_message(model))) + b"\n", ModelError)
     return file
 
 

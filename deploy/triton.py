@@ -10,12 +10,12 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from deploy.engine_files import EngineRecord, read_plan, records
-from deploy.folders import building, check_place, put
 from deploy.model import ENGINES, ONNX, Model, Precision
 from deploy.parity import load_selftest
 from deploy.runtimes import RuntimeOutputs
 from deploy.runtimes.onnx import INPUT
 from toolkit.errors import ModelError
+from toolkit.files import building, check_output, put
 
 CONFIG = "config.pbtxt"
 FINGERPRINT = "grade_model"  # parameter of each config: a client sees whether the server runs its model
@@ -94,7 +94,7 @@ def _config(model: Model, name: str, backend: str, best: Sequence[int]) -> pb.Mo
 
 
 def _write(model: Model, out: Path, config: pb.ModelConfig, files: dict[str, bytes]) -> None:
-    check_place(out, CONFIG, "model of a Triton repository")
+    check_output(out, CONFIG, "model of a Triton repository")
     with building(out, "Triton model") as folder:
         for name in (VERSION, "warmup"):
             (folder / name).mkdir()

@@ -46,6 +46,8 @@ def check_table(file: Path, columns: Columns, as_json: bool) -> None:
         out.print_json(json.dumps({"rows": len(labels.ids), "cohort": _cohort_facts(grades, found)}))
         return
     say(f"{len(labels.ids)} rows with an id in {file}, {len(labels.ids) - len(known)} of them without a grade")
+    for sentence in labels.notes:
+        note(sentence)
     _show_cohort(grades, found)
 
 

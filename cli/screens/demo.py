@@ -77,7 +77,7 @@ def make_patients(out: Path, seed: int) -> None:
 def train_and_export(out: Path, settings: Settings) -> Model:
     """`grade train` and `grade export`."""
     with TrainingScreen() as screen:
-        run = start_training(settings, out / "runs", "demo", allow_conflicts=False, watcher=screen)
+        run = start_training(settings, out / "runs" / "demo", screen)
     show_run(run)
     with stages() as on_stage:
         model = export_run(run, out / "model", settings.export, on_stage)

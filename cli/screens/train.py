@@ -19,12 +19,12 @@ from toolkit.evaluation.metrics import evaluate
 from toolkit.evaluation.stability import stability
 from toolkit.training.launch import check_devices, launch
 from toolkit.training.outcome import fold_metrics, spike_sentence
-from toolkit.training.prepare import Quiet, Watcher
 from toolkit.training.ranks import Ranks
 from toolkit.training.run import EpochRow, Run
 from toolkit.training.runs import fold_runs
 from toolkit.training.spread import Spread
-from toolkit.training.start import Place
+from toolkit.training.start import Processes
+from toolkit.training.watch import Quiet, Watcher
 
 
 class TrainingScreen:
@@ -76,8 +76,8 @@ class TrainingScreen:
         )
 
 
-def place_of(ranks: Ranks, devices: int, folds: bool) -> Place:
-    """Where a training happens; several processes are started here unless that has been done.
+def processes_of(ranks: Ranks, devices: int, folds: bool) -> Processes:
+    """Which processes train; several processes are started here unless that has been done.
 
     Args:
         ranks: this process among others.
@@ -90,10 +90,10 @@ def place_of(ranks: Ranks, devices: int, folds: bool) -> Place:
         RuntimeUnavailable: there are fewer GPUs.
     """
     if devices == 1 or ranks.size > 1:
-        return Place(ranks)
+        return Processes(ranks)
     if folds:
         check_devices(devices)
-        return Place(over=Spread(devices, devices))
+        return Processes(over=Spread(devices, devices))
     raise typer.Exit(launch([sys.executable, "-m", "cli", *sys.argv[1:]], devices))
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
+
+from toolkit.frozen import Frozen
 
 
-class Seconds(BaseModel):
+class Seconds(Frozen):
     """What one patient took: reading with preprocessing, and its share of the batch."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     read: float
     infer: float
 
 
-class Record(BaseModel):
+class Record(Frozen):
     """One patient's result.
 
     Attributes:
@@ -37,8 +37,6 @@ class Record(BaseModel):
         seconds: see `Seconds`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     patient: str
     folder: str
     grade: str | None = None
@@ -49,7 +47,7 @@ class Record(BaseModel):
     grades: tuple[str, ...] = ()
     distance: float | None = None
     outside: tuple[str, ...] = ()
-    statistics: dict[str, float] = {}
+    statistics: dict[str, float] = Field(default_factory=dict)
     reason: str = ""
     notes: tuple[str, ...] = ()
     runtime: str

@@ -6,15 +6,15 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from deploy.results.names import RECORD, TABLE, append_line, unwritable
 from deploy.results.record import Record
 from toolkit.errors import GradeError
+from toolkit.files import replacing
 
 COLUMNS = (
     "patient",
@@ -56,9 +56,9 @@ class Table:
         self.close()
         try:
             with replacing(self._folder / TABLE) as stream:
-                stream.write(_row(COLUMNS))
+                stream.write(_row(COLUMNS).encode())
                 for record in records:
-                    stream.write(_row(self._cells(record)))
+                    stream.write(_row(self._cells(record)).encode())
             self._stream = FileIO(self._folder / TABLE, "ab")
         except OSError as error:
             raise unwritable(self._folder, error) from error
@@ -109,16 +109,13 @@ def write_record(folder: Path, head: Mapping[str, object], records: Iterable[Rec
     Raises:
         GradeError: the disk does not take it.
     """
-    try:
-        with replacing(folder / RECORD) as stream:
-            text = json.dumps(head, indent=2, allow_nan=False)
-            stream.write(text.removesuffix("\n}") + ',\n  "patients": [')
-            for number, record in enumerate(records):
-                line = json.dumps(record.model_dump(mode="json"), allow_nan=False)
-                stream.write(f"{',' if number else ''}\n    {line}")
-            stream.write("\n  ]\n}\n")
-    except OSError as error:
-        raise unwritable(folder, error) from error
+    with replacing(folder / RECORD) as stream:
+        text = json.dumps(head, indent=2, allow_nan=False)
+        stream.write((text.removesuffix("\n}") + ',\n  "patients": [').encode())
+        for number, record in enumerate(records):
+            line = json.dumps(record.model_dump(mode="json"), allow_nan=False)
+            stream.write(f"{',' if number else ''}\n    {line}".encode())
+        stream.write(b"\n  ]\n}\n")
 
 
 def read_records(folder: Path) -> tuple[Record, ...]:
@@ -148,31 +145,6 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise unwritable(folder, error) from error
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        GradeError: it cannot be written.
-    """
-    try:
-        with replacing(path) as stream:
-            stream.write(text)
-    except OSError as error:
-        raise unwritable(path.parent, error) from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """A text file that takes the place of another when the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _row(cells: tuple[Any, ...]) -> str:

@@ -17,6 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from deploy.model import ONNX, Model, Precision
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from toolkit.files import first_line
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -69,7 +70,7 @@ class OnnxRuntime:
         except _RUN_ERRORS as error:
             kind = OutOfMemory if _WANT_OF_MEMORY.search(str(error)) else RuntimeUnavailable
             raise kind(
-                f"ONNX Runtime failed on {self.device} with a batch of {len(scans)}: {_first_line(error)};"
+                f"ONNX Runtime failed on {self.device} with a batch of {len(scans)}: {first_line(error)};"
                 " a smaller batch needs less memory."
             ) from error
         return checked(RuntimeOutputs(*found), len(scans), self.model.manifest)
@@ -185,9 +186,9 @@ def _session(path: Path, options: Any, provider: tuple[str, dict[str, str]], dev
     try:
         session = onnxruntime.InferenceSession(path, options, providers=[provider], enable_fallback=0)
     except _LOAD_ERRORS as error:
-        raise ModelError(f"ONNX Runtime cannot load {path}: {_first_line(error)}; export again.") from error
+        raise ModelError(f"ONNX Runtime cannot load {path}: {first_line(error)}; export again.") from error
     except _RUN_ERRORS as error:
-        raise RuntimeUnavailable(_unavailable(device, _first_line(error))) from error
+        raise RuntimeUnavailable(_unavailable(device, first_line(error))) from error
     taken = session.get_providers()
     if taken[0] != provider[0]:
         raise RuntimeUnavailable(_unavailable(device, f"it took {taken[0]} in place of {provider[0]}"))
@@ -201,8 +202,3 @@ def _unavailable(device: str, reason: str) -> str:
         f"ONNX Runtime {onnxruntime.__version__} cannot use {device}: {reason}; check that driver, CUDA and cuDNN"
         " are of the versions it needs, or choose the device cpu."
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__

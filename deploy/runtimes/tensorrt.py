@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from deploy import cuda
 from deploy.builder import deserialize, logger
 from deploy.engine import find_engine, provide_engine, rebuild_engine
-from deploy.engine_files import NOT_RUN, Engine, store_engine, write_file
+from deploy.engine_files import NOT_RUN, Engine, store_engine
 from deploy.flavours import TITLES, Card, Target, usable_targets
 from deploy.machine import user_cache
 from deploy.manifest import Manifest
@@ -25,7 +25,8 @@ from deploy.parity import check_parity, load_selftest
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from deploy.runtimes.onnx import INPUT, open_onnx
 from toolkit.config import ExportSettings
-from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from toolkit.errors import GradeError, ModelError, OutOfMemory, RuntimeUnavailable
+from toolkit.files import write_file
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -170,7 +171,7 @@ class _Jit:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             write_file(self._path, bytes(self._cache.serialize()))
-        except OSError:
+        except (OSError, GradeError):
             return  # it is compiled again next time
 
 

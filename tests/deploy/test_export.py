@@ -13,7 +13,6 @@ import torch
 from onnx import numpy_helper
 
 from deploy.export import export_run
-from deploy.folders import put
 from deploy.manifest import OutputShapes
 from deploy.model import Model, Precision, file_hashes, open_model
 from deploy.runtimes import Choice, open_runtime
@@ -22,6 +21,7 @@ from toolkit.data.patients import Cohort
 from toolkit.data.scan import read_scan
 from toolkit.errors import ModelError
 from toolkit.evaluation.familiarity import Bound, Familiarity, FeatureSpace
+from toolkit.files import put
 from toolkit.training.network import GradeNet
 from toolkit.training.run import Run
 

@@ -1,9 +1,6 @@
-"""What `grade info` says about TensorRT, and how much memory there is."""
+"""What `grade info` says about TensorRT."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 import pytest
 
@@ -37,13 +34,3 @@ def test_tensorrt_and_why_not(
     assert state.devices == devices
     assert state.reason.startswith(reason)
     assert bool(state.reason) == bool(reason)
-
-
-def test_a_container_may_have_less_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(machine, "_LIMITS", (tmp_path / "none", limit))
-    whole = machine.memory()
-    assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for text, wanted in (("max\n", whole), ("1073741824\n", 2**30), (f"{2**62}\n", whole)):
-        limit.write_text(text)
-        assert machine.memory() == wanted

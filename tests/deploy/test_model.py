@@ -75,12 +75,12 @@ def test_no_path_leads_out_of_the_folder(folder: Path, name: str) -> None:
     ("changes", "sentence"),
     [
         ({"format": 2}, "has format 2; this version reads format 1"),
-        ({"max_batch": 0}, "max_batch cannot be used"),
-        ({"modalities": ["t1", "flair", "t1ce", "t2"]}, "modalities cannot be used: this version knows"),
-        ({"classes": ["HGG", "LGG"]}, "classes cannot be used"),
-        ({"preprocessing": 99}, "preprocessing cannot be used"),
-        ({"colour": "red"}, "colour cannot be used"),
-        ({"calibration": None}, "calibration cannot be used"),
+        ({"max_batch": 0}, "cannot be used: max_batch: Input"),
+        ({"modalities": ["t1", "flair", "t1ce", "t2"]}, "cannot be used: modalities: this version knows"),
+        ({"classes": ["HGG", "LGG"]}, "cannot be used: classes: "),
+        ({"preprocessing": 99}, "cannot be used: preprocessing: "),
+        ({"colour": "red"}, "cannot be used: colour: "),
+        ({"calibration": None}, "cannot be used: calibration: "),
     ],
 )
 def test_a_wrong_manifest_is_explained(folder: Path, changes: dict[str, Any], sentence: str) -> None:

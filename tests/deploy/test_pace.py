@@ -105,13 +105,6 @@ def test_a_small_cohort_is_not_worth_the_measurement(model: Model, reads: Any) -
     assert timed.batches == [most]
 
 
-def test_readers_have_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "cores", lambda: 16)
-    for gib, readers in ((8, 13), (800, 16), (0.1, 1)):  # half of 8 GiB, 300 MiB each
-        monkeypatch.setattr(pace, "memory", lambda gib=gib: int(gib * 2**30))
-        assert pace.most_readers() == readers
-
-
 def test_finished_results_are_not_taken() -> None:
     with Ahead(lambda n: n * n, range(5), 2) as ahead:
         while len(ahead.finished()) < 2:

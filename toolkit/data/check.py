@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -14,6 +13,7 @@ from toolkit.data.door import open_patient
 from toolkit.data.leakage import Print, content_print
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.errors import PatientRefused
+from toolkit.machine import most_readers
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ def check_patients(
     Args:
         patients: as `find_patients` gives them.
         on_done: called after each patient, in their order.
-        workers: threads; None takes one for each core.
+        workers: threads; None takes `most_readers`.
 
     Returns:
         One entry for each patient, in their order; images are let go, so memory does not grow with the cohort.
     """
     found = []
-    threads = workers or os.cpu_count() or 1
+    threads = workers or most_readers()
     with threadpool_limits(1, user_api="blas"), Ahead(_check, patients, threads) as checks:
         while checked := checks.take():
             found.append(checked)

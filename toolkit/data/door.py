@@ -13,12 +13,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from toolkit.arrays import Float64, Mask, Voxels
 from toolkit.data.header import Affine, same_place
 from toolkit.data.memory import scratch, scratch_array
 from toolkit.data.nifti import Volume, read_nifti
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.resample import MemoryOrder
-from toolkit.data.voxels import Mask, Numbers, Voxels, check_cover, check_images, survey
+from toolkit.data.voxels import check_cover, check_images, survey
 from toolkit.errors import PatientRefused
 
 OnBytes: TypeAlias = Callable[[str, bytes], None]
@@ -57,9 +58,9 @@ class Images:
     notes: tuple[str, ...]
 
     @property
-    def edges(self) -> Numbers:
+    def edges(self) -> Float64:
         """Size of a voxel along each axis, mm (3,)."""
-        edges: Numbers = np.linalg.norm(self.affine[:3, :3], axis=0)
+        edges: Float64 = np.linalg.norm(self.affine[:3, :3], axis=0)
         return edges
 
     @property

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from toolkit.arrays import Float64
 from toolkit.data.ahead import Ahead
 from toolkit.data.door import open_patient
 from toolkit.data.patients import Patient
 from toolkit.data.statistics import image_statistics
 from toolkit.data.tumour import tumour_measures
 from toolkit.errors import CohortError, PatientRefused
+from toolkit.machine import most_readers
 
 
 class Measures(NamedTuple):
@@ -29,7 +29,7 @@ class Measures(NamedTuple):
 
     looks_at: str
     names: tuple[str, ...]
-    table: NDArray[np.float64]
+    table: Float64
 
 
 def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], None]) -> Measures:
@@ -43,7 +43,7 @@ def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], N
         CohortError: a patient cannot be trusted, or a mask is on another grid.
     """
     found: list[tuple[dict[str, float], dict[str, float] | None]] = []
-    with threadpool_limits(1), Ahead(_measure, patients, os.cpu_count() or 1) as reads:
+    with threadpool_limits(1), Ahead(_measure, patients, most_readers()) as reads:
         while (measured := reads.take()) is not None:
             found.append(measured)
             on_done(patients[len(found) - 1])

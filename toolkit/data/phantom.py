@@ -17,7 +17,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from math import floor
-from os import cpu_count
 from pathlib import Path
 
 import nibabel as nib
@@ -25,11 +24,14 @@ import numpy as np
 from isal import igzip
 from threadpoolctl import threadpool_limits
 
+from toolkit.arrays import Voxels
 from toolkit.data.patients import CLASSES, MODALITIES
-from toolkit.data.phantom_brain import EXTENT, Array, atlas, draw_brain
+from toolkit.data.phantom_brain import EXTENT, atlas, draw_brain
 from toolkit.data.phantom_image import draw_images
 from toolkit.data.phantom_tumour import draw_traits, grow_tumour
 from toolkit.errors import CohortError, SettingsError
+from toolkit.files import write_file
+from toolkit.machine import most_readers
 
 SEPARATION = 3.1  # d at difficulty 0
 NUMBERS = 10_000  # patients a seed can give
@@ -108,7 +110,7 @@ def plan_cohort(settings: PhantomSettings) -> tuple[PhantomPatient, ...]:
     return tuple(patients)
 
 
-def draw_patient(patient: PhantomPatient, settings: PhantomSettings) -> dict[str, Array]:
+def draw_patient(patient: PhantomPatient, settings: PhantomSettings) -> dict[str, Voxels]:
     """The images of one patient, on the whole grid.
 
     Args:
@@ -146,7 +148,7 @@ def write_cohort(out: Path, settings: PhantomSettings, on_done: Callable[[str], 
     patients = plan_cohort(settings)
     atlas()  # once, before the threads ask for it
     # One BLAS thread each: the same sums on any number of cores.
-    with threadpool_limits(limits=1), ThreadPoolExecutor(cpu_count()) as pool:
+    with threadpool_limits(limits=1), ThreadPoolExecutor(most_readers()) as pool:
         jobs = {pool.submit(_write_patient, out, patient, settings): patient for patient in patients}
         try:
             for job in as_completed(jobs):
@@ -176,7 +178,7 @@ def _write_patient(out: Path, patient: PhantomPatient, settings: PhantomSettings
     unfinished.rename(folder)
 
 
-def _nifti(volume: Array, spacing: float) -> bytes:
+def _nifti(volume: Voxels, spacing: float) -> bytes:
     """A compressed NIfTI-1 file of an int16 volume (X, Y, Z) on the BraTS field of view; no name, no time in it."""
     first = 0.5 * (spacing - 1)  # mm, centre of the first voxel: the field's corner stays where BraTS has it
     affine = np.diag([-spacing, -spacing, spacing, 1.0])
@@ -198,6 +200,4 @@ def _write_record(file: Path, patients: tuple[PhantomPatient, ...], settings: Ph
     table.writerow(["patient", "grade", "latent", "seed", "difficulty"])
     for p in sorted(patients, key=lambda p: p.id):
         table.writerow([p.id, CLASSES[p.grade], f"{p.latent:.6f}", settings.seed, settings.difficulty])
-    unfinished = file.with_name(f".{file.name}")
-    unfinished.write_text(text.getvalue(), encoding="utf-8")
-    unfinished.replace(file)
+    write_file(file, text.getvalue(), CohortError)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from toolkit.arrays import Float64
 from toolkit.errors import GradeError
 from toolkit.evaluation.metrics import areas
+from toolkit.frozen import Frozen
 
 RESAMPLES = 2000
-_Float: TypeAlias = NDArray[np.float64]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Pair(_Part):
+class Pair(Frozen):
     """AUC of one arm less that of another on the same validation patients, with a bootstrap interval of 95 %."""
 
     one: str
@@ -32,7 +26,7 @@ class Pair(_Part):
     splits: int
 
 
-class Answers(_Part):
+class Answers(Frozen):
     """What a run answered on its validation patients.
 
     Attributes:
@@ -97,7 +91,7 @@ def pairs_of(strategies: Sequence[str], levers: Mapping[str, str]) -> list[tuple
     return [*combinations(strategies, 2), *levers.items()]
 
 
-def _difference(lgg: _Float, hgg: _Float) -> _Float:
+def _difference(lgg: Float64, hgg: Float64) -> Float64:
     found = areas(lgg, hgg)  # (2, ...)
-    difference: _Float = found[0] - found[1]
+    difference: Float64 = found[0] - found[1]
     return difference

@@ -9,16 +9,18 @@ from __future__ import annotations
 from math import floor
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from numpy.typing import ArrayLike
+from pydantic import Field
 
+from toolkit.arrays import Float64
 from toolkit.data.patients import CLASSES
 from toolkit.errors import GradeError
+from toolkit.frozen import Frozen
 
 RATE = 0.1  # of each grade; with 15 LGG patients 0.1 is possible, 0.05 is not
 
 
-class Conformal(BaseModel):
+class Conformal(Frozen):
     """Limits of the probability from which on a grade is in a patient's set.
 
     Attributes:
@@ -27,8 +29,6 @@ class Conformal(BaseModel):
         hgg_from: HGG is in the set where P(HGG) is at least this; None: fewer than 1 / rate - 1 patients.
         lgg_to: LGG is in the set where P(HGG) is at most this; None likewise.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rate: float = Field(gt=0, lt=1)
     cases: dict[str, int]
@@ -84,7 +84,7 @@ def fit_conformal(probability: ArrayLike, grade: ArrayLike, rate: float = RATE) 
     )
 
 
-def upper_limit(scores: NDArray[np.float64], rate: float) -> float | None:
+def upper_limit(scores: Float64, rate: float) -> float | None:
     """The limit that a new score exceeds with a chance of at most `rate`.
 
     Args:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import spearmanr
+
+from toolkit.frozen import Frozen
 
 LAST_EPOCHS = 5
 SPREAD_LIMIT = 0.02
@@ -49,10 +50,8 @@ class Epoch(Protocol):
 AnyEpoch = TypeVar("AnyEpoch", bound=Epoch)
 
 
-class Criterion(BaseModel):
+class Criterion(Frozen):
     """One criterion: what was measured, its limit, and a sentence; `met` is None where nothing could be measured."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     value: float | None

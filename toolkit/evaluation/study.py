@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from toolkit.evaluation.comparison import Pair
 from toolkit.evaluation.stability import GAP_LIMIT, LAST_EPOCHS, SPREAD_LIMIT, TREND_LIMIT, Criterion
+from toolkit.frozen import Frozen
 
 ENOUGH = 0.8  # share of the runs that must meet a criterion: 4 of 5
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RunRecord(_Part):
+class RunRecord(Frozen):
     """One training. What is None was undefined.
 
     Attributes:
@@ -57,7 +53,7 @@ class RunRecord(_Part):
     train_loss: tuple[float, ...]
 
 
-class Summary(_Part):
+class Summary(Frozen):
     """Several values of one measure; `sd` with ddof 1, None for a single value; all None but `count` where none is."""
 
     mean: float | None
@@ -67,7 +63,7 @@ class Summary(_Part):
     count: int
 
 
-class Arm(_Part):
+class Arm(Frozen):
     """All runs of a strategy, or of a strategy with one lever.
 
     Attributes:
@@ -95,7 +91,7 @@ class Arm(_Part):
     verdicts: tuple[Criterion, ...]
 
 
-class BaselineRecord(_Part):
+class BaselineRecord(Frozen):
     """A grader without a network, fitted on the training patients of each run's split.
 
     Attributes:
@@ -110,7 +106,7 @@ class BaselineRecord(_Part):
     accuracy: Summary
 
 
-class Study(_Part):
+class Study(Frozen):
     """Everything that the page shows."""
 
     headline: str

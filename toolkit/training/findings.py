@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from toolkit.arrays import Float64
 from toolkit.data.measures import Measures, measure_patients
 from toolkit.data.patients import Cohort, Patient
 from toolkit.errors import RunError
@@ -25,8 +26,8 @@ from toolkit.evaluation.study import (
     summary,
 )
 from toolkit.evaluation.study_page import study_report
+from toolkit.files import write_file
 from toolkit.training.compare import ArmPlan, PlannedRun
-from toolkit.training.files import replacing
 from toolkit.training.run import Run
 from toolkit.training.runs import open_run
 
@@ -83,8 +84,7 @@ def write_study(
         ("study.json", study.model_dump_json(indent=2) + "\n"),
         ("report.html", study_report(out.resolve().name, study)),
     ):
-        with replacing(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_file(out / name, text, RunError)
     return study
 
 
@@ -163,9 +163,7 @@ def _baselines(
     ]
 
 
-def _graded(
-    run: Run, rows: Mapping[Path, np.ndarray[tuple[int], np.dtype[np.float64]]], measures: Measures
-) -> list[Baseline]:
+def _graded(run: Run, rows: Mapping[Path, Float64], measures: Measures) -> list[Baseline]:
     def side(cohort: Cohort) -> Side:
         table = np.array([rows[patient.folder] for patient in cohort.patients])
         return Side(cohort.grade_array, cohort.sites or (None,) * len(cohort), table)

@@ -14,6 +14,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # missing from torch's stubs
 
 from toolkit.errors import RunError, RuntimeUnavailable
+from toolkit.machine import cores
 from toolkit.training.ranks import FAILED, LAUNCHED
 
 GRACE = 5.0  # seconds that the others have to notice that one failed, and again to obey SIGTERM
@@ -58,7 +59,7 @@ def launch(command: Sequence[str], count: int) -> int:
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "NCCL_NVLS_ENABLE": "0",  # NVLink multicast stays off
     }
-    threads = str(max(1, (os.cpu_count() or 1) // count))
+    threads = str(max(1, cores() // count))
     common = {"OMP_NUM_THREADS": threads} | os.environ | ours
     # In sessions of their own a Ctrl-C in the terminal reaches this process alone, which passes it on once.
     processes = [

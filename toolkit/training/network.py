@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from toolkit.config import NetworkSettings
 from toolkit.errors import RunError
-from toolkit.training.files import first_line
+from toolkit.files import first_line
 from toolkit.training.stem import block_weight, convolve_blocks, takes_blocks
 
 CHANNELS = 4  # one per modality

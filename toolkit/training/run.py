@@ -11,28 +11,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from toolkit.arrays import Float64, Int64
 from toolkit.config import Settings
 from toolkit.data.patients import CLASSES, Cohort, Patient
 from toolkit.errors import RunError
 from toolkit.evaluation.calibration import Calibration
-from toolkit.training.files import first_line, read_table, replacing, table_text
+from toolkit.files import first_line, first_problem, replacing, write_file
+from toolkit.frozen import Frozen
 from toolkit.training.network import GradeNet, build_network
+from toolkit.training.tables import read_table, table_text
 
 SPLIT = ("patient", "grade", "site", "split", "folder")
 _STEPS = ("epoch", "step", "loss")
 _VALIDATION = ("patient", "grade", "logit_lgg", "logit_hgg")
 
 
-class Interrupted(RunError):
-    """The user stopped the training; finished epochs are kept."""
-
-
-class EpochRow(BaseModel):
+class EpochRow(Frozen):
     """One finished epoch, one line of `history.csv`.
 
     Attributes:
@@ -46,8 +44,6 @@ class EpochRow(BaseModel):
         seconds: training and validation.
         images_per_second: of training alone.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int
     train_loss: float
@@ -71,13 +67,13 @@ class ValidationTable:
     """
 
     patients: tuple[str, ...]
-    grades: NDArray[np.int64]
-    logits: NDArray[np.float64]
+    grades: Int64
+    logits: Float64
 
     @property
-    def logit(self) -> NDArray[np.float64]:
+    def logit(self) -> Float64:
         """HGG minus LGG, (N,): what calibration and AUC look at."""
-        difference: NDArray[np.float64] = self.logits[:, 1] - self.logits[:, 0]
+        difference: Float64 = self.logits[:, 1] - self.logits[:, 0]
         return difference
 
 
@@ -115,7 +111,7 @@ class Run:
             rows = read_table(file, tuple(EpochRow.model_fields))
             return [EpochRow.model_validate({key: value or None for key, value in row.items()}) for row in rows]
         except ValidationError as error:
-            raise RunError(f"{file} is broken: {_first(error)}; `grade train --resume` writes it anew.") from None
+            raise RunError(f"{file} is broken: {first_problem(error)}; `grade train --resume` rewrites it.") from None
 
     def step_losses(self) -> list[float]:
         """The mean loss of each optimiser step, in order; NaN where a step was skipped."""
@@ -123,7 +119,7 @@ class Run:
         try:
             return [float(row["loss"]) for row in read_table(file, _STEPS)]
         except ValueError as error:
-            raise RunError(f"{file} is broken: {error}; `grade train --resume` writes it anew.") from None
+            raise RunError(f"{file} is broken: {error}; `grade train --resume` rewrites it.") from None
 
     def write_steps(self, steps: Sequence[Sequence[float]]) -> None:
         """Write the whole of `steps.csv`: the mean loss of each optimiser step, epoch by epoch."""
@@ -154,7 +150,7 @@ class Run:
         try:
             logits = [[float(row["logit_lgg"]), float(row["logit_hgg"])] for row in rows]
         except ValueError as error:
-            raise RunError(f"{file} is broken: {error}; `grade train --resume` writes it anew.") from None
+            raise RunError(f"{file} is broken: {error}; `grade train --resume` rewrites it.") from None
         return ValidationTable(
             tuple(row["patient"] for row in rows),
             np.array([_class(row["grade"], file) for row in rows], np.int64),
@@ -175,7 +171,7 @@ class Run:
         try:
             return Calibration.model_validate_json(file.read_bytes())
         except ValidationError as error:
-            raise RunError(f"{file} is broken: {_first(error)}; `grade calibrate` writes it anew.") from None
+            raise RunError(f"{file} is broken: {first_problem(error)}; `grade calibrate` rewrites it.") from None
 
     def build_network(self) -> GradeNet:
         """A network as the settings ask for it, with fresh weights."""
@@ -195,8 +191,7 @@ class Run:
     def save_best(self, network: GradeNet) -> None:
         """Write `best.safetensors`."""
         tensors = {name: x.detach().cpu().contiguous() for name, x in network.state_dict().items()}
-        with replacing(self.folder / "best.safetensors") as temporary:
-            save_file(tensors, temporary)
+        write_file(self.folder / "best.safetensors", save(tensors), RunError)
 
     def environment(self) -> dict[str, str]:
         """Versions and device that trained, by name."""
@@ -204,7 +199,7 @@ class Run:
         try:
             return {str(name): str(value) for name, value in json.loads(file.read_bytes()).items()}
         except (ValueError, AttributeError) as error:
-            raise RunError(f"{file} is broken: {error}; `grade train --resume` writes it anew.") from None
+            raise RunError(f"{file} is broken: {error}; `grade train --resume` rewrites it.") from None
 
     def load_last(self) -> Checkpoint | None:
         """The last finished epoch; None before there is one."""
@@ -231,15 +226,14 @@ class Run:
             "optimizer": checkpoint.optimizer,
             "scaler": checkpoint.scaler,
         }
-        with replacing(self.folder / "last.pt") as temporary:
-            torch.save(content, temporary)
+        with replacing(self.folder / "last.pt", RunError, durable=True) as stream:
+            torch.save(content, stream)
         self.write_steps(checkpoint.steps)
         self.write_history(checkpoint.history)
 
     def write(self, name: str, text: str) -> None:
         """Write a text file of the run."""
-        with replacing(self.folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
+        write_file(self.folder / name, text, RunError)
 
     def _file(self, name: str, reason: str) -> Path:
         file = self.folder / name
@@ -265,8 +259,3 @@ def _class(name: str, file: Path) -> int:
     if name not in CLASSES:
         raise RunError(f"{file} is broken: grade '{name}' is none of {', '.join(CLASSES)}; mend that line.")
     return CLASSES.index(name)
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"

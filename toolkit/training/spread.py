@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import TypeVar
 
 import torch
 
+from toolkit.errors import Interrupted
+from toolkit.machine import cores
 from toolkit.training.interrupt import stop_on_interrupt
 from toolkit.training.ranks import Ranks
-from toolkit.training.run import Interrupted
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def spread(
     free = context.SimpleQueue()
     for job in range(over.jobs):
         free.put(job % over.devices)
-    threads = max(1, (os.cpu_count() or 1) // over.jobs)
+    threads = max(1, cores() // over.jobs)
     # A process per training gives all its GPU memory back.
     pool = ProcessPoolExecutor(over.jobs, context, initializer=_begin, initargs=(free, threads), max_tasks_per_child=1)
     with stop_on_interrupt() as stop, pool:

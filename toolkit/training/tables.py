@@ -1,39 +1,14 @@
-"""How a run writes and reads its files: each is replaced whole or not at all; tables are CSV."""
+"""The tables of a run: CSV, written so that reading gives the same bits."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from toolkit.errors import RunError
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A temporary name to write to, which becomes `file` when the block ends without an error.
-
-    Raises:
-        RunError: writing failed; `file` is as it was.
-    """
-    temporary = file.with_name(f".{file.name}.tmp")  # always the same name: a killed run leaves one at most
-    try:
-        yield temporary
-        temporary.replace(file)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise RunError(f"{file} cannot be written: {first_line(error)}; free some space or mend its rights.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without its details."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def table_text(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,0 +1,1 @@
+"""An answer as DICOM objects of the patient's study."""
