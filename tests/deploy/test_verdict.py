@@ -13,7 +13,7 @@ import pytest
 from deploy.manifest import Manifest
 from deploy.model import Model, file_hashes, open_model, write_manifest
 from deploy.predict import PredictOptions, predict
-from deploy.record import Record
+from deploy.results.record import Record
 from deploy.runtimes import Choice
 from deploy.verdict import Judge, Verdict
 from toolkit.config import PredictSettings
