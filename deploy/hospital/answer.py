@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from pydicom.dataset import Dataset
 
-from deploy.grader import Grader, Seen, Timings
+from deploy.grader import Graded, Grader, Timings
 from deploy.hospital.dicom import study_sources
 from deploy.hospital.ingest import SPACE, Refused, ingest
 from deploy.hospital.results.identity import Answer
@@ -26,7 +25,7 @@ from deploy.hospital.study.study import find_studies
 from deploy.model import BRAIN, Model, open_model
 from deploy.parity import run_selftest
 from deploy.reader import read_patient
-from deploy.record import Record, Seconds
+from deploy.results.record import Record, Seconds
 from deploy.runtimes import Choice, Runtime, open_runtime
 from deploy.runtimes.halving import Halving
 from toolkit.data.patients import Patient
@@ -36,13 +35,6 @@ from toolkit.machine import cores
 
 PAGE = "page.html"  # of the patient, next to the objects
 _PATIENTS = "patient"  # next to the results: what the study became in BraTS space
-
-
-class Graded(NamedTuple):
-    """One patient's record, and what it was graded from; None when refused."""
-
-    record: Record
-    seen: Seen | None
 
 
 @dataclass(frozen=True)
@@ -139,13 +131,9 @@ class StudyAnswerer:
         return Outcome(record.grade, record.probability, record.verdict, record.reason)
 
     def _grade(self, patient: Patient) -> Graded:
-        seen: list[Seen] = []
-        grader = Grader(self.model, self.runtime, 1, Timings(), lambda _, what: seen.append(what))
+        grader = Grader(self.model, self.runtime, 1, Timings())
         grader.add(read_patient(patient, self.model.manifest.grid, None))
-        record = next(grader.run())
-        for _ in grader.run():
-            pass
-        return Graded(record, seen[0] if seen else None)
+        return grader.run()[0]
 
     def _refused(self, patient: str, reason: str) -> Graded:
         threshold = self.model.manifest.calibration.threshold
@@ -161,7 +149,8 @@ class StudyAnswerer:
             return ()
         if not self.options.reports:
             return key_pictures(seen.scan.data)
-        from deploy.pages import Pages, file_name  # loads Matplotlib
+        from deploy.pages import Pages  # loads Matplotlib
+        from deploy.results.names import file_name
 
         results.mkdir(mode=0o700, parents=True, exist_ok=True)
         pages = Pages(results, self.model)

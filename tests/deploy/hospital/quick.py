@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, generate_uid
 
 from deploy.hospital.service.work import Answerer, OpenAnswerer, Outcome
-from deploy.record import Record, Seconds
+from deploy.results.record import Record, Seconds
 from toolkit.errors import GradeError
 
 MODEL = "7f" * 32

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.audit import verify_audit
 from deploy.hospital.service.queue import STATES, Queue, study_key
+from deploy.results.audit import verify_audit
 from tests.deploy.hospital.quick import MISSING, broken, quick
 from tests.deploy.hospital.tiny import images_of, tiny_study, write_study
 from tests.deploy.hospital.ward import Archive, send, serving, wait_until, ward_settings

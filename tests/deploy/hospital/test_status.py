@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
-from starlette.testclient import TestClient
 
 from deploy.hospital.service.queue import Queue, Ticket, study_key
 from deploy.hospital.service.serve import Job, Service
@@ -16,6 +16,10 @@ from tests.deploy.hospital.quick import MODEL, quick
 from tests.deploy.hospital.tiny import tiny_study, write_study
 from tests.deploy.hospital.ward import serving, wait_until, ward_settings
 from toolkit.errors import GradeError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it would like a successor of httpx
+    from starlette.testclient import TestClient
 
 HERE = "http://127.0.0.1"
 TOKEN = "correct-horse-battery"
