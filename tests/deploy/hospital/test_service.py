@@ -12,6 +12,7 @@ import pytest
 
 from deploy.hospital.service.queue import STATES, Queue, study_key
 from deploy.results.audit import verify_audit
+from tests.campaign.service import killed
 from tests.deploy.hospital.quick import MISSING, broken, quick
 from tests.deploy.hospital.tiny import images_of, tiny_study, write_study
 from tests.deploy.hospital.ward import Archive, send, serving, wait_until, ward_settings
@@ -206,6 +207,10 @@ def test_a_watched_folder_without_a_network(tmp_path: Path) -> None:
         wait_until((watch / "rejected" / "letter.txt").is_file, what="rejected")
         assert (watch / "taken" / "case one").is_dir()
         assert not (watch / "case one").exists()
+
+
+def test_killed_at_any_instant_nothing_is_lost(tmp_path: Path) -> None:
+    assert killed(tmp_path, kills=2, count=6)  # `python -m tests.campaign service`: 20 and 60
 
 
 def test_old_studies_are_deleted(tmp_path: Path) -> None:
