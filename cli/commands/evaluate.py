@@ -35,11 +35,13 @@ def command(
     from deploy.runtimes import Choice
     from toolkit.config import LabelTable, PredictSettings
     from toolkit.data.labels import read_cohort
+    from toolkit.owned import check_shared
 
     known = read_cohort(cohort, LabelTable(file=labels) if labels else None)
     for sentence in known.notes:
         note(sentence)
     options = PredictOptions(out, Choice(runtime, device), PredictSettings())
+    check_shared(out, ["records.jsonl"], ["audit.jsonl"], "results of grade")
     opened = open_model(model)
     with bar("grading", len(known)) as done:
         result = evaluate_model(opened, known, options, say_plan, done)

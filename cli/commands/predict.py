@@ -44,6 +44,7 @@ def command(
     from deploy.runtimes import Choice
     from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
+    from toolkit.owned import check_shared
 
     if cluster and report:
         raise typer.BadParameter(
@@ -54,6 +55,7 @@ def command(
     patients = find_patients(paths)
     if dry_run:
         raise typer.Exit(show_plan(patients))
+    check_shared(out, ["records.jsonl"], ["audit.jsonl"], "results of grade")
     opened = open_model(model)
     if require_signature:
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
