@@ -1,5 +1,5 @@
 # Two commands set everything up: `make demo` and `make test`. `make docs` builds the pages as a site in build/site,
-# `make sbom` lists what the Docker images hold.
+# `make sbom` lists what the Docker image `predict` holds.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -25,14 +25,12 @@ docs: .venv/docs
 	    -e 's#](\.\./docs/#](#g' -e 's#](\.\./README\.md#](index.md#g' build/site-source/*.md
 	$(BIN)/mkdocs build --strict --quiet
 
-# What is in the Docker images, by Python package with hash (CycloneDX); the base image is not in it.
+# What is in the Docker image `predict`, by Python package with hash (CycloneDX); the base image is not in it.
 sbom: .venv/dev
 	mkdir -p build/sbom
-	for image in predict train; do \
-	    cat requirements/$$image.txt $$([ $$image = train ] || echo requirements/rtx.txt) > build/sbom/$$image.txt && \
-	    $(BIN)/cyclonedx-py requirements build/sbom/$$image.txt --pyproject pyproject.toml --output-reproducible \
-	        -o build/sbom/$$image.cdx.json || exit 1; \
-	done
+	cat requirements/predict.txt requirements/rtx.txt > build/sbom/predict.txt
+	$(BIN)/cyclonedx-py requirements build/sbom/predict.txt --pyproject pyproject.toml --output-reproducible \
+	    -o build/sbom/predict.cdx.json
 
 .venv/cpu .venv/dev .venv/docs: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
