@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from toolkit.config.presets import PRESETS
-from toolkit.config.settings import Branch, CalibrationSettings, ExportSettings, Settings
+from toolkit.config.settings import CalibrationSettings, ExportSettings, Settings
 from toolkit.errors import SettingsError
 
 
@@ -174,14 +174,17 @@ def _hint(key: str, loc: tuple[int | str, ...]) -> str:
         return f"the nearest one is {near[0]}"
     branch: Any = Settings
     for part in loc[:-1]:
-        branch = branch.model_fields[part].annotation
+        fields = getattr(branch, "model_fields", {})
+        kind = fields[part].annotation if part in fields else branch
+        # A table of branches, or a branch that may be missing, has its branch among the arguments.
+        branch = next((one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields")), kind)
     return f"known there: {', '.join(branch.model_fields)}"
 
 
-def _keys(branch: type[Branch], above: str) -> Iterator[str]:
+def _keys(branch: type[BaseModel], above: str) -> Iterator[str]:
     for name, field in branch.model_fields.items():
         yield f"{above}{name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Branch):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _keys(field.annotation, f"{above}{name}.")
 
 
@@ -191,12 +194,12 @@ def _lower(message: str) -> str:
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:
-    def fix(branch: Branch) -> dict[str, Any]:
+    def fix(branch: BaseModel) -> dict[str, Any]:
         changed: dict[str, Any] = {}
         for name, value in branch:
             if isinstance(value, Path):
                 changed[name] = base / value.expanduser()
-            elif isinstance(value, Branch):
+            elif isinstance(value, BaseModel):
                 changed[name] = value.model_copy(update=fix(value))
         return changed
 
