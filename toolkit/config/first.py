@@ -48,7 +48,7 @@ def _lines(branch: BaseModel, above: str, cohort: Path) -> Iterator[str]:
         about = f"  # {field.description}" if field.description else ""
         if (above, name) == ("data", "cohort"):
             yield f"{name} = {_toml(str(cohort))}{about}"
-        elif value is not None:
+        elif value not in (None, {}):
             yield f"# {name} = {_toml(value)}{about}"
         else:
             yield f"#   {name}: not set{about}"
