@@ -75,9 +75,10 @@ def command(
     from cli.screens.predict import graded, reported, show_plan
     from deploy.model import open_model
     from deploy.predict import PredictOptions
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
     from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
+    from toolkit.owned import check_shared
 
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps the results in --out, --overwrite replaces them; choose one.")
@@ -98,6 +99,7 @@ def command(
     patients = find_patients(paths)
     if dry_run:
         raise typer.Exit(show_plan(patients, as_json))
+    check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     opened = open_model(model)
     if require_signature:
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
