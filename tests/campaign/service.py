@@ -75,7 +75,10 @@ class Process:
 
 def insist(images: list[Dataset], port: int, pause: float = 0.0) -> int:
     """Send a study until the service has taken all of it, as an archive does; how often it took."""
-    for tries in range(1, 400):
+    until = time.monotonic() + 900
+    tries = 0
+    while time.monotonic() < until:
+        tries += 1
         with contextlib.suppress(RuntimeError, ValueError, OSError):
             if send(images, port, pause=pause) == [0x0000] * len(images):
                 return tries
