@@ -92,6 +92,14 @@ PublicKey = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Keep the patients graded in --out and add to them.", rich_help_panel=OUTPUT),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace the results in --out, other patients' too.", rich_help_panel=OUTPUT),
+]
 RuntimeName = Annotated[
     Literal["auto", "onnx", "tensorrt", "torch"],
     typer.Option(help="What executes the model.", rich_help_panel=MACHINE),

@@ -23,7 +23,6 @@ from nilearn.datasets import load_mni152_template
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deploy.graph import strip
 from deploy.manifest import BrainRecord
 from deploy.model import BRAIN, SIGNATURE, Model, file_hashes, open_model, write_manifest
 from toolkit.errors import ModelError
@@ -153,3 +152,14 @@ def _head() -> NDArray[np.float32]:
     brain[(depth > 7) & (depth < 14)] = 0.8 * np.percentile(brain[brain > 0], 90)
     brain += np.random.default_rng(1).normal(0, 0.03 * brain.max(), brain.shape)
     return np.asarray((brain - brain.mean()) / brain.std(), np.float32)
+
+
+def strip(message: Any) -> None:
+    """Clear notes and metadata of a graph and all its parts: the exporter writes file paths of this machine there."""
+    for name in ("metadata_props", "doc_string"):
+        if name in message.DESCRIPTOR.fields_by_name:
+            message.ClearField(name)
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is not None:
+            for child in [value] if hasattr(value, "ListFields") else value:
+                strip(child)

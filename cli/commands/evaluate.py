@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.options import DEFAULT_CONFIG, INPUT, OUTPUT, AsJson, Config, Device, RuntimeName
+from cli.options import DEFAULT_CONFIG, INPUT, OUTPUT, AsJson, Config, Device, Overwrite, Resume, RuntimeName
 
 EXAMPLES = (
     "grade evaluate model COHORT",
@@ -22,6 +22,8 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder to write.", rich_help_panel=OUTPUT)] = Path("evaluation"),
     runtime: RuntimeName = "auto",
     device: Device = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     leave_one_site_out: Annotated[
         bool, typer.Option("--leave-one-site-out", help="Also compute the AUC without each site.")
     ] = False,
@@ -53,7 +55,7 @@ def command(
     known = read_cohort(cohort, table)
     for sentence in known.notes:
         note(sentence)
-    options = PredictOptions(out, Choice(runtime, device), settings)
+    options = PredictOptions(out, Choice(runtime, device), settings, resume=resume, overwrite=overwrite)
     with bar("grading", len(known)) as done:
         result = evaluate_model(opened, known, options, say_plan, done)
     auc = None

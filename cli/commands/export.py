@@ -87,6 +87,7 @@ def command(
     from cli.options import extra
     from cli.screens.export import exported, facts, packed, with_brain
     from cli.tables import show_model
+    from deploy.engine import EngineRequest
     from deploy.model import MANIFEST, open_model
     from toolkit.config import export_settings
     from toolkit.training.folds import choose_member
@@ -115,8 +116,8 @@ def command(
     if member:
         opened = choose_member(opened, member)
     settings = export_settings(opened.settings.export, changes)
-    wanted = (trt_flavour, tuple(compute_capability or ())) if trt else None
-    model = exported(opened, out, settings, wanted)
+    engine = EngineRequest(trt_flavour, tuple(compute_capability or ())) if trt else None
+    model = exported(opened, out, settings, engine)
     if brain:
         model = with_brain(model)
     if not as_json:

@@ -16,7 +16,9 @@ from cli.options import (
     Config,
     Device,
     ModelFolder,
+    Overwrite,
     PublicKey,
+    Resume,
     RuntimeName,
 )
 
@@ -56,9 +58,8 @@ def command(
         bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.", rich_help_panel=OUTPUT)
     ] = False,
     cluster: Cluster = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after an interruption: whoever is graded in --out stays.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded. Read nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -74,6 +75,10 @@ def command(
     from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
 
+    if resume and overwrite:
+        raise typer.BadParameter("--resume keeps the results in --out, --overwrite replaces them; choose one.")
+    if dry_run and (resume or overwrite):
+        raise typer.BadParameter("--dry-run grades nobody, so --resume and --overwrite have no effect; leave them out.")
     if cluster and report:
         raise typer.BadParameter(
             "--report needs the images at hand; make the pages of single patients without --cluster."
@@ -89,7 +94,8 @@ def command(
         signatures().check_signature(opened, require_signature)
     written = settings_from(config, None).predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
-    options = PredictOptions(out, Choice(runtime, device), settings, audit_ids=audit_ids, resume=resume)
+    choice = Choice(runtime, device)
+    options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)
     if cluster:
         from cli.screens.cluster import graded_on_cluster
 

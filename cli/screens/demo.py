@@ -12,7 +12,7 @@ from deploy.evaluate import evaluate_model
 from deploy.export import export_run
 from deploy.model import Model
 from deploy.predict import PredictOptions
-from deploy.record import Record
+from deploy.results.record import Record
 from deploy.runtimes import Choice
 from toolkit.config import PredictSettings, Settings, load_settings
 from toolkit.data.labels import read_cohort
@@ -82,7 +82,7 @@ def train_and_export(out: Path, settings: Settings) -> Model:
         run = start_training(settings, out / "runs" / "demo", screen)
     show_run(run)
     with owned(out).writing("model"), stages() as on_stage:
-        model = export_run(run, out / "model", settings.export, on_stage)
+        model = export_run(run, out / "model", settings.export, None, on_stage).model
     show_model(model)
     return model
 
