@@ -69,6 +69,7 @@ def command(
     from cli.console import show_json
     from cli.options import extra, settings_from, signatures
     from cli.screens.predict import graded, reported, show_plan
+    from deploy.hospital.study.files import is_dicom
     from deploy.model import open_model
     from deploy.predict import PredictOptions
     from deploy.runtimes import Choice
@@ -85,14 +86,27 @@ def command(
         )
     if cluster:
         extra("ray", "cluster")
-    patients = find_patients(paths)
+    dicom = [path for path in paths if is_dicom(path)]
     if dry_run:
-        raise typer.Exit(show_plan(patients, as_json))
+        if dicom:
+            raise typer.BadParameter(f"{dicom[0]} holds DICOM; `grade ingest {dicom[0]} --dry-run` shows its series.")
+        raise typer.Exit(show_plan(find_patients(paths), as_json))
     opened = open_model(model)
     if require_signature:
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
         signatures().check_signature(opened, require_signature)
-    written = settings_from(config, None).predict
+    read = settings_from(config, None)
+    written = read.predict
+    if dicom:
+        extra("SimpleITK", "hospital")
+        from cli.screens.bring_in import patients_of
+        from cli.screens.ingest import rules_from
+
+        patients = patients_of(
+            paths, dicom, out.with_name(f"{out.name}-ingested"), opened, rules_from(read.hospital.series, None)
+        )
+    else:
+        patients = find_patients(paths)
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
     choice = Choice(runtime, device)
     options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)

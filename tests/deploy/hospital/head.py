@@ -118,14 +118,12 @@ def _rigid(rng: np.random.Generator, degrees: float, shift: float, centre: NDArr
     return matrix
 
 
-def _sampled(
-    head: Head, name: str, motion: NDArray[np.float64], thickness: float, rng: np.random.Generator
-) -> Volume:
-    """Axial slices of 0.9 mm in the plane around where the head was planned to be, each an average over its thickness."""
+def _sampled(head: Head, name: str, motion: NDArray[np.float64], thickness: float, rng: np.random.Generator) -> Volume:
+    """Axial slices around where the head was planned to be, 0.9 mm in the plane, each an average over its thickness."""
     count = int(np.ceil(190 / thickness))
     affine = np.diag([-0.9, -0.9, thickness, 1.0])
     size = np.array([256, 270, count])
-    affine[:3, 3] = head.centre + (0, 0, 8) - affine[:3, :3] @ (size - 1) / 2
+    affine[:3, 3] = head.centre + np.array([0, 0, 8]) - affine[:3, :3] @ (size - 1) / 2
     fine = max(1, round(thickness))  # samples through a slice
     total = np.zeros(size, np.float32)
     for part in range(fine):
