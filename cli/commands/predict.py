@@ -72,9 +72,10 @@ def command(
     from deploy.hospital.study.files import is_dicom
     from deploy.model import open_model
     from deploy.predict import PredictOptions
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
     from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
+    from toolkit.owned import check_shared
 
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps the results in --out, --overwrite replaces them; choose one.")
@@ -87,10 +88,12 @@ def command(
     if cluster:
         extra("ray", "cluster")
     dicom = [path for path in paths if is_dicom(path)]
+    patients = () if dicom else find_patients(paths)
     if dry_run:
         if dicom:
             raise typer.BadParameter(f"{dicom[0]} holds DICOM; `grade ingest {dicom[0]} --dry-run` shows its series.")
-        raise typer.Exit(show_plan(find_patients(paths), as_json))
+        raise typer.Exit(show_plan(patients, as_json))
+    check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     opened = open_model(model)
     if require_signature:
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
@@ -105,8 +108,6 @@ def command(
         patients = patients_of(
             paths, dicom, out.with_name(f"{out.name}-ingested"), opened, rules_from(read.hospital.series, None)
         )
-    else:
-        patients = find_patients(paths)
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
     choice = Choice(runtime, device)
     options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)

@@ -9,6 +9,8 @@ import typer
 
 from cli.options import DEFAULT_CONFIG, Config, Device, ModelFolder, PublicKey, RuntimeName
 
+EXAMPLES = ("grade serve", "grade serve --watch incoming")
+
 
 def command(
     model: ModelFolder = Path("model"),
@@ -34,7 +36,7 @@ def command(
     extra("pynetdicom", "hospital")
     from cli.screens.serve import Wanted, serve
     from deploy.model import open_model
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
 
     if require_signature:
         opened = open_model(model)
