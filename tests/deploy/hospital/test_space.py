@@ -161,7 +161,7 @@ def test_usual_figures_leave_no_note(pose):
         ((2100.0, 0.0, COVERED, {}), "2100 ml"),
         ((1500.0, 0.2, COVERED, {}), "cuts the brain: 20%"),
         ((1500.0, 0.0, COVERED | {"t2": 0.05}, {}), "t2 does not cover 5.0%"),
-        ((1500.0, 0.0, COVERED, {"t1": alignment(apart=1.5)}), "t1 on t1ce: no two starts ended closer than 1.5 mm"),
+        ((1500.0, 0.0, COVERED, {"t1": alignment(apart=1.8)}), "t1 on t1ce: no two starts ended closer than 1.8 mm"),
         ((1500.0, 0.0, COVERED, {"t1": alignment(0.2)}), "mutual information is 0.20"),
     ],
 )
