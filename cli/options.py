@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     from toolkit.config import Settings
@@ -36,6 +37,23 @@ def settings_from(config: Path, overrides: list[str] | None, strategy: str | Non
 
     file = config if config.exists() or config != DEFAULT_CONFIG else None
     return load_settings(file, strategy, tuple(overrides or ()))
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], because: str) -> None:
+    """Refuse options that would have no effect in this call.
+
+    Args:
+        context: of the command.
+        names: of its parameters.
+        because: the end of the sentence.
+
+    Raises:
+        typer.BadParameter: one of them was given.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{parameter.opts[0]} has no effect {because}.")
 
 
 def signatures() -> ModuleType:

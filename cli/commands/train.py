@@ -9,8 +9,12 @@ import typer
 
 from cli.options import DEFAULT_CONFIG, Config, Overrides
 
+# What a resumed run has already decided.
+DECIDED = ("config", "strategy", "overrides", "pretrained", "group", "folds", "repeats", "allow_conflicts")
+
 
 def command(
+    context: typer.Context,
     config: Config = DEFAULT_CONFIG,
     strategy: Annotated[str | None, typer.Option(help="stable, ldam or legacy.")] = None,
     overrides: Overrides = None,
@@ -31,13 +35,15 @@ def command(
     ] = False,
 ) -> None:
     """Train and calibrate on the cohort that grade.toml names; writes runs/NAME and points runs/latest at it."""
-    from cli.options import settings_from
+    from cli.options import refuse_given, settings_from
     from cli.privacy import hide_cohort
     from cli.screens.train import processes_of, show_run, watching
     from toolkit.training.ranks import joined
     from toolkit.training.runs import new_folder, open_run
     from toolkit.training.start import resume_training, start_training
 
+    if resume:
+        refuse_given(context, DECIDED, "with --resume: a run continues with the settings that it began with")
     again = runs / (name or "latest")
     more = [f"network.pretrained={pretrained.absolute()}"] if pretrained else []
     more += [f"data.group={group}"] if group else []

@@ -1,6 +1,13 @@
 """Settings: one frozen tree, read from `grade.toml`, presets named by `strategy`, single values by `--set a.b=c`."""
 
-from toolkit.config.load import calibration_settings, dump_settings, export_settings, load_settings
+from toolkit.config.load import (
+    calibration_settings,
+    differences,
+    dump_settings,
+    export_settings,
+    load_settings,
+    parse_settings,
+)
 from toolkit.config.presets import PRESETS
 from toolkit.config.settings import (
     AugmentSettings,
@@ -31,8 +38,10 @@ __all__ = [
     "Strategy",
     "TrainingSettings",
     "calibration_settings",
+    "differences",
     "dump_settings",
     "export_settings",
     "load_settings",
     "parse_rule",
+    "parse_settings",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import pickle
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -16,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from toolkit.config import NetworkSettings
 from toolkit.errors import RunError
-from toolkit.files import first_line
+from toolkit.training.checkpoint import read_foreign
 from toolkit.training.stem import block_weight, convolve_blocks, takes_blocks
 
 CHANNELS = 4  # one per modality
@@ -261,13 +260,7 @@ def _weigh(feature_map: Tensor, weight: Tensor) -> Tensor:
 
 
 def _read_state(file: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise RunError(f"there is no file of pretrained weights {file}; correct network.pretrained.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = first_line(error)
-        raise RunError(f"pretrained weights {file} cannot be read: {reason}; fetch the file again.") from error
+    content = read_foreign(file, "pretrained weights")
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
         raise RunError(f"{file} holds no state_dict of tensors; take a MedicalNet file.")

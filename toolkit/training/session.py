@@ -21,6 +21,7 @@ from toolkit.training.run import Checkpoint, EpochRow, Run
 from toolkit.training.runs import point_latest
 from toolkit.training.scans import ScanStore, TrainingData
 from toolkit.training.statistics import share_statistics
+from toolkit.training.unchanged import check_checkpoint
 from toolkit.training.watch import Progress
 
 
@@ -89,6 +90,8 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
     torch.manual_seed(settings.seed)
     network = run.build_network()
     last = run.load_last()
+    if last is not None:
+        check_checkpoint(run, last)
     if last is None and run.settings.network.pretrained is not None:
         _load_pretrained(network, run.settings, progress)
     shared = settings.sync_batchnorm and ranks.size > 1
@@ -138,7 +141,7 @@ def _restore(session: Session, run: Run, last: Checkpoint) -> None:
         session.optimizer.load_state_dict(last.optimizer)
         if last.scaler:
             session.scaler.load_state_dict(last.scaler)
-    except (RuntimeError, ValueError, LookupError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunError(
             f"{run.folder / 'last.pt'} does not fit the run's settings: {first_line(error)};"
             " delete it to train this run from the first epoch."
