@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.model import Model
 from deploy.reader import Read
-from deploy.record import Record, Seconds
+from deploy.results.record import Record, Seconds
 from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
 from deploy.verdict import Judge
 from toolkit.data.patients import printable
@@ -35,7 +35,11 @@ class Seen(NamedTuple):
     batch_size: int
 
 
-OnSeen: TypeAlias = Callable[[Record, Seen], None]
+class Graded(NamedTuple):
+    """A finished patient; `seen` is None when refused."""
+
+    record: Record
+    seen: Seen | None
 
 
 class _Answer(NamedTuple):
@@ -78,7 +82,6 @@ class Grader:
     runtime: Runtime
     batch_size: int
     timings: Timings
-    on_seen: OnSeen | None = None
     reads: list[Read] = field(default_factory=list)
     filled: int = 0
 
@@ -102,25 +105,27 @@ class Grader:
             self.filled += 1
         self.reads.append(read)
 
-    def run(self) -> Iterator[Record]:
-        """Records of the patients added, in their order; the batch is then empty."""
+    def run(self) -> list[Graded]:
+        """The patients added, graded in their order; the batch is then empty.
+
+        Returns:
+            What came of each; the scans are those of the batch, good until the next patient is added.
+        """
         start = perf_counter()
         with self.timings.stage("infer"):
             answers = iter(self._answers())
         share = (perf_counter() - start) / max(self.filled, 1)
-        for read in self.reads:
-            self.timings.reading += read.seconds
-            if read.scan is None:
-                yield self._record(read, None, 0.0)
-                continue
-            answer = next(answers)
-            record = self._record(read, answer, share)
-            yield record
-            if self.on_seen and record.grade is not None:
-                with self.timings.stage("report"):
-                    size = self.batch_size if padded(answer.runtime) else 1
-                    self.on_seen(record, Seen(read.scan, answer.runtime, size))
+        graded = [self._graded(read, None if read.scan is None else next(answers), share) for read in self.reads]
+        self.timings.reading += sum(read.seconds for read in self.reads)
         self.reads, self.filled = [], 0
+        return graded
+
+    def _graded(self, read: Read, answer: _Answer | None, share: float) -> Graded:
+        if read.scan is None or answer is None:
+            return Graded(self._record(read, None, 0.0), None)
+        record = self._record(read, answer, share)
+        size = self.batch_size if padded(answer.runtime) else 1
+        return Graded(record, Seen(read.scan, answer.runtime, size) if record.grade else None)
 
     def _answers(self) -> list[_Answer]:
         if not self.filled:

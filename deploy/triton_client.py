@@ -13,7 +13,7 @@ from deploy.grader import Grader, Timings
 from deploy.model import ONNX, Model, Precision
 from deploy.parity import run_selftest
 from deploy.reader import read_patient
-from deploy.record import Record
+from deploy.results.record import Record
 from deploy.runtimes import Array, RuntimeOutputs, check_scans, checked
 from deploy.runtimes.onnx import INPUT
 from deploy.triton import FINGERPRINT, NAMES
@@ -103,8 +103,8 @@ def grade_patients(patients: Sequence[Patient], runtime: TritonRuntime, workers:
         if not hasattr(local, "grader"):
             local.grader = Grader(runtime.model, runtime, 1, Timings())
         local.grader.add(read_patient(patient, runtime.model.manifest.grid, None))
-        (record,) = local.grader.run()
-        return record  # type: ignore[no-any-return]
+        (graded,) = local.grader.run()
+        return graded.record  # type: ignore[no-any-return]
 
     with Ahead(grade, patients, workers) as records:
         while (record := records.take()) is not None:

@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.console import bar, err, figure, note, say, table
+from cli.gate import program
 from cli.tables import show_metrics
 from toolkit.data.patients import CLASSES, Patient
 from toolkit.evaluation.metrics import evaluate
@@ -94,7 +95,7 @@ def processes_of(ranks: Ranks, devices: int, folds: bool) -> Processes:
     if folds:
         check_devices(devices)
         return Processes(over=Spread(devices, devices))
-    raise typer.Exit(launch([sys.executable, "-m", "cli", *sys.argv[1:]], devices))
+    raise typer.Exit(launch(program(sys.argv[1:]), devices))
 
 
 @contextmanager

@@ -21,11 +21,11 @@ pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster
 
-from deploy.audit import verify_audit
 from deploy.cluster import ClusterSummary, Watching, predict_on_cluster
 from deploy.model import Model, open_model
 from deploy.predict import Plan, PredictOptions, predict
-from deploy.record import Record
+from deploy.results.audit import verify_audit
+from deploy.results.record import Record
 from deploy.runtimes import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.door import Images

@@ -14,9 +14,10 @@ import pytest
 
 from deploy.evidence import between, occlusion, write_evidence
 from deploy.model import Model, open_model
-from deploy.pages import Pages, file_name, strongest_slice
+from deploy.pages import Pages, strongest_slice
 from deploy.predict import PredictOptions, predict
-from deploy.record import Record
+from deploy.results.names import file_name
+from deploy.results.record import Record
 from deploy.runtimes import Choice, RuntimeOutputs, open_runtime
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient

@@ -57,6 +57,7 @@ class LabelTable(Branch):
     patient: str | None = Field(None, description="column of the patient's id")
     grade: str | None = Field(None, description="column of the grade")
     site: str | None = Field(None, description="column of the site")
+    sheet: str | None = Field(None, description="sheet of a workbook; else the one that holds ids and grades")
     lgg: Words = Field(("LGG", "2", "II", "3", "III"), description="values that mean LGG; WHO grades as BraTS has them")
     hgg: Words = Field(("HGG", "GBM", "4", "IV"), description="values that mean HGG")
 
@@ -144,6 +145,7 @@ class TrainingSettings(Branch):
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="auto: fp16 on a GPU, off on a CPU")
     sync_batchnorm: bool = Field(False, description="on several GPUs, cut every batch into a part for each")
     cuda_graph: bool = Field(True, description="replay each step as a CUDA graph, on a GPU")
+    deterministic: bool = Field(False, description="on a GPU too: same seed, same card, same bits")
     tensorboard: bool = False
     augment: AugmentSettings = AugmentSettings()
 

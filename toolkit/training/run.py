@@ -20,7 +20,7 @@ from toolkit.evaluation.calibration import Calibration
 from toolkit.files import alone, first_line, first_problem, write_file
 from toolkit.frozen import Frozen
 from toolkit.training.checkpoint import read_checkpoint, read_weights, write_checkpoint, write_weights
-from toolkit.training.network import GradeNet, build_network
+from toolkit.training.network import GradeNet, build_network, with_weights
 from toolkit.training.tables import read_table, table_text
 
 SPLIT = ("patient", "grade", "site", "split", "folder", "images")
@@ -196,14 +196,12 @@ class Run:
     def load_best(self) -> GradeNet:
         """The network of the best epoch, in eval mode, on the CPU."""
         file = self._file("best.safetensors", "no epoch has finished")
-        network = self.build_network()
         try:
-            network.load_state_dict(read_weights(file))
+            return with_weights(self.build_network, read_weights(file))
         except RuntimeError as error:
             raise RunError(
                 f"{file} cannot be loaded, it does not fit the run's settings: {first_line(error)}; train again."
             ) from error
-        return network.eval()
 
     def save_best(self, network: GradeNet) -> None:
         """Write `best.safetensors`."""

@@ -136,6 +136,8 @@ def point_latest(run: Run) -> None:
     """Point the link `latest` beside the run at it; the link is relative, so that the runs can be moved together."""
     link = run.folder.parent / LATEST
     temporary = link.with_name(f".{LATEST}.{os.getpid()}.tmp")  # several trainings may begin at once
+    if link.exists() and not link.is_symlink():
+        raise RunError(f"{link} cannot be pointed at {run.folder.name}: it is no link; move it away.")
     try:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(run.folder.name)

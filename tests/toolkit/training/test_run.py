@@ -98,6 +98,14 @@ def test_latest_is_a_relative_link_that_moves_on(new_run: RunMaker) -> None:
     assert sorted(p.name for p in link.parent.iterdir()) == ["first", "latest", "second"]
 
 
+def test_latest_taken_by_a_file(new_run: RunMaker, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "latest").write_text("mine")
+    with pytest.raises(RunError, match="latest cannot be pointed at run: it is no link"):
+        new_run()
+    assert (tmp_path / "runs" / "latest").read_text() == "mine"
+
+
 def test_latest_taken_by_a_folder(new_run: RunMaker, tmp_path: Path) -> None:
     (tmp_path / "runs" / "latest").mkdir(parents=True)
     with pytest.raises(RunError, match="latest cannot be pointed at run"):
