@@ -14,6 +14,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,8 @@ warmup_epochs = 0
 batch_size = 3
 accumulation = 3
 """
+# With all that a training needs, so that no fork has to load it.
+LOADED = ("cli.screens.train", "cli.commands.calibrate", "cli.commands.report", "toolkit.training.start")
 RUN = Path("runs/a")
 TRAIN, RESUME = ("train", "--name", "a"), ("train", "--resume", "--name", "a")
 
@@ -329,6 +332,8 @@ def main(few: bool = False) -> int:
     """
     network.PLANES = [4, 8, 16, 32]  # type: ignore[attr-defined]
     torch.set_num_threads(1)
+    for name in LOADED:
+        import_module(name)
     before = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="grade-campaign-") as folder:
         os.chdir(folder)

@@ -15,7 +15,8 @@ from toolkit.errors import RunError
 from toolkit.files import first_line
 from toolkit.training.batch import BatchStep
 from toolkit.training.compute import Compute
-from toolkit.training.network import GradeNet, load_pretrained
+from toolkit.training.network import GradeNet
+from toolkit.training.pretrained import load_pretrained
 from toolkit.training.ranks import ALONE, Ranks, flat_gradients
 from toolkit.training.run import Checkpoint, EpochRow, Run
 from toolkit.training.runs import point_latest
