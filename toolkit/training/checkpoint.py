@@ -115,7 +115,7 @@ def read_foreign(file: Path, what: str) -> object:
 
     Args:
         file: to read.
-        what: such as `pretrained weights`, for the sentence.
+        what: such as `file of pretrained weights`, for the sentence.
 
     Raises:
         RunError: it is not a plain file, or cannot be read.

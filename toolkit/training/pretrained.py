@@ -59,7 +59,7 @@ def load_pretrained(network: GradeNet, file: Path) -> PretrainedReport:
 
 
 def _read_state(file: Path) -> dict[str, Tensor]:
-    content = read_foreign(file, "pretrained weights")
+    content = read_foreign(file, "file of pretrained weights")
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
         raise RunError(f"{file} holds no state_dict of tensors; take a MedicalNet file.")
