@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from toolkit.config.presets import PRESETS
-from toolkit.config.settings import Branch, CalibrationSettings, ExportSettings, Settings
+from toolkit.config.settings import CalibrationSettings, ExportSettings, Settings
 from toolkit.errors import SettingsError
 
 
@@ -162,7 +162,10 @@ def _field_names(loc: tuple[int | str, ...]) -> list[str]:
 def _known(loc: tuple[int | str, ...]) -> str:
     branch: Any = Settings
     for part in loc[:-1]:
-        branch = branch.model_fields[part].annotation
+        fields = getattr(branch, "model_fields", {})
+        kind = fields[part].annotation if part in fields else branch
+        # A table of branches, or a branch that may be missing, has its branch among the arguments.
+        branch = next((one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields")), kind)
     return ", ".join(branch.model_fields)
 
 
@@ -172,12 +175,12 @@ def _lower(message: str) -> str:
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:
-    def fix(branch: Branch) -> dict[str, Any]:
+    def fix(branch: BaseModel) -> dict[str, Any]:
         changed: dict[str, Any] = {}
         for name, value in branch:
             if isinstance(value, Path):
                 changed[name] = base / value.expanduser()
-            elif isinstance(value, Branch):
+            elif isinstance(value, BaseModel):
                 changed[name] = value.model_copy(update=fix(value))
         return changed
 
