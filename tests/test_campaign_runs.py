@@ -18,4 +18,4 @@ def test_altered_runs_and_kills() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 altered run folders and 3 kills of grade train: 0 wrong" in done.stdout
+    assert "3 altered run folders and 2 kills of grade train: 0 wrong" in done.stdout
