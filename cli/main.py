@@ -22,6 +22,7 @@ from cli.commands.evaluate import command as evaluate
 from cli.commands.export import command as export
 from cli.commands.info import command as info
 from cli.commands.ingest import command as ingest
+from cli.commands.init import command as init
 from cli.commands.pacs import app as pacs
 from cli.commands.phantom import command as phantom
 from cli.commands.predict import command as predict
@@ -43,6 +44,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init)
 app.command("train")(train)
 app.command("export")(export)
 app.command("predict")(predict)

@@ -9,6 +9,8 @@ import typer
 
 from cli.options import DEFAULT_CONFIG, Config
 
+EXAMPLES = ("grade pull archive --worklist worklist.csv --out pulled",)
+
 
 def command(
     peer: Annotated[str, typer.Argument(help="Name of a peer in [hospital.peers].")],

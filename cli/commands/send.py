@@ -9,6 +9,8 @@ import typer
 
 from cli.options import DEFAULT_CONFIG, Config
 
+EXAMPLES = ("grade send results/dicom --to archive",)
+
 
 def command(
     results: Annotated[Path, typer.Argument(help="A folder with DICOM objects, such as that of --dicom-out.")],

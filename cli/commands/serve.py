@@ -9,6 +9,8 @@ import typer
 
 from cli.options import DEFAULT_CONFIG, Config, Device, ModelFolder, PublicKey, RuntimeName
 
+EXAMPLES = ("grade serve", "grade serve --watch incoming")
+
 
 def command(
     model: ModelFolder = Path("model"),

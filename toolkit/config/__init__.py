@@ -1,5 +1,6 @@
 """Settings: one frozen tree, read from `grade.toml`, presets named by `strategy`, single values by `--set a.b=c`."""
 
+from toolkit.config.first import write_first_settings
 from toolkit.config.load import (
     calibration_settings,
     differences,
@@ -44,4 +45,5 @@ __all__ = [
     "load_settings",
     "parse_rule",
     "parse_settings",
+    "write_first_settings",
 ]
