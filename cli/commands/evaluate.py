@@ -47,7 +47,7 @@ def command(
     from deploy.evaluate import evaluate_control, evaluate_model
     from deploy.model import open_model
     from deploy.predict import PredictOptions
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
     from toolkit.config import LabelTable
     from toolkit.data.labels import read_cohort
 

@@ -71,7 +71,7 @@ def command(
     from cli.screens.predict import graded, reported, show_plan
     from deploy.model import open_model
     from deploy.predict import PredictOptions
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
     from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
     from toolkit.owned import check_shared

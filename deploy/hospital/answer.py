@@ -23,11 +23,12 @@ from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.series import Series
 from deploy.hospital.study.study import find_studies
 from deploy.model import BRAIN, Model, open_model
-from deploy.parity import run_selftest
 from deploy.reader import read_patient
 from deploy.results.record import Record, Seconds
-from deploy.runtimes import Choice, Runtime, open_runtime
+from deploy.runtime import Choice, Runtime
 from deploy.runtimes.halving import Halving
+from deploy.runtimes.open import open_runtime
+from deploy.selftest import run_selftest
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError, PatientRefused
 from toolkit.hospital_settings import SeriesNames
