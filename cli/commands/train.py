@@ -18,6 +18,7 @@ from cli.options import (
     Strategy,
     check_device,
     device_words,
+    refuse_given,
 )
 
 EXAMPLES = (
@@ -87,16 +88,16 @@ def command(
     ] = False,
 ) -> None:
     """Train and calibrate on the cohort that grade.toml names. Writes runs/NAME and points runs/latest at it."""
+    if resume:
+        refuse_given(context, DECIDED, "with --resume: a run continues with the settings that it began with")
     from cli.console import show_json
-    from cli.options import refuse_given, settings_from
+    from cli.options import settings_from
     from cli.privacy import hide_cohort
     from cli.screens.train import facts, processes_of, show_dry_run, show_run, watching
     from toolkit.training.ranks import joined
     from toolkit.training.runs import new_folder, open_run
     from toolkit.training.start import resume_training, start_training
 
-    if resume:
-        refuse_given(context, DECIDED, "with --resume: a run continues with the settings that it began with")
     changes = {
         "network.pretrained": pretrained and pretrained.absolute(),
         "data.group": group,
