@@ -54,6 +54,10 @@ def command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(help="Also write each study's answer as DICOM: report and picture.", rich_help_panel=OUTPUT),
+    ] = None,
     audit_ids: Annotated[
         bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.", rich_help_panel=OUTPUT)
     ] = False,
@@ -69,7 +73,7 @@ def command(
     from cli.console import show_json
     from cli.options import extra, settings_from, signatures
     from cli.screens.predict import graded, reported, show_plan
-    from deploy.hospital.study.files import is_dicom
+    from cli.screens.studies import studies_in
     from deploy.model import open_model
     from deploy.predict import PredictOptions
     from deploy.runtime import Choice
@@ -87,27 +91,21 @@ def command(
         )
     if cluster:
         extra("ray", "cluster")
-    dicom = [path for path in paths if is_dicom(path)]
+    dicom = studies_in(paths, dry_run, dicom_out is not None)
     patients = () if dicom else find_patients(paths)
     if dry_run:
-        if dicom:
-            raise typer.BadParameter(f"{dicom[0]} holds DICOM; `grade ingest {dicom[0]} --dry-run` shows its series.")
         raise typer.Exit(show_plan(patients, as_json))
     check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     opened = open_model(model)
     if require_signature:
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
         signatures().check_signature(opened, require_signature)
-    read = settings_from(config, None)
-    written = read.predict
+    site = settings_from(config, None)
     if dicom:
-        extra("SimpleITK", "hospital")
         from cli.screens.bring_in import patients_of
-        from cli.screens.ingest import rules_from
 
-        patients = patients_of(
-            paths, dicom, out.with_name(f"{out.name}-ingested"), opened, rules_from(read.hospital.series, None)
-        )
+        patients = patients_of(paths, dicom, out.with_name(f"{out.name}-ingested"), opened, site.hospital.series)
+    written = site.predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
     choice = Choice(runtime, device)
     options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)
@@ -117,6 +115,10 @@ def command(
         code = graded_on_cluster(patients, opened, options, cluster, as_json)
     else:
         code = (reported if report else graded)(patients, opened, options, as_json)
+    if dicom_out:
+        from cli.screens.dicom_out import write_out
+
+        write_out(paths, out, opened, site.hospital, dicom_out)
     if as_json:
         show_json(json.loads((out / "predictions.json").read_text(encoding="utf-8")))
     raise typer.Exit(code)

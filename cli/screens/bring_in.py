@@ -17,6 +17,7 @@ from deploy.model import BRAIN, Model
 from toolkit.config import LabelTable
 from toolkit.data.patients import Patient, find_patients
 from toolkit.errors import CohortError, ModelError, PatientRefused
+from toolkit.hospital_settings import SeriesNames
 from toolkit.machine import cores
 
 
@@ -72,7 +73,7 @@ def _tell(stage: Callable[[str], None], number: int, text: str) -> None:
 
 
 def patients_of(
-    paths: Sequence[Path], dicom: Sequence[Path], out: Path, model: Model, rules: SeriesRules
+    paths: Sequence[Path], dicom: Sequence[Path], out: Path, model: Model, names: SeriesNames
 ) -> tuple[Patient, ...]:
     """Patients for a prediction: finished folders as they are, studies brought in first.
 
@@ -81,11 +82,11 @@ def patients_of(
         dicom: those of them that hold DICOM.
         out: receives a folder for each study; a study that is refused gets one with the reason.
         model: with the brain mask.
-        rules: see `study_sources`.
+        names: the site's own names of series.
     """
     others = [path for path in paths if path not in dicom]
     found = list(find_patients(others)) if others else []
-    sources = (source for path in dicom for source in study_sources(path, rules))
+    sources = (source for path in dicom for source in study_sources(path, SeriesRules(names.given)))
     for one in bring_in(sources, out, model):
         found.append(write_refusal(one, out) if isinstance(one, Refused) else one.patient)
     if len({patient.id for patient in found}) < len(found):
