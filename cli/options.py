@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from deploy.model import Model
     from toolkit.config import Settings
 
 DEFAULT_CONFIG = Path("grade.toml")
@@ -92,6 +94,23 @@ PublicKey = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+NotBefore = Annotated[
+    datetime | None,
+    typer.Option(
+        "--not-before",
+        formats=["%Y-%m-%d"],
+        help="With --require-signature: refuse a model exported before this day (UTC).",
+        rich_help_panel=INPUT,
+    ),
+]
+Revoked = Annotated[
+    Path | None,
+    typer.Option(
+        "--revoked",
+        help="With --require-signature: file of fingerprints, one a line, of signed models to refuse.",
+        rich_help_panel=INPUT,
+    ),
+]
 RuntimeName = Annotated[
     Literal["auto", "onnx", "tensorrt", "torch"],
     typer.Option(help="What executes the model.", rich_help_panel=MACHINE),
@@ -128,6 +147,27 @@ def settings_from(config: Path, overrides: list[str] | None, strategy: str | Non
 
     file = config if config.exists() or config != DEFAULT_CONFIG else None
     return load_settings(file, strategy, tuple(overrides or ()))
+
+
+def signed_by(key: Path | None, not_before: datetime | None, revoked: Path | None) -> Callable[[Model], None] | None:
+    """What refuses a model without a good signature, too old or revoked; None where no signature is asked for.
+
+    Raises:
+        BadParameter: a date or list without a key: what is not signed could say any date.
+    """
+    if key is None:
+        if not_before or revoked:
+            raise typer.BadParameter("--not-before and --revoked need --require-signature.")
+        return None
+    tools, day = signatures(), not_before.date() if not_before else None
+
+    def check(model: Model) -> None:
+        from deploy.revoked import refuse_revoked
+
+        tools.check_signature(model, key)
+        refuse_revoked(model, day, revoked)
+
+    return check
 
 
 def signatures() -> ModuleType:

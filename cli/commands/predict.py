@@ -16,7 +16,9 @@ from cli.options import (
     Config,
     Device,
     ModelFolder,
+    NotBefore,
     PublicKey,
+    Revoked,
     RuntimeName,
 )
 
@@ -44,6 +46,8 @@ def command(
     ] = None,
     config: Config = DEFAULT_CONFIG,
     require_signature: PublicKey = None,
+    not_before: NotBefore = None,
+    revoked: Revoked = None,
     report: Annotated[
         bool,
         typer.Option(
@@ -66,7 +70,7 @@ def command(
     import json
 
     from cli.console import show_json
-    from cli.options import extra, settings_from, signatures
+    from cli.options import extra, settings_from, signed_by
     from cli.screens.predict import graded, reported, show_plan
     from deploy.model import open_model
     from deploy.predict import PredictOptions
@@ -84,12 +88,18 @@ def command(
     if dry_run:
         raise typer.Exit(show_plan(patients, as_json))
     opened = open_model(model)
-    if require_signature:
+    if signed := signed_by(require_signature, not_before, revoked):
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
-        signatures().check_signature(opened, require_signature)
+        signed(opened)
     written = settings_from(config, None).predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
-    options = PredictOptions(out, Choice(runtime, device), settings, audit_ids=audit_ids, resume=resume)
+    options = PredictOptions(
+        out,
+        Choice(runtime, device, own_engines=require_signature is not None),
+        settings,
+        audit_ids=audit_ids,
+        resume=resume,
+    )
     if cluster:
         from cli.screens.cluster import graded_on_cluster
 

@@ -30,7 +30,7 @@ def brain_of(model: Model) -> tuple[Brain, str]:
             f"model {model.folder} has no brain mask, which studies with the skull need; `grade export {model.folder}"
             " --brain` adds it (pip install 'glioma-grade[brain]')."
         )
-    return open_brain(model.file(BRAIN), cores()), model.manifest.files[BRAIN]
+    return open_brain(model.read(BRAIN), cores()), model.manifest.files[BRAIN]
 
 
 def bring_in(sources: Iterable[Source | Refused], out: Path, model: Model) -> list[Ingested | Refused]:
