@@ -93,9 +93,10 @@ def command(
         signed(opened)
     written = settings_from(config, None).predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
+    choice = Choice(runtime, device, own_engines=require_signature is not None)
     options = PredictOptions(
         out,
-        Choice(runtime, device, own_engines=require_signature is not None),
+        choice,
         settings,
         audit_ids=audit_ids,
         resume=resume,
