@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from deploy.engine_files import EngineRecord, read_plan, records
 from deploy.model import ENGINES, MANIFEST, ONNX, SEAL, SIGNATURE, Model, open_model
-from deploy.parity import LIMITS, run_selftest
-from deploy.runtimes import Choice, open_runtime
+from deploy.runtime import Choice
+from deploy.runtimes.open import open_runtime
+from deploy.selftest import LIMITS, run_selftest
 from deploy.verdict import Judge
 from toolkit.errors import GradeError, ModelError
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from toolkit.service_settings import ServiceSettings
+
 
 def _to_tuple(value: Any) -> Any:
     if isinstance(value, str):
@@ -46,9 +48,7 @@ class SeriesNames(BaseModel):
         return {name: patterns for name, patterns in self if patterns}
 
 
-class HospitalSettings(BaseModel):
+class HospitalSettings(ServiceSettings):
     """`[hospital]`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     series: SeriesNames = SeriesNames()

@@ -17,7 +17,9 @@ from cli.options import (
     Device,
     ModelFolder,
     NotBefore,
+    Overwrite,
     PublicKey,
+    Resume,
     Revoked,
     RuntimeName,
 )
@@ -60,9 +62,8 @@ def command(
         bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.", rich_help_panel=OUTPUT)
     ] = False,
     cluster: Cluster = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after an interruption: whoever is graded in --out stays.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded. Read nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -74,10 +75,15 @@ def command(
     from cli.screens.predict import graded, reported, show_plan
     from deploy.model import open_model
     from deploy.predict import PredictOptions
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
     from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
+    from toolkit.owned import check_shared
 
+    if resume and overwrite:
+        raise typer.BadParameter("--resume keeps the results in --out, --overwrite replaces them; choose one.")
+    if dry_run and (resume or overwrite):
+        raise typer.BadParameter("--dry-run grades nobody, so --resume and --overwrite have no effect; leave them out.")
     if cluster and report:
         raise typer.BadParameter(
             "--report needs the images at hand; make the pages of single patients without --cluster."
@@ -87,6 +93,7 @@ def command(
     patients = find_patients(paths)
     if dry_run:
         raise typer.Exit(show_plan(patients, as_json))
+    check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     opened = open_model(model)
     if signed := signed_by(require_signature, not_before, revoked):
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
@@ -94,13 +101,7 @@ def command(
     written = settings_from(config, None).predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
     choice = Choice(runtime, device, own_engines=require_signature is not None)
-    options = PredictOptions(
-        out,
-        choice,
-        settings,
-        audit_ids=audit_ids,
-        resume=resume,
-    )
+    options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)
     if cluster:
         from cli.screens.cluster import graded_on_cluster
 
