@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from deploy.hospital.study.names import Name, read_name, read_site_name
 from deploy.hospital.study.series import FEWEST_SLICES, SMALLEST_EXTENT, Series, not_an_image
 
-Kind = Literal["", "flair", "t1", "t1ce", "t2", "t1?"]
+Kind = Literal["", "flair", "t1", "t1ce", "t2", "t1?", "conflict"]
 _TYPES = {
     "LOCALIZER", "ADC", "TRACEW", "TRACE", "FA", "DIFFUSION", "PERFUSION", "FMRI", "P", "PHASE", "PHASE MAP", "B0 MAP",
     "R", "I", "REAL", "IMAGINARY", "PROJECTION IMAGE", "MIP", "MINIP", "SUBTRACT", "SUBTRACTION", "ASL", "RCBV",
@@ -60,7 +60,8 @@ class Judgement(NamedTuple):
     """What a series is taken for.
 
     Attributes:
-        kind: the modality; `t1?` where nothing says whether it is before or after contrast; empty if none.
+        kind: the modality; `t1?` where nothing says whether it is before or after contrast; `conflict` where facts
+            contradict each other; empty if none.
         usable: whether it may be chosen.
         reason: the facts, without a full stop.
         marks: how many independent facts say that it is after contrast.
@@ -93,7 +94,7 @@ def judge(series: Series, rules: SeriesRules) -> Judgement:
         return Judgement("", False, out)
     kind, reason, marks = _kind(series, name)
     if kind == "conflict":
-        return Judgement("", False, reason)
+        return Judgement("conflict", False, reason)
     unfit = series.fault or _too_small(series)
     if unfit or not kind:
         return Judgement(kind, False, unfit or reason)  # type: ignore[arg-type]

@@ -14,8 +14,9 @@ from pydicom.uid import UID
 
 from deploy.hospital.study.codestream import claimed_size
 from deploy.hospital.study.facts import Header
-from deploy.hospital.study.files import Files, UnreadableFile, require
+from deploy.hospital.study.files import Files, require
 from deploy.hospital.study.headers import damage_named, read_dataset
+from deploy.hospital.study.source import UnreadableFile
 
 _RLE = "1.2.840.10008.1.2.5"
 _ROOM = 65536  # bytes that a compressed image may have beyond its raw size
