@@ -1,8 +1,8 @@
-# Two commands set everything up: `make demo` and `make test`.
+# Two commands set everything up: `make demo` and `make test`. `make docs` builds the pages as a site in build/site.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: .venv/cpu
 	$(BIN)/grade demo
@@ -14,7 +14,17 @@ test: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-.venv/cpu .venv/dev: pyproject.toml constraints.txt
+docs: .venv/docs
+	rm -rf build/site-source && mkdir -p build && cp -r docs build/site-source
+	cp README.md build/site-source/index.md && cp benchmarks/README.md build/site-source/benchmarks.md
+	cp CONTRIBUTING.md build/site-source/contributing.md && cp CHANGELOG.md build/site-source/changelog.md
+	sed -i -e 's#](docs/#](#g' -e 's#](\.\./benchmarks/README\.md#](benchmarks.md#g' -e 's#](benchmarks/README\.md#](benchmarks.md#g' \
+	    -e 's#](\.\./CONTRIBUTING\.md#](contributing.md#g' -e 's#](CONTRIBUTING\.md#](contributing.md#g' \
+	    -e 's#](\.\./CHANGELOG\.md#](changelog.md#g' -e 's#](CHANGELOG\.md#](changelog.md#g' \
+	    -e 's#](\.\./docs/#](#g' -e 's#](\.\./README\.md#](index.md#g' build/site-source/*.md
+	$(BIN)/mkdocs build --strict --quiet
+
+.venv/cpu .venv/dev .venv/docs: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(@F)]'
 	touch $@

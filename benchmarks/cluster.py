@@ -18,8 +18,7 @@ from time import perf_counter
 
 import psutil
 
-from benchmarks.check import make_cohort
-from benchmarks.common import arguments, report
+from benchmarks.common import arguments, linked, report
 from deploy.cluster import LOCAL, Watching, predict_on_cluster
 from deploy.model import open_model
 from deploy.predict import PredictOptions, predict
@@ -74,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for count in given.counts:
             cohort = Path(folder) / str(count)
-            make_cohort(given.patient, cohort, count)
+            linked([given.patient], cohort, count)
             for how in ("predict", "cluster"):
                 command = [sys.executable, "-m", "benchmarks.cluster", str(given.model), str(given.patient), "--only"]
                 printed = subprocess.run(

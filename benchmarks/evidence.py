@@ -1,4 +1,4 @@
-"""Does the evidence lie in the tumour? `python benchmarks/evidence.py MODEL PHANTOMS`.
+"""Is the evidence in the tumour? `python -m benchmarks.evidence MODEL PHANTOMS`.
 
 Of HGG phantoms that the model grades right: in how many the strongest voxel of the evidence for HGG, inside the brain,
 lies in the true mask; and which share of the strongest 1 % of the brain does, against the mask's share of the brain.
@@ -7,12 +7,12 @@ The map by occlusion beside the network's class activation map.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
+from benchmarks.common import arguments, report
 from deploy.evidence import between, occlusion
 from deploy.model import open_model
 from deploy.runtimes import Choice, open_runtime
@@ -34,7 +34,13 @@ def mask_on_grid(seg: Path, shape, affine):
 
 
 def main() -> None:
-    model, cohort = open_model(Path(sys.argv[1])), read_cohort(Path(sys.argv[2]), None)
+    """Print one line for each kind of map."""
+    given = arguments(
+        "Is the evidence in the tumour?",
+        ("model", {"type": Path, "help": "model folder"}),
+        ("phantoms", {"type": Path, "help": "cohort of `grade phantom`, with tumour masks"}),
+    )
+    model, cohort = open_model(given.model), read_cohort(given.phantoms, None)
     manifest, runtime = model.manifest, open_runtime(model, Choice("onnx", "cpu"))
     found, chance = {"occlusion": [], "class activation": []}, []
     for patient, grade in zip(cohort.patients, cohort.grades, strict=True):
@@ -56,12 +62,18 @@ def main() -> None:
             inside = values[brain]
             found[name].append((mask[inside.argmax()], mask[inside >= np.quantile(inside, 0.99)].mean()))
         chance.append(mask.mean())
-    for name, rows in found.items():
-        peaks, tops = zip(*rows, strict=True)
-        print(
-            f"{name}: {len(peaks)} HGG graded right; strongest voxel in the mask in {sum(peaks)}; of the strongest"
-            f" 1 % of the brain {np.mean(tops):.0%} in the mask, of the whole brain {np.mean(chance):.0%}"
-        )
+    rows = []
+    for name, hits in found.items():
+        peaks, tops = zip(*hits, strict=True)
+        rows.append((name, len(peaks), int(sum(peaks)), float(np.mean(tops)), float(np.mean(chance))))
+    columns = (
+        "map",
+        "HGG graded right",
+        "strongest voxel in the mask",
+        "strongest 1 % in the mask",
+        "mask's share of brain",
+    )
+    report("Is the evidence in the tumour?", columns, rows, given.out)
 
 
 if __name__ == "__main__":

@@ -1,48 +1,135 @@
-"""What the terminal shows: results on standard output, progress and notes on standard error."""
+"""The one place that prints: results on standard output, progress and notes on standard error, a log on request."""
 
 from __future__ import annotations
 
+import codecs
+import io
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 hidden: dict[str, str] = {}  # what is not to be printed -> what is printed instead; see `cli.privacy`
+_PLAIN = str.maketrans({"–": "-", "—": "-", "±": "+-", "×": "x", "…": "...", "→": "->", "’": "'", "≥": ">=", "≤": "<="})
 
 
-def fail(sentence: str) -> NoReturn:
-    """End with one sentence on standard error and exit code 1."""
-    err.print(f"[bold red]error:[/] {escape(shown(sentence))}", soft_wrap=True)
-    sys.exit(1)
+@dataclass
+class Volume:
+    """How much is shown, and where it is kept.
+
+    Attributes:
+        quiet: results, notes and errors alone.
+        verbose: also details.
+        log: takes every sentence, without a word that could name a patient.
+    """
+
+    quiet: bool = False
+    verbose: bool = False
+    log: TextIO | None = None
+
+
+volume = Volume()
+
+
+def set_up(quiet: bool, verbose: bool, log_file: Path | None) -> None:
+    """Choose how much is shown.
+
+    Raises:
+        OSError: the log file cannot be written.
+    """
+    volume.quiet, volume.verbose = quiet, verbose
+    volume.log = log_file.open("a", encoding="utf-8", errors="backslashreplace") if log_file else None
+
+
+def any_terminal() -> None:
+    """Let every stream take every character: one that a terminal's encoding lacks is spelled in ASCII."""
+    codecs.register_error("spelled", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spelled")
+
+
+def fail(sentence: str, code: int = 1) -> NoReturn:
+    """End with one sentence on standard error and an exit code."""
+    kind = "interrupted" if code == INTERRUPTED else "error"
+    _log(kind, sentence)
+    err.print(f"[bold red]{kind}:[/] {escape(shown(sentence))}", soft_wrap=True)
+    sys.exit(code)
 
 
 def note(sentence: str) -> None:
     """Something the user should know, not an error."""
+    _log("note", sentence)
     err.print(f"[yellow]note:[/] {escape(shown(sentence))}", soft_wrap=True)
 
 
 def say(sentence: str) -> None:
     """A step that was done."""
-    err.print(f"[dim]{escape(shown(sentence))}[/]", soft_wrap=True)
+    _log("step", sentence)
+    if not volume.quiet:
+        err.print(f"[dim]{escape(shown(sentence))}[/]", soft_wrap=True)
+
+
+def detail(sentence: str) -> None:
+    """What only `--verbose` and the log show."""
+    _log("detail", sentence)
+    if volume.verbose:
+        err.print(f"[dim]{escape(shown(sentence))}[/]", soft_wrap=True)
+
+
+def answer(sentence: str) -> None:
+    """A line on standard output."""
+    _log("answer", sentence)
+    out.print(escape(shown(sentence)), soft_wrap=True)
+
+
+def show_json(value: Any) -> None:
+    """One JSON document on standard output.
+
+    Args:
+        value: of what JSON knows; numbers are finite.
+    """
+    print_whole(json.dumps(_shown_values(value), indent=2, allow_nan=False))
+
+
+def print_whole(text: str) -> None:
+    """A text that is neither wrapped nor styled."""
+    out.file.write(f"{text}\n")
+    out.file.flush()
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on standard output; cells are shown as they are."""
+    """A table on standard output; cells are shown as they are, and wrapped between words on a narrow terminal."""
+    _log("table", title)
     grid = Table(title=escape(shown(title)), title_justify="left", title_style="bold", box=None, pad_edge=False)
     grid.show_header = any(columns)
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*(escape(shown(cell)) for cell in row))
-    out.print(grid)
+    cells = [[shown(cell) for cell in row] for row in rows]
+    longest = [_longest_word(column, *(row[place] for row in cells)) for place, column in enumerate(columns)]
+    for column, least in zip(columns, longest, strict=True):
+        grid.add_column(column, min_width=least)
+    for row in cells:
+        grid.add_row(*map(escape, row))
+    # A word is never broken: where the terminal is too narrow for the longest ones, lines grow longer than it.
+    out.print(grid, width=max(out.width, sum(longest) + len(longest)), crop=False)
+
+
+def _longest_word(*texts: str) -> int:
+    return max((cell_len(word) for text in texts for word in text.split()), default=0)
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -54,7 +141,7 @@ def figure(value: float | None, digits: int = 3) -> str:
 def bar(description: str, total: int | None) -> Iterator[Counter]:
     """A progress bar that ends with its block."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
+    with Progress(*columns, console=err, transient=True, disable=volume.quiet) as progress:
         yield Counter(progress, description, total)
 
 
@@ -77,6 +164,9 @@ class Counter:
 @contextmanager
 def stages() -> Iterator[Callable[[str], None]]:
     """A line that says what is being done now."""
+    if volume.quiet:
+        yield lambda _: None
+        return
     with err.status("") as status:
         yield lambda text: status.update(escape(shown(text)))
 
@@ -85,5 +175,38 @@ def shown(text: str) -> str:
     """The text as it may be printed."""
     if not hidden:
         return text
-    words = "|".join(re.escape(word) for word in sorted(hidden, key=len, reverse=True))
+    words = "|".join(map(_pattern, sorted(hidden, key=len, reverse=True)))
     return re.sub(rf"(?<!\w)({words})(?!\w)", lambda found: hidden[found[0]], text)
+
+
+def _pattern(word: str) -> str:
+    """A number is hidden where it stands alone, not where it is a part of another."""
+    return rf"(?<![\d.,]){word}(?!\.?\d)" if word.isdecimal() else re.escape(word)
+
+
+def _shown_values(value: Any) -> Any:
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {shown(str(key)): _shown_values(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown_values(inner) for inner in value]
+    return value
+
+
+def _log(kind: str, sentence: str) -> None:
+    if volume.log is None:
+        return
+    from cli.gate import public  # here, since it reads this program's texts
+
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    volume.log.write(f"{now} {kind}: {public(shown(sentence))}\n")
+    volume.log.flush()
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """What stands in place of characters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(char if char.isascii() else ascii(char)[1:-1] for char in missing.translate(_PLAIN)), error.end

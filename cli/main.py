@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
+from typer.models import CommandInfo
 
+from cli import gate
 from cli.commands.bench import command as bench
 from cli.commands.calibrate import command as calibrate
 from cli.commands.check import command as check
@@ -23,8 +28,8 @@ from cli.commands.report import command as report
 from cli.commands.sign import command as sign
 from cli.commands.train import command as train
 from cli.commands.verify import command as verify
-from cli.console import fail
-from toolkit.errors import GradeError
+from cli.console import INTERRUPTED, any_terminal, detail, fail, set_up
+from toolkit.errors import GradeError, Interrupted
 
 app = typer.Typer(
     name="grade",
@@ -32,6 +37,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # a traceback never shows a patient
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train)
 app.command("export")(export)
@@ -49,6 +55,25 @@ app.command("info")(info)
 app.command("sign")(sign)
 app.command("verify")(verify)
 
+_PANELS = {
+    "Train": ("init", "train", "compare", "report", "calibrate", "export"),
+    "Grade": ("predict", "evaluate", "ingest", "serve", "watch"),
+    "Check": ("check", "verify", "sign", "bench", "info"),
+    "Try": ("demo", "phantom"),
+}
+
+
+def _complete(info: CommandInfo) -> None:
+    """Give a command its panel in `grade --help`, and the examples of its module below its own help."""
+    examples: tuple[str, ...] = getattr(sys.modules[info.callback.__module__], "EXAMPLES", ())
+    if examples:
+        info.epilog = "\n\n".join(("Examples:", *(f"[cyan]{escape(example)}[/]" for example in examples)))
+    info.rich_help_panel = next((panel for panel, names in _PANELS.items() if info.name in names), "Other")
+
+
+for _info in app.registered_commands:
+    _complete(_info)
+
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -61,9 +86,17 @@ def _main(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
     no_phi: Annotated[
         bool,
-        typer.Option("--no-phi", help="Print no patient's id, path or file name: grade --no-phi predict ..."),
+        typer.Option("--no-phi", help="Print no word that could name a patient: no id, path or file name."),
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show results, notes and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also show details and where errors arise.")] = False,
+    log_file: Annotated[
+        Path | None, typer.Option("--log-file", help="Append every message, without patients' names, to a file.")
+    ] = None,
 ) -> None:
+    if quiet and verbose:
+        raise typer.BadParameter("--quiet and --verbose contradict each other.")
+    set_up(quiet, verbose, log_file)
     if no_phi:
         from cli.privacy import enable
 
@@ -71,12 +104,31 @@ def _main(
 
 
 def run() -> None:
-    """Entry point of the console script: exit code 1 and one sentence for every error that a user can mend."""
+    """Entry point of the console script: exit code 1 and one sentence for every error that a user can fix."""
+    any_terminal()
+    if gate.wanted(sys.argv[1:]):
+        sys.exit(gate.run_behind(sys.argv[1:]))
     try:
-        app()
+        app(prog_name="grade")
+    except Interrupted as error:
+        _say_where(error)
+        fail(str(error), INTERRUPTED)
+    except SystemExit as end:
+        if isinstance(end.__context__, Exception) and isinstance(end.__context__.__cause__, KeyboardInterrupt):
+            fail("the command was stopped by Ctrl-C.", INTERRUPTED)
+        raise
     except GradeError as error:
+        _say_where(error)
         fail(str(error))
-    except OSError as error:  # a full disk, a folder that may not be written: nothing in the code can mend these
+    except OSError as error:  # a full disk, a folder that may not be written: nothing in the code can fix these
+        _say_where(error)
         fail(f"{error.strerror or error}: {error.filename}." if error.filename else f"{error}.")
     except MemoryError:
         fail("out of memory; use a smaller batch size or fewer workers.")
+
+
+def _say_where(error: BaseException) -> None:
+    """For `--verbose`: the places in the code that an error came through."""
+    for place in traceback.extract_tb(error.__traceback__):
+        if (file := Path(place.filename)).is_relative_to(gate.HERE):
+            detail(f"{file.relative_to(gate.HERE)}, line {place.lineno}, in {place.name}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,17 +15,107 @@ if TYPE_CHECKING:
     from toolkit.config import Settings
 
 DEFAULT_CONFIG = Path("grade.toml")
+INPUT, OUTPUT, MACHINE, SETTINGS = "Input", "Output", "Machine", "Settings"  # panels of --help
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_CLUSTER = re.compile(r"auto|local|[^/\s]+:\d{1,5}")
+_CAPABILITY = re.compile(r"\d{1,2}\.\d")
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file.", metavar="FILE")]
+
+def _matching(pattern: re.Pattern[str], form: str) -> Callable[[str | None], str | None]:
+    """A check of an option's word, so that a wrong one is wrong usage: exit code 2, before anything is read."""
+
+    def check(word: str | None) -> str | None:
+        if word is not None and not pattern.fullmatch(word):
+            raise typer.BadParameter(f"'{word}' is not {form}.")
+        return word
+
+    return check
+
+
+def _rule(text: str | None) -> str | None:
+    if text is not None:
+        from toolkit.config import parse_rule  # here, so that --help answers at once
+
+        try:
+            parse_rule(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{error}.") from None
+    return text
+
+
+def _capabilities(words: list[str] | None) -> list[str] | None:
+    check = _matching(_CAPABILITY, "a compute capability such as 8.9")
+    for word in words or ():
+        check(word)
+    return words
+
+
+def list_of(names: Iterable[str]) -> Callable[[str], str]:
+    """A check of a list separated by commas, each word one of some names."""
+
+    def check(text: str) -> str:
+        known = tuple(names)
+        for word in filter(None, map(str.strip, text.split(","))):
+            if word not in known:
+                raise typer.BadParameter(f"'{word}' is not one of {', '.join(known)}.")
+        return text
+
+    return check
+
+
+Strategy = Literal["stable", "ldam", "legacy"]
+RuntimeWord = Literal["onnx", "tensorrt", "torch"]
+Config = Annotated[
+    Path, typer.Option("--config", "-c", help="Settings file.", metavar="FILE", rich_help_panel=SETTINGS)
+]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, for example training.epochs=20; repeatable.")
+    list[str] | None,
+    typer.Option("--set", help="One setting, for example training.epochs=20. Repeatable.", rich_help_panel=SETTINGS),
 ]
-ModelFolder = Annotated[Path, typer.Option("--model", "-m", help="Folder that `grade export` wrote.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+ModelFolder = Annotated[
+    Path, typer.Option("--model", "-m", help="Folder that `grade export` wrote.", rich_help_panel=INPUT)
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda or cuda:N.",
+        callback=_matching(_DEVICE, "auto, cpu, cuda or cuda:N"),
+        autocompletion=lambda: ["auto", "cpu", "cuda", "cuda:0"],
+        rich_help_panel=MACHINE,
+    ),
+]
 PublicKey = Annotated[
-    Path | None, typer.Option("--require-signature", help="Public key (PEM); refuse a model that it did not sign.")
+    Path | None,
+    typer.Option(
+        "--require-signature",
+        help="Public key (PEM). Refuse a model that it did not sign.",
+        rich_help_panel=INPUT,
+    ),
 ]
-RuntimeName = Annotated[str, typer.Option(help="auto, onnx, tensorrt or torch.")]
+RuntimeName = Annotated[
+    Literal["auto", "onnx", "tensorrt", "torch"],
+    typer.Option(help="What executes the model.", rich_help_panel=MACHINE),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Grade on a Ray cluster: auto (one that runs here, else local), local (this machine alone), HOST:PORT.",
+        callback=_matching(_CLUSTER, "auto, local or HOST:PORT"),
+        autocompletion=lambda: ["auto", "local"],
+        rich_help_panel=MACHINE,
+    ),
+]
+Rule = Annotated[str | None, typer.Option(help="youden, sensitivity=0.95 or cost=FN:FP.", callback=_rule)]
+Capabilities = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--compute-capability",
+        help="Card to build for without a GPU, such as 8.9. Repeatable. RTX only.",
+        callback=_capabilities,
+        rich_help_panel="TensorRT",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=OUTPUT)]
 
 
 def settings_from(config: Path, overrides: list[str] | None, strategy: str | None = None) -> Settings:

@@ -1,6 +1,7 @@
-"""`grade --no-phi`: what is printed names no patient; results that were asked for still do.
+"""`grade --no-phi`: names for patients that are not theirs; results that were asked for still name them.
 
-Shell logs, job logs and tickets are copied around; ids, paths and file names of patients are replaced by a number each.
+What may be printed at all is decided in `cli.gate`, word by word. This file only makes that readable: a patient that is
+known here is called `patient 3` wherever he is met.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cli.console import hidden
-from toolkit.config import DataSettings
+from toolkit.config import DataSettings, LabelTable
 from toolkit.data.patients import Patient, find_patients, printable
 from toolkit.errors import GradeError
 
@@ -29,32 +30,47 @@ def enable(words: Iterable[str]) -> None:
     hidden["\0"] = "nothing"  # no name holds it: that something is here says that names are to be hidden
     sys.excepthook = _quiet_hook
     paths = [Path(word) for word in words if "/" in word or Path(word).exists()]
+    hide_below(*paths)
     for path in paths:
-        hide_below(path)
         hidden.setdefault(printable(str(path)), "a path")
 
 
-def hide_below(path: Path) -> None:
-    """Hide the patients below a folder, if `enable` was called."""
-    if hidden and path.is_dir():
+def hide_below(*paths: Path) -> None:
+    """Hide the patients below some folders, if `enable` was called."""
+    folders = [path for path in paths if path.is_dir()]
+    if hidden and folders:
         try:
-            hide(find_patients([path]))
+            hide(find_patients(folders))
         except GradeError:
             return  # no patients there
 
 
 def hide_cohort(data: DataSettings) -> None:
     """Hide the patients that settings name, if `enable` was called."""
-    for place in (data.cohort, data.validation):
-        if isinstance(place, Path):
-            hide_below(place)
+    hide_below(*(place for place in (data.cohort, data.validation) if isinstance(place, Path)))
+    hide_table(data.labels)
+
+
+def hide_table(table: LabelTable | None) -> None:
+    """Hide the ids of a table of grades, if `enable` was called: it may name people whose images are not here."""
+    if not hidden or table is None:
+        return
+    from toolkit.data.labels import read_labels  # here, since it loads openpyxl
+
+    try:
+        names = read_labels(table).ids
+    except GradeError:
+        return  # the command itself says what is wrong with it
+    known = _known()
+    for number, name in enumerate(dict.fromkeys(name for name in names if name not in hidden), start=known + 1):
+        hidden[name] = f"patient {number}"
 
 
 def hide(patients: Iterable[Patient]) -> None:
     """Hide patients, if `enable` was called."""
     if not hidden:
         return
-    known = len({name for name in hidden.values() if re.fullmatch(r"patient \d+", name)})
+    known = _known()
     new = [patient for patient in patients if str(patient.folder) not in hidden]
     for number, patient in enumerate(new, start=known + 1):
         name = f"patient {number}"
@@ -66,6 +82,10 @@ def hide(patients: Iterable[Patient]) -> None:
             hidden.setdefault(file, f"{name}'s {tail[1].lower() if tail else 'file'}")
     for word in list(hidden):
         hidden.setdefault(printable(word), hidden[word])
+
+
+def _known() -> int:
+    return len({name for name in hidden.values() if re.fullmatch(r"patient \d+", name)})
 
 
 def _quiet_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import ray
+from ray._private import ray_constants
 
 from deploy.audit import Audit
 from deploy.crew import Crew, Job
@@ -135,17 +136,38 @@ def _connected(address: str, model: Model) -> Iterator[str]:
     if address not in (AUTO, LOCAL):
         _check_answers(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == LOCAL or not _joined(address, quiet):
-        store = _store_bytes(model)
-        ray.init(address=LOCAL, include_dashboard=False, num_cpus=cores(), object_store_memory=store, **quiet)
-        where = "Ray on this machine alone"
-    else:
-        where = f"the Ray cluster at {ray.get_runtime_context().gcs_address}"
-    try:
+    with ExitStack() as stack:
+        if address == LOCAL or not _joined(address, quiet):
+            stack.enter_context(_loopback())
+            store = _store_bytes(model)
+            stack.callback(ray.shutdown)
+            ray.init(address=LOCAL, include_dashboard=False, num_cpus=cores(), object_store_memory=store, **quiet)
+            where = "Ray on this machine alone"
+        else:
+            stack.callback(ray.shutdown)
+            where = f"the Ray cluster at {ray.get_runtime_context().gcs_address}"
         nodes = sum(node["Alive"] for node in ray.nodes())
         yield f"{where}: {nodes} node{'s' * (nodes > 1)}"
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Let what Ray starts here listen on 127.0.0.1 only: whoever reaches its ports may run code.
+
+    Ray takes the address of a network card even for one machine, and offers no argument against that. With its switch
+    for systems where it has no clusters it takes 127.0.0.1, and what it starts then listens nowhere else.
+    """
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before, variable = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(name)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
+    try:
+        yield
     finally:
-        ray.shutdown()
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        if variable is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = variable
 
 
 def _joined(address: str, quiet: dict[str, Any]) -> bool:

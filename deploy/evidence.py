@@ -17,6 +17,7 @@ from isal import igzip
 
 from deploy.runtimes import Array, Runtime
 from toolkit.data.header import Affine
+from toolkit.data.layout import EVIDENCE_MARK
 from toolkit.files import write_file
 
 Places: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -96,7 +97,7 @@ def write_evidence(path: Path, evidence: Array, affine: Affine) -> None:
     """
     image = nib.Nifti1Image(evidence, affine)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = b"evidence, logit of HGG minus LGG"
+    image.header["descrip"] = EVIDENCE_MARK
     write_file(path, igzip.compress(image.to_bytes(), 1, mtime=0))
 
 

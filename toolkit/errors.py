@@ -21,6 +21,10 @@ class RunError(GradeError):
     """A training run cannot be started, continued or read."""
 
 
+class Interrupted(RunError):
+    """The user stopped the work; the text says what is kept, and how to continue."""
+
+
 class ModelError(GradeError):
     """A model folder is missing, incomplete, altered, or fails its own test."""
 

@@ -7,19 +7,30 @@ from typing import Annotated
 
 import typer
 
-from cli.options import ModelFolder
+from cli.options import MACHINE, AsJson, Device, ModelFolder, RuntimeWord
+
+EXAMPLES = (
+    "grade bench",
+    "grade bench patient_dir/ --runtime onnx --device cpu --batch-size 1 --batch-size 8",
+)
 
 
 def command(
-    patient: Annotated[Path | None, typer.Argument(help="A patient folder whose reading is timed too.")] = None,
+    patient: Annotated[Path | None, typer.Argument(help="A patient folder. Its reading is timed too.")] = None,
     model: ModelFolder = Path("model"),
-    runtime: Annotated[str | None, typer.Option(help="onnx, tensorrt or torch; else all that `auto` may take.")] = None,
-    device: Annotated[str, typer.Option(help="auto (CPU and GPU), cpu, cuda or cuda:N.")] = "auto",
-    batch_size: Annotated[list[int] | None, typer.Option(help="Repeatable; else 1 and the largest.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    runtime: Annotated[
+        RuntimeWord | None,
+        typer.Option(help="Measure this one alone. Default: all that `auto` may take.", rich_help_panel=MACHINE),
+    ] = None,
+    device: Device = "auto",
+    batch_size: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Repeatable. Default: 1 and the largest.", rich_help_panel=MACHINE),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Measure every runtime here, compare its answers, and let `auto` take the fastest that answers right."""
-    from cli.console import out, stages
+    """Benchmark every runtime on this machine, check its output, and make `auto` use the fastest correct one."""
+    from cli.console import show_json, stages
     from cli.screens.bench import show_bench
     from deploy.bench import bench, candidates
     from deploy.model import open_model
@@ -32,6 +43,6 @@ def command(
     with stages() as on_stage:
         found = bench(opened, choices, batches, find_patients([patient])[0] if patient else None, on_stage)
     if as_json:
-        out.print_json(found.model_dump_json())
+        show_json(found.model_dump(mode="json"))
     else:
         show_bench(found)

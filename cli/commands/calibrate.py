@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from cli.options import Rule
+
+EXAMPLES = (
+    "grade calibrate --rule sensitivity=0.95",
+    "grade calibrate runs/NAME --method temperature --rule cost=5:1",
+)
 
 
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/latest"),
-    method: Annotated[str | None, typer.Option(help="platt, temperature or none.")] = None,
-    rule: Annotated[str | None, typer.Option(help="youden, sensitivity=0.95 or cost=FN:FP.")] = None,
+    method: Annotated[
+        Literal["platt", "temperature", "none"] | None, typer.Option(help="How logits become probabilities.")
+    ] = None,
+    rule: Rule = None,
 ) -> None:
-    """Fit the calibration and the threshold of a run anew; nothing is trained."""
+    """Fit the calibration and the threshold of a run again. Nothing is trained."""
     from cli.screens.train import show_run
     from toolkit.config import calibration_settings
     from toolkit.training.outcome import recalibrate

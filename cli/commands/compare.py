@@ -7,31 +7,56 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_CONFIG, Config, Overrides
+from cli.options import DEFAULT_CONFIG, MACHINE, OUTPUT, Config, Overrides, list_of
+
+
+def _levers(text: str) -> str:
+    if not text:
+        return text
+    from toolkit.training.compare import LEVERS  # here, so that --help answers at once
+
+    return list_of(LEVERS)(text)
+
+
+EXAMPLES = (
+    "grade compare COHORT --strategies stable,legacy --seeds 3",
+    "grade compare COHORT --strategies stable --ablate ema,clip --devices 2 --out study",
+)
 
 
 def command(
     cohort: Annotated[Path, typer.Argument(help="Folder of patients with known grades.")],
-    strategies: Annotated[str, typer.Option(help="Presets, separated by commas.")] = "stable,ldam,legacy",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each, with seeds counting up.")] = 5,
-    folds: Annotated[int, typer.Option(min=0, help="Cross-validation inside each seed; 0 for one split.")] = 0,
-    ablate: Annotated[str, typer.Option(help="Levers to try on the first strategy, separated by commas.")] = "",
+    strategies: Annotated[
+        str, typer.Option(help="Presets, separated by commas.", callback=list_of(("stable", "ldam", "legacy")))
+    ] = "stable,ldam,legacy",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each strategy, with seeds counting up.")] = 5,
+    folds: Annotated[int, typer.Option(min=0, help="Cross-validation inside each seed. 0: one split.")] = 0,
+    ablate: Annotated[
+        str, typer.Option(help="Levers to try on the first strategy, separated by commas.", callback=_levers)
+    ] = "",
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at once, each in a process of its own; as many as devices.")
+        int | None,
+        typer.Option(
+            min=1, help="Trainings at once, each in its own process. Default: one per device.", rich_help_panel=MACHINE
+        ),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs that the trainings are dealt to.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder of the study; what has ended there is kept.")] = Path("study"),
+    devices: Annotated[int, typer.Option(min=1, help="GPUs to use.", rich_help_panel=MACHINE)] = 1,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the study. Finished runs in it are kept.", rich_help_panel=OUTPUT)
+    ] = Path("study"),
 ) -> None:
     """Train strategies over several seeds and compare them: a table, a page, a verdict on each claim. Resumable."""
     from cli.screens.compare import StudyScreen, names, settings_loader, show_study
+    from toolkit.owned import check_shared
     from toolkit.training.compare import carry_out, plan_arms, plan_runs
     from toolkit.training.findings import write_study
     from toolkit.training.launch import check_devices
     from toolkit.training.spread import Spread
 
     check_devices(devices)
+    check_shared(out, ["study.json"], ["runs"], "a study")
     over = Spread(jobs or devices, devices)
     arms = plan_arms(names(strategies), names(ablate))
     planned = plan_runs(arms, seeds, folds, settings_loader(config, overrides, cohort))

@@ -7,10 +7,15 @@ from typing import Annotated
 
 import typer
 
+EXAMPLES = (
+    "grade demo",
+    "grade demo --out demo --seed 1",
+)
+
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder to write; an earlier demo there is made anew.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Of the patients and of the training.")] = 0,
+    out: Annotated[Path, typer.Option(help="Output folder. An earlier demo in it is overwritten.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the patients and of the training.")] = 0,
 ) -> None:
     """Do everything on a synthetic cohort, on a CPU: make patients, train, calibrate, export, grade new patients."""
     from cli.screens.demo import begin, held_out, make_patients, train_and_export

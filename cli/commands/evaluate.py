@@ -7,48 +7,66 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.options import Device, RuntimeName
+from cli.options import DEFAULT_CONFIG, INPUT, OUTPUT, AsJson, Config, Device, RuntimeName
+
+EXAMPLES = (
+    "grade evaluate model COHORT",
+    "grade evaluate model COHORT --labels table.csv --leave-one-site-out --control mask-tumour",
+)
 
 
 def command(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
     cohort: Annotated[Path, typer.Argument(help="Folder of patients with known grades.")],
-    labels: Annotated[Path | None, typer.Option(help="Table of grades (patient, grade, site).")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("evaluation"),
+    labels: Annotated[Path | None, typer.Option(help="Table of grades.", rich_help_panel=INPUT)] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write.", rich_help_panel=OUTPUT)] = Path("evaluation"),
     runtime: RuntimeName = "auto",
     device: Device = "auto",
     leave_one_site_out: Annotated[
-        bool, typer.Option("--leave-one-site-out", help="Also the AUC without each site.")
+        bool, typer.Option("--leave-one-site-out", help="Also compute the AUC without each site.")
     ] = False,
     control: Annotated[
         Literal["mask-tumour"] | None,
-        typer.Option(help="Also the AUC with the tumour (seg file) replaced by the brain's median."),
+        typer.Option(help="Also compute the AUC with the tumour (seg file) replaced by the brain's median."),
     ] = None,
+    config: Config = DEFAULT_CONFIG,
+    as_json: AsJson = False,
 ) -> None:
-    """Grade patients whose grade is known: metrics with intervals, sites, confusion table, pictures, a page."""
-    from cli.console import bar, note
+    """Grade patients of known grade: metrics with intervals, sites, a confusion table, pictures and a page."""
+    from cli.console import bar, note, show_json
+    from cli.options import settings_from
+    from cli.privacy import hide_table
+    from cli.screens.evaluate import facts
     from cli.screens.predict import say_plan
     from cli.tables import show_confusion, show_control, show_metrics, show_sites
     from deploy.evaluate import evaluate_control, evaluate_model
     from deploy.model import open_model
     from deploy.predict import PredictOptions
     from deploy.runtimes import Choice
-    from toolkit.config import LabelTable, PredictSettings
+    from toolkit.config import LabelTable
     from toolkit.data.labels import read_cohort
 
-    known = read_cohort(cohort, LabelTable(file=labels) if labels else None)
+    table = LabelTable(file=labels) if labels else None
+    settings = settings_from(config, None).predict
+    opened = open_model(model)
+    hide_table(table)
+    known = read_cohort(cohort, table)
     for sentence in known.notes:
         note(sentence)
-    options = PredictOptions(out, Choice(runtime, device), PredictSettings())
-    opened = open_model(model)
+    options = PredictOptions(out, Choice(runtime, device), settings)
     with bar("grading", len(known)) as done:
         result = evaluate_model(opened, known, options, say_plan, done)
+    auc = None
+    if control:
+        with bar(f"control: {control}", len(known)) as done:
+            auc = evaluate_control(control, opened, known, options, done)
+    if as_json:
+        show_json(facts(known, result, out, auc))
+        return
     for record in result.refused:
         note(f"{record.patient} was refused: {record.reason}.")
     show_metrics(f"{len(known) - len(result.refused)} patients of {cohort}", result.metrics)
     show_confusion(result.metrics.confusion)
     show_sites(result.sites, leave_one_site_out)
-    if control:
-        with bar(f"control: {control}", len(known)) as done:
-            auc = evaluate_control(control, opened, known, options, done)
+    if control and auc:
         show_control(control, result.metrics.auc, auc)

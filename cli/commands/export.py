@@ -3,42 +3,81 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-Capabilities = Annotated[
-    list[str] | None,
-    typer.Option("--compute-capability", help="Card to build for without a GPU, such as 8.9; repeatable. RTX only."),
-]
+from cli.options import OUTPUT, AsJson, Capabilities
+
+TENSORRT = "TensorRT"
+
+
+def _member(word: str | None) -> str | None:
+    if word is not None and word != "best" and not word.isdecimal():
+        raise typer.BadParameter(f"'{word}' is neither best nor a number.")
+    return word
+
+
+EXAMPLES = (
+    "grade export",
+    "grade export runs/NAME --out model --trt",
+    "grade export --trt --trt-flavour rtx --compute-capability 8.9",
+    "grade export model --bundle bundle --triton repository",
+)
 
 
 def command(
     run: Annotated[Path, typer.Argument(help="A run folder; or, with --bundle or --triton, a model folder.")] = Path(
         "runs/latest"
     ),
-    out: Annotated[Path, typer.Option(help="Model folder to write.")] = Path("model"),
-    max_batch: Annotated[int | None, typer.Option(min=1, max=256, help="Largest batch; else as trained.")] = None,
-    member: Annotated[str | None, typer.Option(help="One network of a run of folds: best, or a number.")] = None,
-    trt: Annotated[bool, typer.Option("--trt", help="Also build a TensorRT engine, half precision.")] = False,
+    out: Annotated[Path, typer.Option(help="Model folder to write.", rich_help_panel=OUTPUT)] = Path("model"),
+    max_batch: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Largest batch. Default: as the run's settings say.")
+    ] = None,
+    member: Annotated[
+        str | None, typer.Option(help="One network of a run of folds: best, or a number.", callback=_member)
+    ] = None,
+    trt: Annotated[
+        bool, typer.Option("--trt", help="Also build a TensorRT engine, half precision.", rich_help_panel=TENSORRT)
+    ] = False,
     trt_flavour: Annotated[
-        str | None, typer.Option(help="tensorrt or rtx; else tensorrt where it and a GPU are there.")
+        Literal["tensorrt", "rtx"] | None,
+        typer.Option(help="Default: tensorrt where it and a GPU are there, else rtx.", rich_help_panel=TENSORRT),
     ] = None,
     compute_capability: Capabilities = None,
-    opt_batch: Annotated[int | None, typer.Option(min=1, help="Batch to tune for; else the largest.")] = None,
-    workspace_gb: Annotated[float | None, typer.Option(min=0.01, help="GPU memory that the build may take.")] = None,
-    opt_level: Annotated[int | None, typer.Option(min=0, max=5, help="Effort of the build.")] = None,
-    allow_fp32_layers: Annotated[
-        bool, typer.Option("--allow-fp32-layers", help="Accept an engine that is not half precision throughout.")
-    ] = False,
-    bundle: Annotated[Path | None, typer.Option(help="Also write the model as a MONAI bundle.", metavar="DIR")] = None,
-    triton: Annotated[
-        Path | None, typer.Option(help="Also write the model into a Triton repository.", metavar="REPO")
+    opt_batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Batch to tune for. Default: the largest.", rich_help_panel=TENSORRT),
     ] = None,
+    workspace_gb: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="GPU memory that the build may use, GiB.", rich_help_panel=TENSORRT),
+    ] = None,
+    opt_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="Effort of the build.", rich_help_panel=TENSORRT)
+    ] = None,
+    allow_fp32_layers: Annotated[
+        bool,
+        typer.Option(
+            "--allow-fp32-layers",
+            help="Accept an engine that is not half precision throughout.",
+            rich_help_panel=TENSORRT,
+        ),
+    ] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Also write the model as a MONAI bundle.", metavar="DIR", rich_help_panel=OUTPUT),
+    ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(help="Also write the model into a Triton repository.", metavar="REPO", rich_help_panel=OUTPUT),
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Export a run to ONNX (fp32, fp16), with --trt to TensorRT, and prove that it decides like the trained network."""
+    from cli.console import show_json
     from cli.options import extra
-    from cli.screens.export import exported, packed
+    from cli.screens.export import exported, facts, packed
     from cli.tables import show_model
     from deploy.model import MANIFEST, open_model
     from toolkit.config import export_settings
@@ -57,7 +96,10 @@ def command(
     if (bundle or triton) and (run / MANIFEST).is_file():
         if trt or trt_flavour or compute_capability or member or any(value is not None for value in changes.values()):
             raise typer.BadParameter(f"{run} is a model, which is packed as it is; export its run to change that.")
-        packed(open_model(run), bundle, triton)
+        model = open_model(run)
+        packed(model, bundle, triton)
+        if as_json:
+            show_json(facts(model))
         return
     opened = open_run(run)
     if member:
@@ -65,5 +107,8 @@ def command(
     settings = export_settings(opened.settings.export, changes)
     wanted = (trt_flavour, tuple(compute_capability or ())) if trt else None
     model = exported(opened, out, settings, wanted)
-    show_model(model)
+    if not as_json:
+        show_model(model)
     packed(model, bundle, triton)
+    if as_json:
+        show_json(facts(model))

@@ -7,23 +7,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import AsJson
+
 if TYPE_CHECKING:
     from deploy.model import Model
+
+
+EXAMPLES = (
+    "grade info",
+    "grade info --model model --self-test",
+    "grade info --json",
+)
 
 
 def command(
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Also show this model folder.")] = None,
     self_test: Annotated[
         bool,
-        typer.Option("--self-test", help="Let the model answer its stored scan; exit code 1 if that is wrong."),
+        typer.Option("--self-test", help="Let the model answer its stored scan. Exit code 1 if the answer is wrong."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show versions, devices, runtimes and why one is missing; at once, without torch."""
-    import json
+    """Show versions, devices and runtimes, and why a runtime is missing."""
     from dataclasses import asdict
 
-    from cli.console import out, table
+    from cli.console import show_json, table
     from cli.tables import show_engines, show_model
     from deploy.engine_files import EngineRecord, records
     from deploy.machine import gpus, package_versions, runtimes, system
@@ -46,7 +54,7 @@ def command(
                 for path, record in engines
             },
         }
-        out.print_json(json.dumps(facts))
+        show_json(facts)
         return
     table(
         "Versions", ("", ""), [*system().items(), *((k, v or "not installed") for k, v in package_versions().items())]

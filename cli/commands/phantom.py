@@ -7,21 +7,25 @@ from typing import Annotated
 
 import typer
 
+EXAMPLES = (
+    "grade phantom cohort --patients 100",
+    "grade phantom cohort --patients 40 --difficulty 0 --spacing 2",
+)
+
 
 def command(
-    out: Annotated[Path, typer.Argument(help="Folder to write; new or empty.")],
-    patients: Annotated[int, typer.Option(min=1, help="How many.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same cohort, byte for byte.")] = 0,
-    difficulty: Annotated[float, typer.Option(min=0, max=1, help="0: the grade shows; 1: nothing tells it.")] = 0.5,
-    spacing: Annotated[float, typer.Option(min=1, max=4, help="Voxel edge, mm; 2 is eight times quicker.")] = 1.0,
+    out: Annotated[Path, typer.Argument(help="Folder to write. It must be new or empty.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same cohort, byte for byte.")] = 0,
+    difficulty: Annotated[float, typer.Option(min=0, max=1, help="0: the grade shows plainly. 1: not at all.")] = 0.5,
+    spacing: Annotated[float, typer.Option(min=1, max=4, help="Voxel edge, mm. 2 is 8 times quicker than 1.")] = 1.0,
     hgg_share: Annotated[float, typer.Option(min=0, max=1, help="Share of HGG.")] = 210 / 285,
 ) -> None:
     """Write a synthetic glioma cohort in BraTS 2018's layout, with true tumour masks."""
-    from cli.console import bar
-    from cli.console import out as console
+    from cli.console import answer, bar
     from toolkit.data.phantom import PhantomSettings, write_cohort
 
     settings = PhantomSettings(patients, seed, difficulty, hgg_share, spacing)
     with bar("making patients", patients) as done:
         write_cohort(out, settings, done)
-    console.print(f"{patients} patients in {out}", soft_wrap=True)
+    answer(f"{patients} patients in {out}")

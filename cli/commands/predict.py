@@ -7,36 +7,65 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_CONFIG, Config, Device, ModelFolder, PublicKey, RuntimeName
+from cli.options import (
+    DEFAULT_CONFIG,
+    MACHINE,
+    OUTPUT,
+    AsJson,
+    Cluster,
+    Config,
+    Device,
+    ModelFolder,
+    PublicKey,
+    RuntimeName,
+)
+
+EXAMPLES = (
+    "grade predict patient_dir/",
+    "grade predict patients/ --model model --out results --report",
+    "grade predict patients/ --resume",
+    "grade --no-phi predict patients/ --json",
+)
 
 
 def command(
     paths: Annotated[list[Path], typer.Argument(help="Patient folders, or folders of patients.")],
     model: ModelFolder = Path("model"),
-    out: Annotated[Path, typer.Option(help="Results folder to write.")] = Path("results"),
+    out: Annotated[Path, typer.Option(help="Results folder to write.", rich_help_panel=OUTPUT)] = Path("results"),
     runtime: RuntimeName = "auto",
     device: Device = "auto",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Patients at once; chosen otherwise.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Reading threads; chosen otherwise.")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Patients per batch. Default: chosen for this machine.", rich_help_panel=MACHINE),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Reading threads. Default: chosen for this machine.", rich_help_panel=MACHINE),
+    ] = None,
     config: Config = DEFAULT_CONFIG,
     require_signature: PublicKey = None,
     report: Annotated[
         bool,
-        typer.Option("--report", help="Also a page and an evidence map for each patient; some 150 inferences each."),
-    ] = False,
-    audit_ids: Annotated[bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.")] = False,
-    cluster: Annotated[
-        str | None,
         typer.Option(
-            help="Over a Ray cluster: auto (what runs here, else local), local (this machine alone) or HOST:PORT."
+            "--report",
+            help="Also write a page and an evidence map for each patient. Takes about 150 inferences per patient.",
+            rich_help_panel=OUTPUT,
         ),
-    ] = None,
+    ] = False,
+    audit_ids: Annotated[
+        bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.", rich_help_panel=OUTPUT)
+    ] = False,
+    cluster: Cluster = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after an interruption: whoever is graded in --out stays.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded; read nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded. Read nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Grade patients. Exit code 0: all graded; 3: some refused; 1: none graded, or an error."""
+    import json
+
+    from cli.console import show_json
     from cli.options import extra, settings_from, signatures
     from cli.screens.predict import graded, reported, show_plan
     from deploy.model import open_model
@@ -53,7 +82,7 @@ def command(
         extra("ray", "cluster")
     patients = find_patients(paths)
     if dry_run:
-        raise typer.Exit(show_plan(patients))
+        raise typer.Exit(show_plan(patients, as_json))
     opened = open_model(model)
     if require_signature:
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
@@ -64,5 +93,9 @@ def command(
     if cluster:
         from cli.screens.cluster import graded_on_cluster
 
-        raise typer.Exit(graded_on_cluster(patients, opened, options, cluster))
-    raise typer.Exit((reported if report else graded)(patients, opened, options))
+        code = graded_on_cluster(patients, opened, options, cluster, as_json)
+    else:
+        code = (reported if report else graded)(patients, opened, options, as_json)
+    if as_json:
+        show_json(json.loads((out / "predictions.json").read_text(encoding="utf-8")))
+    raise typer.Exit(code)

@@ -7,9 +7,14 @@ from typing import Annotated
 
 import typer
 
+EXAMPLES = (
+    "grade report",
+    "grade report runs/NAME",
+)
+
 
 def command(run: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/latest")) -> None:
-    """Print the stability criteria of a run and write its page anew; nothing is trained or calibrated."""
+    """Print the stability criteria of a run and write its page again. Nothing is trained or calibrated."""
     from cli.screens.train import show_run
     from toolkit.training.outcome import rewrite_report
     from toolkit.training.runs import open_run

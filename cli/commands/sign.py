@@ -9,17 +9,22 @@ import typer
 
 from cli.options import ModelFolder
 
+EXAMPLES = (
+    "grade sign hospital.pem --new-key",
+    "grade sign hospital.pem --model model",
+)
+
 
 def command(
     key: Annotated[Path, typer.Argument(help="Private key (Ed25519, PEM).")],
     model: ModelFolder = Path("model"),
-    new_key: Annotated[bool, typer.Option("--new-key", help="Make KEY and KEY.pub; sign nothing.")] = False,
+    new_key: Annotated[bool, typer.Option("--new-key", help="Make KEY and KEY.pub. Sign nothing.")] = False,
 ) -> None:
     """Sign a model with a private key, so that `grade predict --require-signature KEY.pub` takes it and no other."""
-    from cli.console import out
+    from cli.console import answer
     from cli.options import signatures
     from deploy.model import open_model
 
     tools = signatures()
     written = tools.new_key(key) if new_key else tools.sign_model(open_model(model), key)
-    out.print(f"{written} written", soft_wrap=True)
+    answer(f"{written} written")

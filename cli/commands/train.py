@@ -33,9 +33,9 @@ def command(
     """Train and calibrate on the cohort that grade.toml names; writes runs/NAME and points runs/latest at it."""
     from cli.options import settings_from
     from cli.privacy import hide_cohort
-    from cli.screens.train import place_of, show_run, watching
+    from cli.screens.train import processes_of, show_run, watching
     from toolkit.training.ranks import joined
-    from toolkit.training.runs import open_run
+    from toolkit.training.runs import new_folder, open_run
     from toolkit.training.start import resume_training, start_training
 
     again = runs / (name or "latest")
@@ -46,11 +46,12 @@ def command(
     with joined() as ranks:
         settings = open_run(again).settings if resume else settings_from(config, [*(overrides or []), *more], strategy)
         hide_cohort(settings.data)
-        place = place_of(ranks, devices, bool(settings.data.folds))
+        processes = processes_of(ranks, devices, bool(settings.data.folds))
         with watching(ranks) as watcher:
             if resume:
-                run = resume_training(again, watcher, place)
+                run = resume_training(again, watcher, processes)
             else:
-                run = start_training(settings, runs, name, allow_conflicts, watcher, place)
+                folder = new_folder(runs, name, settings)
+                run = start_training(settings, folder, watcher, allow_conflicts, processes)
         if ranks.first:
             show_run(run)

@@ -7,32 +7,49 @@ from typing import Annotated
 
 import typer
 
-from cli.options import PublicKey
+from cli.options import AsJson, PublicKey
+
+EXAMPLES = (
+    "grade verify model",
+    "grade verify model --require-signature hospital.pem.pub",
+    "grade verify --audit results/audit.jsonl",
+)
 
 
 def command(
     model: Annotated[Path | None, typer.Argument(help="A model folder.")] = None,
     audit: Annotated[Path | None, typer.Option(help="An audit.jsonl of `grade predict`.")] = None,
     signature: PublicKey = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check a model (hashes, parity record, self-test, signature) or an audit file. Exit code 1: something is wrong."""
     from functools import partial
 
-    from cli.console import fail, say, table
+    from cli.console import fail, say, show_json, table
     from cli.options import signatures
     from deploy.audit import verify_audit
     from deploy.verify import verify_model
 
     if model is None and audit is None:
         raise typer.BadParameter("name a model folder, or a file with --audit.")
+    facts: dict[str, object] = {}
+    wrong: list[str] = []
     if audit is not None:
         chain = verify_audit(audit)
         say(f"{audit}: {chain.lines} lines, none altered, the last with hash {chain.last}")
+        facts["audit"] = {"file": str(audit), "lines": chain.lines, "last": chain.last}
     if model is not None:
         signed = partial(signatures().check_signature, key=signature) if signature else None
         checks = list(verify_model(model, signed))
         rows = [(check.name, "passed" if check.passed else "FAILED", check.sentence) for check in checks]
-        table(f"Model {model}", ("", "", ""), rows)
+        facts["model"] = {
+            "folder": str(model),
+            "checks": [{"name": c.name, "passed": c.passed, "sentence": c.sentence} for c in checks],
+        }
+        if not as_json:
+            table(f"Model {model}", ("", "", ""), rows)
         wrong = [check.name for check in checks if not check.passed]
-        if wrong:
-            fail(f"model {model} is not what was exported: {', '.join(wrong)}.")
+    if as_json:
+        show_json(facts | {"passed": not wrong})
+    if wrong:
+        fail(f"model {model} is not what was exported: {', '.join(wrong)}.")

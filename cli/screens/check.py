@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from cli.console import bar, note, out, say, table
+from cli.console import bar, note, say, show_json, table
 from toolkit.config import LabelTable
 from toolkit.data.check import Checked, check_patients
 from toolkit.data.labels import has_grades, read_cohort, read_labels
@@ -43,9 +42,11 @@ def check_table(file: Path, columns: Columns, as_json: bool) -> None:
     grades = [grade for grade, _ in known]
     found = site_only(grades, [site for _, site in known])
     if as_json:
-        out.print_json(json.dumps({"rows": len(labels.ids), "cohort": _cohort_facts(grades, found)}))
+        show_json({"rows": len(labels.ids), "cohort": _cohort_facts(grades, found)})
         return
     say(f"{len(labels.ids)} rows with an id in {file}, {len(labels.ids) - len(known)} of them without a grade")
+    for sentence in labels.notes:
+        note(sentence)
     _show_cohort(grades, found)
 
 
@@ -73,7 +74,7 @@ def check_folder(folder: Path, labels: LabelTable | None, workers: int | None, a
             "persons": count,
             "conflict": conflict,
         }
-        out.print_json(json.dumps(facts, allow_nan=False))
+        show_json(facts)
     else:
         _show_patients(checks)
         for group in twins:

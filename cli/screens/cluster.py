@@ -35,24 +35,28 @@ class _Screen:
         self._bar()
         rate = self.tally.done / (perf_counter() - self._start)
         refused = self.tally.done - self.tally.verdicts.total()
-        self._bar.describe(f"grading, {rate:.1f} patients/s, {refused} refused, {self.again} done again")
+        self._bar.describe(f"grading, {rate:.1f} patients/s, {refused} refused, {self.again} retried")
 
     def once_more(self, patients: int, why: str) -> None:
         self.again += patients
-        note(f"{patients} patients are done again: {why}.")
+        note(f"Retrying {patients} patients: {why}.")
 
 
-def graded_on_cluster(patients: Sequence[Patient], model: Model, options: PredictOptions, address: str) -> int:
+def graded_on_cluster(
+    patients: Sequence[Patient], model: Model, options: PredictOptions, address: str, as_json: bool
+) -> int:
     """Grade on a cluster, show, and give the exit code."""
     with bar("grading", len(patients)) as progress:
         screen = _Screen(progress)
         watching = Watching(screen.plan, screen.record, screen.once_more)
         summary = predict_on_cluster(patients, model, options, address, watching)
-    screen.tally.show()
+    if not as_json:
+        screen.tally.show()
+    screen.tally.say()
     if summary.kept:
         note(f"{summary.kept} patients were graded by an earlier call and are kept.")
     say(
-        f"{summary.graded} graded, {summary.refused} refused, {screen.again} done again; {screen.tally.done} in"
+        f"{summary.graded} graded, {summary.refused} refused, {screen.again} retried; {screen.tally.done} in"
         f" {summary.seconds:.1f} s; files in {options.results}"
     )
     say("Research use only; not a medical device.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cli.console import bar, figure, note, out, say, table
+from cli.console import answer, bar, figure, note, say, table
 from cli.options import settings_from
 from cli.screens.train import TrainingScreen
 from toolkit.config import Settings
@@ -60,7 +60,7 @@ def settings_loader(
 
 def show_study(study: Study, folder: Path) -> None:
     """The table, the verdicts, where the page is."""
-    out.print(study.headline, markup=False, soft_wrap=True)
+    answer(study.headline)
     rows = [
         (
             arm.name,

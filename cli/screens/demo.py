@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from cli.console import bar, fail, figure, say, stages, table
+from cli.console import bar, figure, say, stages, table
 from cli.screens.predict import say_plan
 from cli.screens.train import TrainingScreen, show_run
 from cli.tables import show_model
@@ -19,9 +18,11 @@ from toolkit.config import PredictSettings, Settings, load_settings
 from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES
 from toolkit.data.phantom import PhantomSettings, write_cohort
+from toolkit.files import write_file
+from toolkit.owned import OwnedFolder
 from toolkit.training.start import start_training
 
-MARK = ".grade-demo"  # what a demo wrote may be deleted by the next one
+MARK = ".grade-demo"  # lists what a demo wrote, which the next one may delete
 PATIENTS, HELD_OUT = 100, 40
 DIFFICULTY = 0.0  # the best possible grader reaches AUC 0.986
 SPACING = 2.0  # mm; quick to write
@@ -54,32 +55,33 @@ head_lr = 1e-3
 
 def begin(out: Path, seed: int) -> Settings:
     """Make the folder and its `grade.toml`."""
-    if (out / MARK).is_file():
-        shutil.rmtree(out)
-    elif out.exists() and any(out.iterdir()):
-        fail(f"{out} holds something other than a demo; name another folder with --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARK).touch()
+    owned(out).begin()
     file = out / "grade.toml"
-    file.write_text(SETTINGS.format(seed=seed), encoding="utf-8")
+    with owned(out).writing(file.name):
+        write_file(file, SETTINGS.format(seed=seed))
     return load_settings(file)
+
+
+def owned(out: Path) -> OwnedFolder:
+    """The folder of a demo, which the next demo replaces if nothing else is in it."""
+    return OwnedFolder(out, MARK, "demo")
 
 
 def make_patients(out: Path, seed: int) -> None:
     """A cohort to train on, and other patients for the end."""
     for name, patients, own_seed in (("cohort", PATIENTS, 2 * seed), ("held-out", HELD_OUT, 2 * seed + 1)):
         settings = PhantomSettings(patients, own_seed, DIFFICULTY, hgg_share=0.6, spacing=SPACING)
-        with bar(f"making patients: {name}", patients) as done:
+        with owned(out).writing(name), bar(f"making patients: {name}", patients) as done:
             write_cohort(out / name, settings, done)
         say(f"{patients} synthetic patients in {out / name}")
 
 
 def train_and_export(out: Path, settings: Settings) -> Model:
     """`grade train` and `grade export`."""
-    with TrainingScreen() as screen:
-        run = start_training(settings, out / "runs", "demo", allow_conflicts=False, watcher=screen)
+    with owned(out).writing("runs", "cache"), TrainingScreen() as screen:
+        run = start_training(settings, out / "runs" / "demo", screen)
     show_run(run)
-    with stages() as on_stage:
+    with owned(out).writing("model"), stages() as on_stage:
         model = export_run(run, out / "model", settings.export, on_stage)
     show_model(model)
     return model
@@ -91,7 +93,7 @@ def held_out(out: Path, model: Model) -> None:
     records: list[Record] = []
 
     options = PredictOptions(out / "results", Choice(), PredictSettings())
-    with bar("grading", len(cohort)) as done:
+    with owned(out).writing("results", "model"), bar("grading", len(cohort)) as done:
 
         def keep(record: Record) -> None:
             records.append(record)

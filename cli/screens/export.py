@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cli.console import note, say, stages
 from deploy.cuda import cards
 from deploy.engine import provide_engine
-from deploy.engine_files import Engine, read_record, store_engine
+from deploy.engine_files import Engine, EngineRecord, read_record, records, store_engine
 from deploy.export import export_run
 from deploy.flavours import TITLES, choose_target
 from deploy.model import ENGINES, Model
@@ -55,6 +56,19 @@ def exported(run: Run, out: Path, settings: ExportSettings, wanted: tuple[str | 
     record = read_record(model.folder / ENGINES / f"{engines[0].record.name}.json")
     _say_engine(replace(engines[0], folder=model.folder / ENGINES, record=record))
     return model
+
+
+def facts(model: Model) -> dict[str, Any]:
+    """A model as JSON knows it: where it is, its manifest, its engines."""
+    return {
+        "folder": str(model.folder),
+        "fingerprint": model.fingerprint,
+        "manifest": model.manifest.model_dump(mode="json"),
+        "engines": {
+            path.stem: record.model_dump(mode="json") if isinstance(record, EngineRecord) else str(record)
+            for path, record in records(model.folder / ENGINES)
+        },
+    }
 
 
 def packed(model: Model, bundle: Path | None, triton: Path | None) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
-from cli.console import bar, note, say, table
+from cli.console import bar, note, say, show_json, table
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions, Summary, predict
 from deploy.record import Record
 from deploy.verdict import CERTAIN
-from toolkit.data.patients import Patient, match_modalities
-from toolkit.errors import PatientRefused
+from toolkit.data.patients import Patient, match_modalities, printable
+from toolkit.errors import Interrupted, PatientRefused
 
 SHOWN = 40  # rows of the table; the files hold all
 SOME_REFUSED = 3
@@ -36,27 +37,31 @@ class Tally:
             self._urgent[place].append(record)
 
     def show(self) -> None:
-        """The table, and what the verdicts were."""
+        """The table."""
         shown = [record for records in self._urgent for record in records][:SHOWN]
         threshold = f", threshold {shown[0].threshold:.3f}" if shown else ""
         columns = ("patient", "grade", "P(HGG)", "verdict", "remarks")
         table(f"{self.done} patients{threshold}", columns, [_row(record) for record in shown])
         if self.done > SHOWN:
             note(f"{self.done - SHOWN} more in predictions.csv.")
+
+    def say(self) -> None:
+        """What the verdicts were."""
         total = self.verdicts.total()
         if total:
             say(f"verdicts: {', '.join(f'{count} {word}' for word, count in self.verdicts.most_common())}")
         if total > self.verdicts[CERTAIN]:
-            note(f"{total - self.verdicts[CERTAIN]} of {total} graded patients are for a human to decide.")
+            note(f"{total - self.verdicts[CERTAIN]} of {total} graded patients need review by a clinician.")
 
 
 def graded(
     patients: Sequence[Patient],
     model: Model,
     options: PredictOptions,
+    as_json: bool,
     on_record: Callable[[Record], None] = lambda _: None,
 ) -> int:
-    """Grade, show, and give the exit code."""
+    """Grade, show, and give the exit code; with `as_json` no table."""
     tally = Tally()
     with bar("grading", len(patients)) as done:
 
@@ -68,9 +73,12 @@ def graded(
         try:
             summary = predict(patients, model, options, say_plan, keep)
         except KeyboardInterrupt:
-            note(f"stopped after {tally.done} of {len(patients)} patients; the same command with --resume goes on.")
-            raise
-    tally.show()
+            raise Interrupted(
+                f"{tally.done} of {len(patients)} patients are done; the same command with --resume continues."
+            ) from None
+    if not as_json:
+        tally.show()
+    tally.say()
     _show_timings(summary)
     if summary.kept:
         note(f"{summary.kept} patients were graded by an earlier call and are kept.")
@@ -84,7 +92,7 @@ def exit_code(graded: int, refused: int) -> int:
     return 0 if not refused else SOME_REFUSED if graded else 1
 
 
-def reported(patients: Sequence[Patient], model: Model, options: PredictOptions) -> int:
+def reported(patients: Sequence[Patient], model: Model, options: PredictOptions, as_json: bool) -> int:
     """The same with a page for each patient and an index."""
     from deploy.pages import Pages  # here, since it loads Matplotlib
     from deploy.results import prepare
@@ -92,23 +100,30 @@ def reported(patients: Sequence[Patient], model: Model, options: PredictOptions)
     prepare(options.results)
     pages = Pages(options.results, model)
     records: list[Record] = []
-    code = graded(patients, model, replace(options, on_seen=pages.add), records.append)
+    code = graded(patients, model, replace(options, on_seen=pages.add), as_json, records.append)
     say(f"pages: {pages.index(records)}")
     return code
 
 
-def show_plan(patients: Sequence[Patient]) -> int:
+def show_plan(patients: Sequence[Patient], as_json: bool) -> int:
     """Who would be graded, from the names of the files alone, and the exit code."""
     rows = []
+    facts: list[dict[str, Any]] = []
     refused = 0
     for patient in patients:
         try:
             files = match_modalities(patient.folder)
             rows.append((patient.id, ", ".join(file.name for file in files.modalities.values())))
+            names = {name: printable(file.name) for name, file in files.modalities.items()}
+            facts.append({"patient": printable(patient.id), "files": names, "reason": ""})
         except PatientRefused as reason:
             refused += 1
             rows.append((patient.id, f"refused: {reason}"))
-    table(f"{len(patients)} patients", ("patient", "flair, t1, t1ce, t2"), rows)
+            facts.append({"patient": printable(patient.id), "files": {}, "reason": str(reason)})
+    if as_json:
+        show_json({"patients": facts})
+    else:
+        table(f"{len(patients)} patients", ("patient", "flair, t1, t1ce, t2"), rows)
     return exit_code(len(patients) - refused, refused)
 
 

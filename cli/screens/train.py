@@ -13,18 +13,19 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.console import bar, err, figure, note, say, table
+from cli.gate import program
 from cli.tables import show_metrics
 from toolkit.data.patients import CLASSES, Patient
 from toolkit.evaluation.metrics import evaluate
 from toolkit.evaluation.stability import stability
 from toolkit.training.launch import check_devices, launch
 from toolkit.training.outcome import fold_metrics, spike_sentence
-from toolkit.training.prepare import Quiet, Watcher
 from toolkit.training.ranks import Ranks
 from toolkit.training.run import EpochRow, Run
 from toolkit.training.runs import fold_runs
 from toolkit.training.spread import Spread
-from toolkit.training.start import Place
+from toolkit.training.start import Processes
+from toolkit.training.watch import Quiet, Watcher
 
 
 class TrainingScreen:
@@ -76,8 +77,8 @@ class TrainingScreen:
         )
 
 
-def place_of(ranks: Ranks, devices: int, folds: bool) -> Place:
-    """Where a training happens; several processes are started here unless that has been done.
+def processes_of(ranks: Ranks, devices: int, folds: bool) -> Processes:
+    """Which processes train; several processes are started here unless that has been done.
 
     Args:
         ranks: this process among others.
@@ -90,11 +91,11 @@ def place_of(ranks: Ranks, devices: int, folds: bool) -> Place:
         RuntimeUnavailable: there are fewer GPUs.
     """
     if devices == 1 or ranks.size > 1:
-        return Place(ranks)
+        return Processes(ranks)
     if folds:
         check_devices(devices)
-        return Place(over=Spread(devices, devices))
-    raise typer.Exit(launch([sys.executable, "-m", "cli", *sys.argv[1:]], devices))
+        return Processes(over=Spread(devices, devices))
+    raise typer.Exit(launch(program(sys.argv[1:]), devices))
 
 
 @contextmanager

@@ -90,6 +90,6 @@ def made(tmp_path_factory):
         write_patient(folder / "cohort" / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
     (folder / "grade.toml").write_text(SETTINGS)
     with TrainingScreen() as screen:
-        run = start_training(load_settings(folder / "grade.toml"), folder / "runs", "tiny", False, screen)
+        run = start_training(load_settings(folder / "grade.toml"), folder / "runs" / "tiny", screen)
     export_run(run, folder / "model", run.settings.export, lambda _: None)
     return folder

@@ -17,7 +17,7 @@ def test_a_cohort_on_a_cluster_of_this_machine(project, grade):
     assert code == alone == 3, err
     text = " ".join(err.split())
     assert "On Ray on this machine alone: 1 node." in text
-    assert "11 graded, 1 refused, 0 done again; 12 in" in text
+    assert "11 graded, 1 refused, 0 retried; 12 in" in text
     assert "t2 missing" in " ".join(out.split())
     found, wanted = (json.loads((project / name / "predictions.json").read_text()) for name in ("results", "alone"))
     assert [record["patient"] for record in found["patients"]] == [record["patient"] for record in wanted["patients"]]

@@ -106,7 +106,7 @@ def test_a_killed_process_an_interrupt_and_one_process_that_goes_on(project):
     code, _, err = finish(process)
     assert code == 1
     assert err.count("error:") == 1
-    assert "error: stopped after epoch" in err
+    assert "interrupted: stopped after epoch" in err
 
     settings = project / "runs" / "cut" / "settings.toml"
     done = len(history.read_text().splitlines()) - 1

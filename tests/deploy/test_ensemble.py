@@ -36,7 +36,7 @@ def scans_of(cohort: Cohort) -> torch.Tensor:
 def folds(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two folds, as trained ones would lie there."""
     settings = SETTINGS.model_copy(update={"data": SETTINGS.data.model_copy(update={"folds": 2})})
-    run = begin_folds(tmp_path_factory.mktemp("runs"), "cv", settings, Prepared(cohort, None, {}, ()))
+    run = begin_folds(tmp_path_factory.mktemp("runs") / "cv", settings, Prepared(cohort, None, {}, ()))
     for number, fold in enumerate(fold_runs(run)):
         torch.manual_seed(number)
         network = warm(fold.build_network(), scans_of(cohort))

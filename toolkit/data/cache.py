@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from toolkit.arrays import Float32
 from toolkit.config import Grid
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient, match_modalities
@@ -22,12 +22,10 @@ from toolkit.errors import CohortError, PatientRefused
 from toolkit.files import replacing
 from toolkit.machine import most_readers
 
-Array = np.ndarray[Any, np.dtype[np.float32]]
-
 
 def cached_scans(
     patients: Sequence[Patient], grid: Grid, folder: Path, on_done: Callable[[Patient], None]
-) -> list[Array]:
+) -> list[Float32]:
     """Scans of all patients, read from the cache or preprocessed into it; several threads.
 
     Args:
@@ -44,7 +42,7 @@ def cached_scans(
     """
     refused: list[str] = []
 
-    def one(patient: Patient) -> Array | None:
+    def one(patient: Patient) -> Float32 | None:
         try:
             scan = _cached(patient, grid, folder)
         except PatientRefused as reason:
@@ -70,14 +68,14 @@ def cached_scans(
     return [scan for scan in scans if scan is not None]
 
 
-def _cached(patient: Patient, grid: Grid, folder: Path) -> Array:
+def _cached(patient: Patient, grid: Grid, folder: Path) -> Float32:
     file = folder / f"{_key(patient, grid)}.npy"
     if not file.exists():
         preprocessed = read_scan(patient, grid).data
         with replacing(file, CohortError) as stream:
             np.save(stream, preprocessed)
     try:
-        scan: Array = np.load(file, mmap_mode="r")
+        scan: Float32 = np.load(file, mmap_mode="r")
     except (ValueError, EOFError):
         raise CohortError(f"the cache entry {file} is damaged; delete it.") from None
     if scan.shape != (4, *grid.shape) or scan.dtype != np.float32:

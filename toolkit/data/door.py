@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.arrays import Float64, Mask, Voxels
 from toolkit.data.header import Affine, same_place
 from toolkit.data.memory import scratch, scratch_array
 from toolkit.data.nifti import Volume, read_nifti
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.resample import MemoryOrder
-from toolkit.data.voxels import Mask, Numbers, Voxels, check_cover, check_images, survey
+from toolkit.data.voxels import check_cover, check_images, survey
 from toolkit.errors import PatientRefused
 
 USUAL_BRAIN = (600.0, 2200.0)  # ml, adult, with room to spare; anything else is noted
@@ -53,9 +54,9 @@ class Images:
     notes: tuple[str, ...]
 
     @property
-    def edges(self) -> Numbers:
+    def edges(self) -> Float64:
         """Size of a voxel along each axis, mm (3,)."""
-        edges: Numbers = np.linalg.norm(self.affine[:3, :3], axis=0)
+        edges: Float64 = np.linalg.norm(self.affine[:3, :3], axis=0)
         return edges
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from toolkit.arrays import Int64
 from toolkit.config import DataSettings
 from toolkit.data.leakage import persons
 from toolkit.data.patients import CLASSES, Cohort
@@ -58,9 +59,7 @@ def split_folds(
     return found
 
 
-def _deal(
-    cohort: Cohort, keys: Sequence[int], folds: int, rng: np.random.Generator
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _deal(cohort: Cohort, keys: Sequence[int], folds: int, rng: np.random.Generator) -> Int64:
     """The fold of each patient: the largest groups first, each to the fold that has fewest of its kind."""
     sites = cohort.sites or (None,) * len(cohort)
     kinds = list(zip(cohort.grades, sites, strict=True))

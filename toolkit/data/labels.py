@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
-
-import openpyxl
-from openpyxl.utils.exceptions import InvalidFileException
 
 from toolkit.config import LabelTable
 from toolkit.data.patients import CLASSES, Cohort, Patient, find_patients
 from toolkit.data.site import site_of
+from toolkit.data.tables.columns import holds_grades
+from toolkit.data.tables.matching import match_rows
+from toolkit.data.tables.rows import LabelRow, LabelRows, read_rows
+from toolkit.data.tables.words import one_spelling
 from toolkit.errors import CohortError
 
-_GRADE_HEADERS = ("grade", "who cns grade", "who grade", "who_grade", "tumor grade", "class", "label")
-_SITE_HEADERS = ("site", "centre", "center", "institution", "site no (represents the originating institution)")
-_ID_HEADER = re.compile(r"\b(id|patient|subject|case|name)\b|^brats ?(20)?\d\d$|^brats.*id$", re.IGNORECASE)
-_UNKNOWN = {"", "na", "n/a", "nan", "none", "-1", "unknown", "?"}
 
+class _Known(NamedTuple):
+    """What is known of one patient; `written` is the table's word for the grade, or the folder's."""
 
-@dataclass(frozen=True)
-class _Row:
-    ids: tuple[str, ...]
-    grade: str
-    site: str
-    line: int
+    patient: Patient
+    grade: int
+    site: str | None
+    written: str
 
 
 def read_cohort(folder: Path, labels: LabelTable | None) -> Cohort:
     """The patients below a folder with their grades and sites.
 
     Grades come from the table given; else from folders named `HGG` and `LGG` above the patient (BraTS 2013-2018); else
-    from a `labels.csv`, `name_mapping*.csv` or `labels.xlsx` in the folder (BraTS 2019 and 2020 have one).
+    from a `labels.csv`, `name_mapping*.csv` or `labels.xlsx` in the folder (BraTS 2019 and 2020 have one), or from the
+    `participants.tsv` of a BIDS dataset that has a column of grades.
 
     Args:
         folder: holds the patients at any depth.
@@ -51,28 +44,30 @@ def read_cohort(folder: Path, labels: LabelTable | None) -> Cohort:
     """
     patients = find_patients([folder])
     table = labels or (None if _has_grade_folders(patients, folder) else _table_beside(folder))
-    rows = _read_rows(table) if table else []
-    known: list[tuple[Patient, int, str | None]] = []
-    unknown: list[str] = []
-    meant: Counter[tuple[int, str]] = Counter()
-    matched = _match(patients, rows) if table else {}
-    for patient in patients:
-        row = matched.get(patient.id)
-        grade = _grade(row, table) if table else _folder_grade(patient, folder)
-        if grade is None:
-            unknown.append(patient.id)
-        else:
-            known.append((patient, grade, (row.site if row and row.site else None) or site_of(patient.id)))
-            meant[grade, row.grade if row else CLASSES[grade]] += 1
-    _check(known, unknown, folder, table)
-    known.sort(key=lambda entry: entry[0].id)
-    notes = (f"{len(unknown)} patients without a known grade are left out: {_some(unknown)}.",) if unknown else ()
+    if table is None:
+        found = [
+            _Known(patient, grade, site_of(patient.id), CLASSES[grade])
+            for patient in patients
+            if (grade := _folder_grade(patient, folder)) is not None
+        ]
+        notes: tuple[str, ...] = ()
+    else:
+        rows = read_rows(table)
+        matched, notes = match_rows(patients, rows, folder)
+        found = [one for patient in patients if (one := _known(patient, matched.get(patient.id, []), rows))]
+        notes = (*rows.notes, *notes, *_contradicted(found, folder))
+    _check(found, len(patients), folder, table)
+    names = {one.patient.id for one in found}
+    unknown = [patient.id for patient in patients if patient.id not in names]
+    if unknown:
+        notes += (f"{len(unknown)} patients without a known grade are left out: {_some(unknown)}.",)
+    found.sort(key=lambda one: one.patient.id)
     return Cohort(
-        tuple(patient for patient, _, _ in known),
-        tuple(grade for _, grade, _ in known),
-        tuple(site for _, _, site in known),
+        tuple(one.patient for one in found),
+        tuple(one.grade for one in found),
+        one_spelling([one.site for one in found]),
         notes,
-        _rule(table, meant),
+        _rule(table, Counter((one.grade, one.written) for one in found)),
     )
 
 
@@ -83,25 +78,78 @@ class Labels(NamedTuple):
         ids: one for each row that names a patient.
         grades: 0 LGG, 1 HGG, None unknown.
         sites: from the table's column or the id, None unknown.
+        notes: what was passed over, one sentence each.
     """
 
     ids: tuple[str, ...]
     grades: tuple[int | None, ...]
     sites: tuple[str | None, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_labels(table: LabelTable) -> Labels:
     """Every row of a table; of several columns of ids the first one filled counts.
 
     Raises:
-        CohortError: the table cannot be read, lacks a column, or has a grade that means nothing.
+        CohortError: the table cannot be read, lacks a column, has a grade that means nothing, or two grades for one
+            patient.
     """
-    rows = _read_rows(table)
+    found = read_rows(table)
     return Labels(
-        tuple(row.ids[0] for row in rows),
-        tuple(_grade(row, table) for row in rows),
-        # The id of 2018 names a source more exactly than that of 2017.
-        tuple(row.site or max((site_of(name) or "" for name in row.ids), key=len) or None for row in rows),
+        tuple(next(iter(row.ids.values())) for row in found.rows),
+        tuple(found.grade(row) for row in found.rows),
+        one_spelling([_site(row) for row in found.rows]),
+        found.notes,
+    )
+
+
+def has_grades(folder: Path) -> bool:
+    """Whether a folder tells the grades of its patients itself, by folders or by a table in it."""
+    return _has_grade_folders(find_patients([folder]), folder) or _beside(folder) is not None
+
+
+def _known(patient: Patient, rows: list[LabelRow], table: LabelRows) -> _Known | None:
+    """What the rows of a patient say; None where none of them has a grade.
+
+    Raises:
+        CohortError: the rows, though of different ids, are of different grades.
+    """
+    graded = [(row, grade) for row in rows if (grade := table.grade(row)) is not None]
+    if len({grade for _, grade in graded}) > 1:
+        lines = ", ".join(str(row.number) for row, _ in graded)
+        raise CohortError(
+            f"patient {patient.id} has different grades in {table.table.line}s {lines} of the table; correct the table."
+        )
+    if not graded:
+        return None
+    row, grade = graded[0]
+    sites = [site for row in rows if (site := row.site)]
+    return _Known(patient, grade, sites[0] if sites else site_of(patient.id), row.value)
+
+
+def _site(row: LabelRow) -> str | None:
+    # The id of 2018 names a source more exactly than that of 2017.
+    return row.site or max((site_of(name) or "" for name in row.ids.values()), key=len) or None
+
+
+def _contradicted(found: list[_Known], folder: Path) -> tuple[str, ...]:
+    """A sentence about folders named after a grade that is not the table's.
+
+    Raises:
+        CohortError: the table says so in the same word, so that it is no other definition of the grades.
+    """
+    others = [one for one in found if _folder_grade(one.patient, folder) not in (None, one.grade)]
+    for one in others:
+        if one.written.strip().upper() in CLASSES:
+            raise CohortError(
+                f"patient {one.patient.id} is {one.written} in the table and below a folder "
+                f"{CLASSES[1 - one.grade]}; correct one of them."
+            )
+    if not others:
+        return ()
+    return (
+        f"{len(others)} patients have another grade by the table than by the folder they are in, and the table counts: "
+        f"{_some([one.patient.id for one in others])}.",
     )
 
 
@@ -116,25 +164,18 @@ def _rule(table: LabelTable | None, meant: Counter[tuple[int, str]]) -> str:
     return f"Grades from the {source}: {'; '.join(values)}."
 
 
-def _check(
-    known: list[tuple[Patient, int, str | None]], unknown: list[str], folder: Path, table: LabelTable | None
-) -> None:
-    if not known:
+def _check(found: list[_Known], patients: int, folder: Path, table: LabelTable | None) -> None:
+    if not found:
         source = f"in {table.file}" if table else "from folder names"
         raise CohortError(
-            f"none of the {len(unknown)} patients below {folder} has a known grade {source}; "
+            f"none of the {patients} patients below {folder} has a known grade {source}; "
             "sort them into HGG/ and LGG/, or name a table with [data] labels."
         )
     for index, name in enumerate(CLASSES):
-        if all(grade != index for _, grade, _ in known):
+        if all(one.grade != index for one in found):
             raise CohortError(
-                f"all {len(known)} patients with a grade below {folder} are {CLASSES[1 - index]}; {name} is needed too."
+                f"all {len(found)} patients with a grade below {folder} are {CLASSES[1 - index]}; {name} is needed too."
             )
-
-
-def has_grades(folder: Path) -> bool:
-    """Whether a folder tells the grades of its patients itself, by folders or a table beside them."""
-    return _has_grade_folders(find_patients([folder]), folder) or _beside(folder) is not None
 
 
 def _has_grade_folders(patients: tuple[Patient, ...], folder: Path) -> bool:
@@ -151,118 +192,18 @@ def _folder_grade(patient: Patient, folder: Path) -> int | None:
 
 def _beside(folder: Path) -> Path | None:
     patterns = ("labels.csv", "labels.xlsx", "name_mapping*.csv")
-    return next((file for pattern in patterns for file in sorted(folder.glob(pattern))), None)
+    found = next((file for pattern in patterns for file in sorted(folder.glob(pattern))), None)
+    participants = folder / "participants.tsv"  # of BIDS; most have no grades
+    return found or (participants if participants.is_file() and holds_grades(participants) else None)
 
 
 def _table_beside(folder: Path) -> LabelTable:
     if file := _beside(folder):
         return LabelTable(file=file)
     raise CohortError(
-        f"the grades below {folder} are unknown: no HGG/ and LGG/ folders, no labels.csv, no name_mapping.csv; "
-        "name a table with [data] labels."
+        f"the grades below {folder} are unknown: no HGG/ and LGG/ folders, no labels.csv, no name_mapping.csv, no "
+        "participants.tsv with grades; name a table with [data] labels."
     )
-
-
-def _match(patients: tuple[Patient, ...], rows: list[_Row]) -> dict[str, _Row]:
-    """Row of each patient: by the exact id, else by an id that differs in spelling alone."""
-    exact: dict[str, list[_Row]] = {}
-    loose: dict[str, list[_Row]] = {}
-    for row in rows:
-        for name in row.ids:
-            exact.setdefault(name, []).append(row)
-            loose.setdefault(_spelling(name), []).append(row)
-    matched = {}
-    for patient in patients:
-        name = patient.id.rsplit("/", 1)[-1]
-        found = exact.get(name) or loose.get(_spelling(name)) or []
-        if len({row.grade for row in found}) > 1:
-            lines = ", ".join(str(row.line) for row in found)
-            raise CohortError(
-                f"patient {patient.id} has different grades in lines {lines} of the table; correct the table."
-            )
-        if found:
-            matched[patient.id] = found[0]
-    return matched
-
-
-def _spelling(name: str) -> str:
-    """What stays the same when an id is written in another way: case, separators, leading zeros, `_nifti`."""
-    name = re.sub(r"[-_.\s]+", "-", name.strip().casefold()).removesuffix("-nifti")
-    return re.sub(r"\d+", lambda digits: digits.group().lstrip("0") or "0", name)
-
-
-def _grade(row: _Row | None, table: LabelTable) -> int | None:
-    if row is None or row.grade.casefold() in _UNKNOWN:
-        return None
-    value = re.sub(r"^(who|grade|\s)+", "", row.grade, flags=re.IGNORECASE).removesuffix(".0")
-    for index, words in enumerate((table.lgg, table.hgg)):
-        if value.casefold() in {word.casefold() for word in words}:
-            return index
-    meanings = f"LGG ({', '.join(table.lgg)}) nor HGG ({', '.join(table.hgg)})"
-    raise CohortError(
-        f"{table.file} line {row.line}: grade '{row.grade}' is neither {meanings}; "
-        "say what it means in [data.labels] lgg and hgg."
-    )
-
-
-def _read_rows(table: LabelTable) -> list[_Row]:
-    cells = [[_clean(cell) for cell in line] for line in _read_cells(table.file)]
-    if not cells:
-        raise CohortError(f"the table {table.file} is empty.")
-    header = cells[0]
-    grade = _column(header, table.grade, _GRADE_HEADERS, table.file)
-    site = _column(header, table.site, _SITE_HEADERS, table.file) if table.site else _first(header, _SITE_HEADERS)
-    if grade is None:
-        raise CohortError(
-            f"the table {table.file} has no column of grades among {', '.join(header)}; name it in [data.labels] grade."
-        )
-    ids: list[int | None]
-    if table.patient:
-        ids = [_column(header, table.patient, (), table.file)]
-    else:
-        others = [i for i in range(len(header)) if i not in (grade, site)]
-        ids = [i for i in others if _ID_HEADER.search(header[i].replace("_", " "))] or list(others[:1])
-    rows = []
-    for line, short in enumerate(cells[1:], start=2):
-        row = short + [""] * (len(header) - len(short))
-        names = tuple(dict.fromkeys(row[i] for i in ids if i is not None and row[i].casefold() not in _UNKNOWN))
-        if names:
-            rows.append(_Row(names, row[grade], row[site] if site is not None else "", line))
-    return rows
-
-
-def _column(header: list[str], asked: str | None, usual: tuple[str, ...], file: Path) -> int | None:
-    if asked is None:
-        return _first(header, usual)
-    if asked not in header:
-        raise CohortError(f"the table {file} has no column '{asked}'; its columns: {', '.join(header)}.")
-    return header.index(asked)
-
-
-def _first(header: list[str], usual: tuple[str, ...]) -> int | None:
-    lower = [name.casefold() for name in header]
-    return next((lower.index(name) for name in usual if name in lower), None)
-
-
-def _clean(cell: object) -> str:
-    return "" if cell is None else str(cell).strip()  # str.strip also takes no-break spaces
-
-
-def _read_cells(file: Path) -> Iterator[list[object]]:
-    try:
-        if file.suffix.lower() == ".xlsx":
-            sheet = openpyxl.load_workbook(file, read_only=True, data_only=True).worksheets[0]
-            yield from (list(row) for row in sheet.iter_rows(values_only=True))
-            return
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise CohortError(f"there is no table {file}.") from None
-    except UnicodeDecodeError:
-        raise CohortError(f"the table {file} is not UTF-8 text; save it as CSV UTF-8.") from None
-    except (OSError, BadZipFile, InvalidFileException, KeyError) as error:
-        raise CohortError(f"the table {file} cannot be read: {error}.") from error
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    yield from csv.reader(text.splitlines(), delimiter=delimiter)
 
 
 def _some(names: list[str], shown: int = 5) -> str:

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from toolkit.data.patients import Cohort
+from toolkit.data.layout import person_folder
+from toolkit.data.patients import CLASSES, Cohort, Patient
 from toolkit.data.site import subject_of
 from toolkit.errors import CohortError
 
@@ -58,7 +59,7 @@ def persons(cohort: Cohort, twins: Sequence[Sequence[int]]) -> list[int]:
     groups = Groups(len(cohort))
     first: dict[str, int] = {}
     for position, patient in enumerate(cohort.patients):
-        groups.join(first.setdefault(subject_of(patient.id), position), position)
+        groups.join(first.setdefault(_person(patient), position), position)
     for group in twins:
         for position in group[1:]:
             groups.join(group[0], position)
@@ -69,6 +70,22 @@ def persons(cohort: Cohort, twins: Sequence[Sequence[int]]) -> list[int]:
                 "correct the labels."
             )
     return groups.keys()
+
+
+def _person(patient: Patient) -> str:
+    """The person whose images a folder holds.
+
+    A name that is a mere number, as BraTS 2013 has them, tells persons apart only together with the folder above.
+    """
+    name = patient.folder.name
+    if (known := subject_of(name)) != name:
+        return known
+    if session_of := person_folder(patient.folder):
+        return str(session_of)
+    if name.isdecimal():
+        above = patient.folder.parent.name
+        return f"{above.upper()}/{name}" if above.upper() in CLASSES else patient.id
+    return name
 
 
 def _conflict(cohort: Cohort, group: Sequence[int]) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from toolkit.arrays import Float64
 from toolkit.data.ahead import Ahead
 from toolkit.data.door import open_patient
 from toolkit.data.patients import Patient
@@ -29,7 +29,7 @@ class Measures(NamedTuple):
 
     looks_at: str
     names: tuple[str, ...]
-    table: NDArray[np.float64]
+    table: Float64
 
 
 def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], None]) -> Measures:

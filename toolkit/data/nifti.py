@@ -9,12 +9,13 @@ import stat
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 
+from toolkit.arrays import Voxels
 from toolkit.data.header import MAX_BYTES, Affine, oblique_angle, read_header
 from toolkit.data.memory import Buffer, Scratch
 from toolkit.data.patients import printable
@@ -35,8 +36,6 @@ _FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "is compressed with zstd; recompress it with gzip"),
     (b"\x89HDF", "is an HDF5 or MINC file; convert it to NIfTI"),
 )
-
-Voxels: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)

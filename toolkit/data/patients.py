@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from toolkit.arrays import Int64
+from toolkit.data.walk import IMAGE, find_folders, unique_ids
+from toolkit.data.walk import printable as printable  # noqa: PLC0414 - the others import it from here
 from toolkit.errors import CohortError, PatientRefused
 
 MODALITIES = ("flair", "t1", "t1ce", "t2")  # channel order, stored in every artifact
@@ -29,7 +31,7 @@ _TOKENS = {
     "seg": {"seg", "segm", "segmentation", "mask", "label"},
 }
 _MEANING = {token: name for name, tokens in _TOKENS.items() for token in tokens}
-_IMAGE = re.compile(r"\.(nii(\.gz)?|hdr|img(\.gz)?)\s*$", re.IGNORECASE)
+_CONTRAST = re.compile(r"(?:^|_)ce-(?!none)[a-z0-9]+_", re.IGNORECASE)  # BIDS: sub-01_ce-gadolinium_T1w
 _HALF_PAIR = re.compile(r"\.img(\.gz)?\s*$", re.IGNORECASE)
 
 
@@ -38,7 +40,7 @@ class Patient:
     """One folder with four modalities.
 
     Attributes:
-        id: the folder's name, always a string that can be written as UTF-8; unique within one call.
+        id: the folder's name (of BIDS `sub-01` or `sub-01_ses-1`), one line of UTF-8; unique within one call.
         folder: where the files are.
     """
 
@@ -83,7 +85,7 @@ class Cohort:
         return len(self.patients)
 
     @property
-    def grade_array(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def grade_array(self) -> Int64:
         """The grades as int64 (N,)."""
         return np.array(self.grades, np.int64)
 
@@ -105,29 +107,31 @@ class Cohort:
 
 
 def find_patients(paths: Sequence[Path]) -> tuple[Patient, ...]:
-    """Patient folders at or below some paths, sorted by path; symbolic links are followed.
+    """Patient folders at or below some paths, sorted by path; symbolic links are followed, but no folder comes twice.
 
     Args:
         paths: patient folders, or folders that hold them at any depth.
 
     Returns:
-        Each folder that directly holds NIfTI files, once. Where two share a name, their ids are relative paths.
+        Each real folder that directly holds NIfTI files, once. Where two share a name, their ids are relative paths.
+        What `grade` wrote is no patient; of BIDS, `anat` folders of the raw data are.
 
     Raises:
         CohortError: a path does not exist, or no patient is below any of them.
     """
-    folders: dict[Path, None] = {}  # an ordered set
     for path in paths:
         if os.path.isfile(path):  # noqa: PTH113 - Path's own raise where a folder above may not be opened
             raise CohortError(f"{printable(str(path))} is a file; name the patient's folder.")
         if not os.path.isdir(path):  # noqa: PTH112
             raise CohortError(f"{printable(str(path))} does not exist or may not be opened.")
-        folders.update(dict.fromkeys(_walk(_absolute(path), ())))
+    folders = find_folders([_absolute(path) for path in paths], lambda name: _meaning(name) in MODALITIES)
     if not folders:
         where = ", ".join(printable(str(path)) for path in paths) or "nothing"
-        raise CohortError(f"no patient below {where}: a patient is a folder that directly holds NIfTI files.")
-    names = (name.encode("utf-8", "backslashreplace").decode() for name in _unique_names(list(folders)))
-    return tuple(Patient(name, folder) for name, folder in zip(names, folders, strict=True))
+        raise CohortError(
+            f"no patient below {where}: a patient is a folder that directly holds NIfTI files. Results of grade, and "
+            "derivatives of BIDS where the raw data are, do not count."
+        )
+    return tuple(Patient(name, folder) for name, folder in zip(unique_ids(folders), folders, strict=True))
 
 
 def match_modalities(folder: Path) -> MatchedFiles:
@@ -145,12 +149,12 @@ def match_modalities(folder: Path) -> MatchedFiles:
     found: dict[str, list[str]] = {name: [] for name in _TOKENS}
     hidden = 0
     names = _list(folder)
-    headers = {_IMAGE.sub("", name) for name in names if name.lower().rstrip().endswith(".hdr")}
+    headers = {IMAGE.sub("", name) for name in names if name.lower().rstrip().endswith(".hdr")}
     for name in names:
-        if _HALF_PAIR.search(name) and _IMAGE.sub("", name) in headers:
+        if _HALF_PAIR.search(name) and IMAGE.sub("", name) in headers:
             continue  # the other half of a pair
         if name.startswith("."):
-            hidden += bool(_IMAGE.search(name))
+            hidden += bool(IMAGE.search(name))
         elif meaning := _meaning(name):
             found[meaning].append(name)
     for modality in MODALITIES:
@@ -164,45 +168,8 @@ def match_modalities(folder: Path) -> MatchedFiles:
     return MatchedFiles({modality: folder / found[modality][0] for modality in MODALITIES}, seg, notes)
 
 
-def printable(name: str) -> str:
-    """A name as one line of UTF-8, whatever bytes the file system holds: what cannot be printed is escaped."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in name)
-
-
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would replace a linked folder's name, which is its id
-
-
-def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
-    real = os.path.realpath(folder)
-    if real in above:
-        return  # a link to a folder that holds it
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        yield folder  # whether it holds a patient cannot be known: it is refused by name, never dropped in silence
-        return
-    entries = [entry for entry in entries if not entry.name.startswith(".")]
-    if any(_IMAGE.search(entry.name) for entry in entries):
-        yield folder
-    for entry in entries:
-        if not _IMAGE.search(entry.name) and _is_folder(entry):
-            yield from _walk(folder / entry.name, (*above, real))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a link that leads round in a circle, or through a file
-
-
-def _unique_names(folders: list[Path]) -> list[str]:
-    count = Counter(folder.name for folder in folders)
-    if max(count.values()) == 1:
-        return [folder.name for folder in folders]
-    base = Path(os.path.commonpath([folder.parent for folder in folders]))
-    return [folder.name if count[folder.name] == 1 else folder.relative_to(base).as_posix() for folder in folders]
 
 
 def _list(folder: Path) -> list[str]:
@@ -218,11 +185,13 @@ def _list(folder: Path) -> list[str]:
 
 
 def _meaning(name: str) -> str | None:
-    stem, images = _IMAGE.subn("", name)
+    stem, images = IMAGE.subn("", name)
     if not images:
         return None
     tokens = [token for token in re.split(r"[\W_]+", stem.lower()) if token]
     meaning = _MEANING.get(tokens[-1]) if tokens else None
+    if meaning == "t1" and _CONTRAST.search(stem):
+        return "t1ce"
     of_the_brain = meaning == "seg" and tokens[-2:-1] in (["brain"], ["parenchyma"])  # not of the tumour
     return None if of_the_brain else meaning
 

@@ -24,8 +24,9 @@ import numpy as np
 from isal import igzip
 from threadpoolctl import threadpool_limits
 
+from toolkit.arrays import Voxels
 from toolkit.data.patients import CLASSES, MODALITIES
-from toolkit.data.phantom_brain import EXTENT, Array, atlas, draw_brain
+from toolkit.data.phantom_brain import EXTENT, atlas, draw_brain
 from toolkit.data.phantom_image import draw_images
 from toolkit.data.phantom_tumour import draw_traits, grow_tumour
 from toolkit.errors import CohortError, SettingsError
@@ -109,7 +110,7 @@ def plan_cohort(settings: PhantomSettings) -> tuple[PhantomPatient, ...]:
     return tuple(patients)
 
 
-def draw_patient(patient: PhantomPatient, settings: PhantomSettings) -> dict[str, Array]:
+def draw_patient(patient: PhantomPatient, settings: PhantomSettings) -> dict[str, Voxels]:
     """The images of one patient, on the whole grid.
 
     Args:
@@ -177,7 +178,7 @@ def _write_patient(out: Path, patient: PhantomPatient, settings: PhantomSettings
     unfinished.rename(folder)
 
 
-def _nifti(volume: Array, spacing: float) -> bytes:
+def _nifti(volume: Voxels, spacing: float) -> bytes:
     """A compressed NIfTI-1 file of an int16 volume (X, Y, Z) on the BraTS field of view; no name, no time in it."""
     first = 0.5 * (spacing - 1)  # mm, centre of the first voxel: the field's corner stays where BraTS has it
     affine = np.diag([-spacing, -spacing, spacing, 1.0])

@@ -15,8 +15,9 @@ from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-Array = np.ndarray
-Axes = tuple[Array, Array, Array]
+from toolkit.arrays import Voxels
+
+Axes = tuple[Voxels, Voxels, Voxels]
 Box = tuple[slice, slice, slice]
 
 EXTENT = (240, 240, 155)  # mm, the BraTS field of view
@@ -29,11 +30,11 @@ BEND, BEND_LENGTH = 2.5, 14.0  # mm; slope 2.5 / (sqrt(2) 14) = 0.13 on average:
 class Atlas:
     """MNI maps cropped to the brain, axes left, posterior, superior, 1 mm, float32."""
 
-    mask: Array  # 0 or 1
-    depth: Array  # mm below the brain's surface
-    grey: Array  # 0..1, as white; the rest of the mask is CSF
-    white: Array
-    sites: Array  # (N, 3) voxels of deep supratentorial white matter, where a tumour may start
+    mask: Voxels  # 0 or 1
+    depth: Voxels  # mm below the brain's surface
+    grey: Voxels  # 0..1, as white; the rest of the mask is CSF
+    white: Voxels
+    sites: Voxels  # (N, 3) voxels of deep supratentorial white matter, where a tumour may start
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,15 @@ class Brain:
     shape: tuple[int, int, int]  # the whole grid
     box: Box  # the part of the grid that holds the brain
     axes: Axes  # mm, voxel centres of that part along each axis
-    mask: Array  # bool (X, Y, Z), on that part
-    points: Array  # (3, n), where each voxel comes from in the atlas
-    csf: Array  # (n,)
-    grey: Array
-    white: Array
-    forward: Array  # (3, 3) atlas -> patient, about the two centres
-    centre: Array  # (3,) mm, where the middle of the atlas came to lie
+    mask: Voxels  # bool (X, Y, Z), on that part
+    points: Voxels  # (3, n), where each voxel comes from in the atlas
+    csf: Voxels  # (n,)
+    grey: Voxels
+    white: Voxels
+    forward: Voxels  # (3, 3) atlas -> patient, about the two centres
+    centre: Voxels  # (3,) mm, where the middle of the atlas came to lie
 
-    def paint(self, values: Array) -> Array:
+    def paint(self, values: Voxels) -> Voxels:
         """Values (n,) of the brain's voxels on the whole grid, 0 elsewhere: same dtype, (X, Y, Z), Fortran order."""
         grid = np.zeros(self.shape, values.dtype, order="F")
         grid[self.box][self.mask] = values
@@ -65,7 +66,7 @@ def grid_axes(spacing: float) -> Axes:
     return x, y, z
 
 
-def smooth_noise(rng: np.random.Generator, axes: Axes, length: float) -> Array:
+def smooth_noise(rng: np.random.Generator, axes: Axes, length: float) -> Voxels:
     """A Gaussian random field of mean 0 and variance 1 at every point.
 
     White noise on a lattice over the whole field of view, seen through a Gaussian window: separable, so three matrix
@@ -88,14 +89,14 @@ def smooth_noise(rng: np.random.Generator, axes: Axes, length: float) -> Array:
     return field
 
 
-def linear(matrix: Array, axes: Axes, origin: Array) -> Array:
+def linear(matrix: Voxels, axes: Axes, origin: Voxels) -> Voxels:
     """`matrix @ (u - origin)` at every grid point u: float32 (3, X, Y, Z)."""
     x, y, z = (np.asarray(u - o, dtype=np.float32) for u, o in zip(axes, origin, strict=True))
     plane = matrix.astype(np.float32)[:, :, None, None, None]
     return np.asarray(plane[:, 0] * x[:, None, None] + plane[:, 1] * y[:, None] + plane[:, 2] * z)
 
 
-def crop(axes: Axes, low: Array, high: Array) -> Box:
+def crop(axes: Axes, low: Voxels, high: Voxels) -> Box:
     """The part of the axes between two corners (mm)."""
     spans = [np.searchsorted(u, (a, b)) for u, a, b in zip(axes, low, high, strict=True)]
     x, y, z = (slice(int(a), max(int(b), int(a) + 1)) for a, b in spans)
@@ -122,7 +123,7 @@ def atlas() -> Atlas:
     return Atlas(mask, depth, grey, white, voxels[deep])
 
 
-def _sharpen(mask: Array, grey: Array, white: Array) -> tuple[Array, Array]:
+def _sharpen(mask: Voxels, grey: Voxels, white: Voxels) -> tuple[Voxels, Voxels]:
     """Undo part of the blur that averaging 152 people left: shares to the power 1.5, summing to 1 again."""
     csf = np.clip(mask - grey - white, 0, 1)
     csf, grey, white = (1.3 * csf) ** 1.5, grey**1.5, white**1.5
@@ -160,7 +161,7 @@ def draw_brain(rng: np.random.Generator, spacing: float) -> Brain:
     return Brain(spacing, shape, box, axes, mask, points, csf, grey, white, forward, centre)
 
 
-def draw_site(rng: np.random.Generator, brain: Brain) -> Array:
+def draw_site(rng: np.random.Generator, brain: Brain) -> Voxels:
     """A point (3,), mm, in the deep white matter of either hemisphere."""
     maps = atlas()
     site = maps.sites[rng.integers(len(maps.sites))]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from toolkit.arrays import Voxels
 from toolkit.data.patients import MODALITIES
-from toolkit.data.phantom_brain import Array, Brain, smooth_noise
+from toolkit.data.phantom_brain import Brain, smooth_noise
 from toolkit.data.phantom_tumour import Tumour
 
 # Signal relative to white matter, in the order of MODALITIES; rounded from six real BraTS patients.
@@ -23,7 +24,7 @@ MISMATCH = 0.6  # FLAIR of the inner core where T2 and FLAIR disagree, as a shar
 VESSEL = 1.5  # uptake of vessels, in units of white matter's T1ce
 
 
-def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Array:
+def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Voxels:
     """The four modalities of one patient. Nothing here depends on the grade, except through the tumour.
 
     Args:
@@ -53,7 +54,7 @@ def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Array
     return images
 
 
-def _with_tumour(local: Array, signal: dict[str, Array], tumour: Tumour, channel: int) -> Array:
+def _with_tumour(local: Voxels, signal: dict[str, Voxels], tumour: Tumour, channel: int) -> Voxels:
     """Signal of the voxels near the tumour, the tumour put over the healthy tissue: float32 (m,)."""
     oedema, core, necrosis = (signal[name][channel] for name in ("oedema", "core", "necrosis"))
     factor = np.exp(TEXTURE[channel] * tumour.texture)
@@ -67,7 +68,7 @@ def _with_tumour(local: Array, signal: dict[str, Array], tumour: Tumour, channel
     return local
 
 
-def _vessels(rng: np.random.Generator, brain: Brain) -> Array:
+def _vessels(rng: np.random.Generator, brain: Brain) -> Voxels:
     """Uptake of thin tubes in CSF, where two random fields are both near 0: float32 (n,)."""
     one, two = (smooth_noise(rng, brain.axes, 7.0)[brain.mask] for _ in range(2))
     return np.asarray(VESSEL * np.exp(-(one**2 + two**2) / 0.02) * np.clip(3 * brain.csf, 0, 1))

@@ -9,7 +9,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from scipy.special import expit
 
-from toolkit.data.phantom_brain import Array, Axes, Brain, atlas, crop, draw_site, linear, smooth_noise
+from toolkit.arrays import Voxels
+from toolkit.data.phantom_brain import Axes, Brain, atlas, crop, draw_site, linear, smooth_noise
 
 NECROSIS, OEDEMA, ENHANCING = 1, 2, 4  # BraTS labels; 1 is also the core that does not enhance
 TRAIT_NOISE = 0.4  # of each trait about the latent, whose own standard deviation within a grade is 1
@@ -32,14 +33,14 @@ class Traits:
 class Tumour:
     """A tumour: vectors over the m brain voxels near it; shares are float32, 0..1."""
 
-    voxels: Array  # (m,) positions among the brain's voxels
-    core: Array  # (m,)
-    mismatch: Array  # core more than 3 mm deep, where T2 and FLAIR disagree; all 0 in most tumours
-    necrosis: Array
-    oedema: Array
-    uptake: Array  # in units of white matter's T1ce
-    texture: Array  # logarithm of a factor, about 0
-    labels: Array  # int16, BraTS labels
+    voxels: Voxels  # (m,) positions among the brain's voxels
+    core: Voxels  # (m,)
+    mismatch: Voxels  # core more than 3 mm deep, where T2 and FLAIR disagree; all 0 in most tumours
+    necrosis: Voxels
+    oedema: Voxels
+    uptake: Voxels  # in units of white matter's T1ce
+    texture: Voxels  # logarithm of a factor, about 0
+    labels: Voxels  # int16, BraTS labels
 
 
 def draw_traits(rng: np.random.Generator, latent: float) -> Traits:
@@ -86,7 +87,7 @@ def grow_tumour(rng: np.random.Generator, brain: Brain, traits: Traits) -> Tumou
     rank = np.cumsum(brain.mask, dtype=np.int32).reshape(brain.mask.shape) - 1
     voxels = rank[box][near]  # (m,)
 
-    def noise(length: float) -> Array:
+    def noise(length: float) -> Voxels:
         return np.asarray(smooth_noise(rng, axes, length)[near])  # (X, Y, Z) -> (m,)
 
     lobes = 0.2 * noise(0.5 * radius) + 0.06 * noise(5.0)
@@ -110,7 +111,7 @@ def grow_tumour(rng: np.random.Generator, brain: Brain, traits: Traits) -> Tumou
     return Tumour(voxels, core, mismatch, necrosis, oedema, uptake, texture, labels)
 
 
-def _distance(rng: np.random.Generator, axes: Axes, site: Array) -> Array:
+def _distance(rng: np.random.Generator, axes: Axes, site: Voxels) -> Voxels:
     """Distance from the site, measured by a random ellipsoid of the volume of a ball: mm, float32 (X, Y, Z)."""
     stretch = np.exp(rng.uniform(-0.25, 0.25, 3))
     stretch /= np.cbrt(stretch.prod())

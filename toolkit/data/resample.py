@@ -12,17 +12,16 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from toolkit.arrays import Float32, Voxels
 from toolkit.data.memory import scratch_array
 
 SLAB = 32  # planes; with 4 rows a band this measured fastest on AVX2 with 512 KiB of cache a core
 BAND = 4
 
-Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
-Voxels: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-Load: TypeAlias = Callable[[Array, Voxels], None]
+Load: TypeAlias = Callable[[Float32, Voxels], None]
 
 
-def interpolation_matrix(size: int, edge: float, out_size: int, out_edge: float) -> Array:
+def interpolation_matrix(size: int, edge: float, out_size: int, out_edge: float) -> Float32:
     """Weights that carry one axis onto another with the same centre.
 
     A triangle of half-width max(edge, out_edge) around each target voxel: plain linear interpolation when the grid gets
@@ -91,7 +90,7 @@ class Resampler:
         matrices: for each axis (out, in), from `interpolation_matrix`.
     """
 
-    def __init__(self, like: Voxels, matrices: Sequence[Array]) -> None:
+    def __init__(self, like: Voxels, matrices: Sequence[Float32]) -> None:
         self._order = MemoryOrder.of(like)
         axes, flips = self._order.axes, self._order.flips
         sizes = [(len(matrices[axis]), like.shape[axis]) for axis in axes]
@@ -101,7 +100,7 @@ class Resampler:
         half = scratch_array("half", (SLAB, width, middle), np.float32)
         self._small = scratch_array("small", (planes, fast, middle), np.float32)
         self._result = scratch_array("result", (fast * middle, slow), np.float32)
-        self._slabs: list[tuple[slice, Array, list[_Product]]] = []
+        self._slabs: list[tuple[slice, Float32, list[_Product]]] = []
         for start in range(0, planes, SLAB):
             rows = slice(start, min(start + SLAB, planes))
             first, second, out = loaded[: planes - start], half[: planes - start], self._small[rows]
@@ -112,7 +111,7 @@ class Resampler:
         across = self._small.reshape(planes, -1)  # (slow, fast' * middle')
         self._last = [_Product(run.weights, run.windows(across), run.bands(self._result.T)) for run in by_slow]
 
-    def __call__(self, volume: Voxels, load: Load = np.copyto) -> Array:
+    def __call__(self, volume: Voxels, load: Load = np.copyto) -> Float32:
         """Resample a volume: `shrink`, then `finish`."""
         self.shrink(volume, load)
         return self.finish()
@@ -131,7 +130,7 @@ class Resampler:
             for one in products:
                 np.matmul(one.weights, one.windows, out=one.bands)
 
-    def finish(self, factor: float = 1.0) -> Array:
+    def finish(self, factor: float = 1.0) -> Float32:
         """The third axis, and all times a factor.
 
         Returns:
@@ -146,9 +145,9 @@ class Resampler:
 class _Product(NamedTuple):
     """One product of many: `_Run.weights`, and views of what they are multiplied with and of what comes out."""
 
-    weights: Array
-    windows: Array
-    bands: Array
+    weights: Float32
+    windows: Float32
+    bands: Float32
 
 
 @dataclass(frozen=True)
@@ -167,18 +166,18 @@ class _Run:
     rows: slice
     first: int
     step: int
-    weights: Array
+    weights: Float32
 
-    def windows(self, array: Array) -> Array:
+    def windows(self, array: Float32) -> Float32:
         """A view of what the bands multiply: (..., columns, K) -> (..., bands, columns of a band, K)."""
         *outer, along, across = array.strides
         bands, _, width = self.weights.shape
         shape = (*array.shape[:-2], bands, width, array.shape[-1])
         strides = (*outer, self.step * along, along, across)
-        view: Array = as_strided(array[..., self.first :, :], shape, strides, writeable=False)
+        view: Float32 = as_strided(array[..., self.first :, :], shape, strides, writeable=False)
         return view
 
-    def bands(self, array: Array) -> Array:
+    def bands(self, array: Float32) -> Float32:
         """A view of what the bands give: (..., rows, K) -> (..., bands, rows of a band, K)."""
         *outer, along, across = array.strides
         bands, height, _ = self.weights.shape
@@ -186,7 +185,7 @@ class _Run:
         return as_strided(array[..., self.rows, :], shape, (*outer, height * along, along, across))
 
 
-def _runs(matrix: Array) -> list[_Run]:
+def _runs(matrix: Float32) -> list[_Run]:
     """Cut a matrix (out, in) into bands, and put those together that one product can compute."""
     cuts = [slice(start, min(start + BAND, len(matrix))) for start in range(0, len(matrix), BAND)]
     used = [np.flatnonzero(matrix[rows].any(axis=0)) for rows in cuts]

@@ -12,12 +12,13 @@ from typing import TypeAlias
 
 import numpy as np
 
+from toolkit.arrays import Float32, Voxels
 from toolkit.config import Grid
 from toolkit.data.door import Images, open_patient
 from toolkit.data.header import Affine
 from toolkit.data.memory import scratch_array
 from toolkit.data.patients import MODALITIES, Patient
-from toolkit.data.resample import Array, Resampler, Voxels, interpolation_matrix
+from toolkit.data.resample import Resampler, interpolation_matrix
 from toolkit.data.statistics import image_statistics
 from toolkit.data.voxels import above_background
 from toolkit.errors import PatientRefused
@@ -40,7 +41,7 @@ class Scan:
         statistics: of the images before the z-score, see `image_statistics`.
     """
 
-    data: Array
+    data: Float32
     affine: Affine
     notes: tuple[str, ...]
     statistics: dict[str, float]
@@ -85,7 +86,7 @@ class _Moments:
         self._background = background
         self.total = self.squares = 0.0
 
-    def load(self, out: Array, slab: Voxels) -> None:
+    def load(self, out: Float32, slab: Voxels) -> None:
         """See `Resampler`."""
         if slab.dtype.itemsize > 4 or slab.dtype in (np.int32, np.uint32):
             with np.errstate(over="ignore"):
@@ -99,7 +100,7 @@ class _Moments:
         self.squares += float(np.vecdot(out, out).sum(dtype=np.float64))
 
 
-def _z_score(images: Images, name: str, resample: Resampler, mask: Array, out: Array) -> bool:
+def _z_score(images: Images, name: str, resample: Resampler, mask: Float32, out: Float32) -> bool:
     """(voxel - mean) / standard deviation over the brain, resampled; False where float32 cannot hold it.
 
     Resampling is linear, so mean and deviation act on the small result instead of the large image. The size of the
@@ -119,7 +120,7 @@ def _z_score(images: Images, name: str, resample: Resampler, mask: Array, out: A
     return True
 
 
-def _exact_z_score(images: Images, name: str) -> Array:
+def _exact_z_score(images: Images, name: str) -> Float32:
     """The same before resampling and in float64: huge or tiny voxels, or ones that hardly differ."""
     values = above_background(images.voxels[name], images.background[name]).astype(np.float64)
     values /= np.copysign(np.abs(values).max(), images.slopes[name])  # squares neither overflow nor vanish
@@ -128,7 +129,7 @@ def _exact_z_score(images: Images, name: str) -> Array:
     deviation = np.sqrt(np.square(values).sum() / count)
     if deviation < 1e-12:  # of values up to 1: rounding alone
         raise PatientRefused(f"{name} is constant inside the brain")
-    scores: Array = (values / deviation).astype(np.float32)
+    scores: Float32 = (values / deviation).astype(np.float32)
     return scores
 
 

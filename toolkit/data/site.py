@@ -24,9 +24,10 @@ def subject_of(patient_id: str) -> str:
     """The person behind an id: time points of one subject, and a BraTS patient of several years, give the same.
 
     Args:
-        patient_id: `Brats17_TCIA_451_1` and `Brats18_TCIA09_451_1` give the same; an id of no known form gives itself.
+        patient_id: without folders; `Brats17_TCIA_451_1` and `Brats18_TCIA09_451_1` give the same; an id of no known
+            form gives itself.
     """
-    name = patient_id.rsplit("/", 1)[-1]
+    name = patient_id
     if match := _BRATS.match(name):
         site = match["site"].lower()
         institution = site if site == "2013" else site.rstrip("0123456789")  # TCIA09 was plain TCIA in 2017

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toolkit.arrays import Int64, Mask
 from toolkit.config import DataSettings
 from toolkit.data.leakage import Groups, persons
 from toolkit.data.patients import CLASSES, Cohort
@@ -82,9 +83,7 @@ def site_keys(cohort: Cohort, person: Sequence[int]) -> list[int]:
     return groups.keys()
 
 
-def _choose(
-    grades: np.ndarray[tuple[int], np.dtype[np.int64]], keys: Sequence[int], share: float, rng: np.random.Generator
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _choose(grades: Int64, keys: Sequence[int], share: float, rng: np.random.Generator) -> Mask:
     """Whole groups for validation such that each class comes as near to its share as it can."""
     names, group = np.unique(np.array(keys), return_inverse=True)
     size = np.zeros((len(names), len(CLASSES)), np.int64)  # (groups, classes): patients

@@ -6,10 +6,9 @@ read off a few planes or a coarse sample, since every patient pays for it.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import numpy as np
 
+from toolkit.arrays import Voxels
 from toolkit.data.door import Images
 from toolkit.data.resample import MemoryOrder
 from toolkit.data.voxels import above_background
@@ -23,8 +22,6 @@ REACH = 40.0  # mm from the middle of all lesions; a small glioma with its oedem
 REACH_OF_BALL = 2.0  # radii of a ball of their volume; nor does a large one
 GLOBAL = ("volume", "width", "depth", "height", "fill", "scattered")
 OF_MODALITY = ("level", "bright", "dark", "noise", "rim", "cover")
-
-_Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
 def image_statistics(images: Images) -> dict[str, float]:
@@ -82,20 +79,20 @@ def _scattered(images: Images) -> float:
     return float(np.count_nonzero(away > max(REACH, REACH_OF_BALL * ball)) * steps.prod() / 1000)
 
 
-def _scaled(images: Images, name: str, voxels: _Array) -> tuple[_Array, float]:
+def _scaled(images: Images, name: str, voxels: Voxels) -> tuple[Voxels, float]:
     """Some voxels of a modality as distances from background, float32 of size 1 at most, and their unit."""
     values = above_background(voxels, images.background[name])
     largest = float(np.abs(values).max(initial=0)) or 1.0
     return (values / largest).astype(np.float32) * np.sign(images.slopes[name]), largest  # nothing overflows
 
 
-def _planes(volume: _Array, order: MemoryOrder) -> _Array:
+def _planes(volume: Voxels, order: MemoryOrder) -> Voxels:
     stored = order.along(volume)
-    chosen: _Array = stored[np.linspace(0, len(stored) - 1, PLANES + 2).round().astype(int)[1:-1]]
+    chosen: Voxels = stored[np.linspace(0, len(stored) - 1, PLANES + 2).round().astype(int)[1:-1]]
     return chosen
 
 
-def _eroded(mask: _Array) -> _Array:
+def _eroded(mask: Voxels) -> Voxels:
     """Voxels whose neighbours at RIM voxels, along both axes of the plane, are in the mask too."""
     inner = np.zeros_like(mask)
     r = RIM
@@ -109,7 +106,7 @@ def _eroded(mask: _Array) -> _Array:
     return inner
 
 
-def _of_modality(values: _Array, mask: _Array, rim: _Array) -> dict[str, float]:
+def _of_modality(values: Voxels, mask: Voxels, rim: Voxels) -> dict[str, float]:
     """The six of one modality; values (planes, middle, fast) of size 1 at most, `level` in their unit."""
     inside = values[mask]
     signal = inside[inside != 0]
@@ -127,5 +124,5 @@ def _of_modality(values: _Array, mask: _Array, rim: _Array) -> dict[str, float]:
     }
 
 
-def _median(values: _Array) -> float:
+def _median(values: Voxels) -> float:
     return float(np.median(values)) if len(values) else 0.0

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from toolkit.arrays import Voxels
 from toolkit.data.door import Images
 from toolkit.data.header import same_place
 from toolkit.data.memory import Scratch
@@ -16,7 +15,7 @@ from toolkit.errors import PatientRefused
 _REGIONS = {"core": (1,), "oedema": (2,), "enhancing": (3, 4)}
 
 
-def read_mask(images: Images) -> np.ndarray[Any, np.dtype[Any]]:
+def read_mask(images: Images) -> Voxels:
     """The labels of a patient's tumour mask.
 
     Args:
@@ -33,7 +32,7 @@ def read_mask(images: Images) -> np.ndarray[Any, np.dtype[Any]]:
     volume = read_nifti(images.seg, Scratch())
     if volume.voxels.shape != images.shape or not same_place(volume.affine, images.affine, images.shape):
         raise PatientRefused("the tumour mask is on another grid than the images; resample it")
-    labels: np.ndarray[Any, np.dtype[Any]] = volume.voxels[images.box]
+    labels: Voxels = volume.voxels[images.box]
     return labels
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from toolkit.arrays import Float64, Mask, Voxels
 from toolkit.data.memory import scratch_array
 from toolkit.errors import PatientRefused
 
@@ -25,10 +26,6 @@ MAX_LIKENESS = 0.998  # correlation of two modalities; 0.79 at most in six real 
 MIN_SPREAD = {4: 1e-6, 8: 1e-12}  # standard deviation in units of the largest value that rounding leaves; by bytes
 SAMPLE = 12_000  # voxels that these seven look at
 SLAB = 8  # planes that are looked at together, while they are in the processor's cache
-
-Voxels: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
-Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ def check_images(
     """
     step = max(1, round((mask.size / SAMPLE) ** (1 / 3)))
     sampled = mask[::step, ::step, ::step]
-    scores: dict[str, Numbers] = {}
+    scores: dict[str, Float64] = {}
     for name, seen in surveys.items():
         taken = above_background(seen.array[box][::step, ::step, ::step], seen.background)[sampled]
         largest = float(np.abs(above_background(seen.ends, seen.background)).max())
@@ -199,7 +196,7 @@ def above_background(voxels: Voxels, background: Any) -> Voxels:
     return values
 
 
-def _check_levels(name: str, signal: Numbers, largest: float) -> None:
+def _check_levels(name: str, signal: Float64, largest: float) -> None:
     """Checks on voxels above background, inside the brain and not zero; `largest` is that of all voxels."""
     levels, counts = np.unique(signal, return_counts=True)
     shares = counts / max(len(signal), 1)

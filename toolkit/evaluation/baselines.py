@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from toolkit.arrays import Float64, Int64
 from toolkit.data.measures import Measures
-
-_Float: TypeAlias = NDArray[np.float64]
-_Grades: TypeAlias = NDArray[np.int64]
 
 
 class Baseline(NamedTuple):
@@ -22,7 +19,7 @@ class Baseline(NamedTuple):
 
     name: str
     looks_at: str
-    probability: _Float
+    probability: Float64
 
 
 class Side(NamedTuple):
@@ -34,9 +31,9 @@ class Side(NamedTuple):
         rows: (N, K), their measures.
     """
 
-    grade: _Grades
+    grade: Int64
     sites: Sequence[str | None]
-    rows: _Float
+    rows: Float64
 
 
 def baselines(training: Side, validation: Side, measures: Measures) -> list[Baseline]:
@@ -58,7 +55,7 @@ def baselines(training: Side, validation: Side, measures: Measures) -> list[Base
     return found
 
 
-def site_probability(training: Side, sites: Sequence[str | None]) -> _Float:
+def site_probability(training: Side, sites: Sequence[str | None]) -> Float64:
     """Each site's share of HGG among training patients, drawn towards the share of all by one patient's weight.
 
     Args:

@@ -1,26 +1,19 @@
-"""From logits to a probability and a threshold, fitted on validation patients. NumPy only: prediction imports this."""
+"""From logits to a probability and a threshold. NumPy only: prediction imports this."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import AfterValidator, Field
 
-from toolkit.config import CalibrationSettings, parse_rule
-from toolkit.data.patients import CLASSES
+from toolkit.arrays import Float64
+from toolkit.config import parse_rule
 from toolkit.errors import GradeError
 from toolkit.frozen import Frozen
 
-# Platt scaling has two parameters: ten patients give five to each. Of a class with fewer than three, one patient
-# moves the sensitivity or specificity that the threshold rests on by half or more.
-MIN_PATIENTS = 10
-MIN_PER_CLASS = 3
-RESAMPLES = 1000  # of the threshold
-SLOPE_BOUNDS = (0.1, 10.0)  # of temperature scaling: temperatures from 10 to 0.1
 Method = Literal["platt", "temperature", "none"]
-_Float = NDArray[np.float64]
 
 
 def _checked_rule(rule: str) -> str:
@@ -45,7 +38,7 @@ class Calibration(Frozen):
     cases: dict[str, int]
     notes: tuple[str, ...] = ()
 
-    def probability(self, logit: ArrayLike) -> _Float:
+    def probability(self, logit: ArrayLike) -> Float64:
         """Calibrated P(HGG), float64 of the same shape.
 
         Args:
@@ -55,193 +48,17 @@ class Calibration(Frozen):
             GradeError: a logit is not finite.
         """
         logit = np.asarray(logit, dtype=np.float64)
-        _refuse_not_finite(logit, "run the network in fp32, or look at the scan")
-        return _sigmoid(self.a * logit + self.b)
+        refuse_not_finite(logit, "run the network in fp32, or look at the scan")
+        return sigmoid(self.a * logit + self.b)
 
 
-def fit_calibration(logit: ArrayLike, grade: ArrayLike, settings: CalibrationSettings) -> Calibration:
-    """Fit the map and the threshold on patients that the network was not trained on.
-
-    Too few patients, one class, or logits that do not rank HGG above LGG give the identity map and threshold 0.5, with
-    a note: a fit would then follow single patients, or turn the grader round.
-
-    Args:
-        logit: (N,) the logit of HGG minus that of LGG.
-        grade: (N,) integers, 0 LGG, 1 HGG.
-        settings: method and threshold rule.
-
-    Raises:
-        GradeError: lengths that differ, an unknown class, a logit that is not finite.
-
-    Source: Platt 1999 (smoothed targets); Guo et al. 2017 (temperature).
-    """
-    logit, grade = _checked(logit, grade)
-    counts = [int((grade == c).sum()) for c in range(len(CLASSES))]
-    cases = dict(zip(CLASSES, counts, strict=True))
-    obstacle = _obstacle(logit, grade, counts)
-    if obstacle:
-        note = f"{obstacle} The probability is left uncalibrated, and the threshold is 0.5 whatever the rule."
-        return Calibration(method="none", a=1, b=0, threshold=0.5, rule=settings.rule, cases=cases, notes=(note,))
-    method, a, b, notes = _fit_map(logit, grade, settings.method)
-    threshold, reached = choose_threshold(grade, _sigmoid(a * logit + b), settings.rule)
-    if not reached:
-        notes += (f"No threshold inside (0, 1) reaches {settings.rule}; the most sensitive one was taken.",)
-    limits = _threshold_limits(grade, _sigmoid(a * logit + b), settings.rule)
-    return Calibration(
-        method=method,
-        a=a,
-        b=b,
-        threshold=threshold,
-        threshold_limits=limits,
-        rule=settings.rule,
-        cases=cases,
-        notes=notes,
-    )
+def sigmoid(z: Float64) -> Float64:
+    """1 / (1 + exp(-z)), without overflow."""
+    return np.exp(-np.logaddexp(0, -z))
 
 
-def choose_threshold(grade: NDArray[np.int64], probability: _Float, rule: str) -> tuple[float, bool]:
-    """The threshold that the rule asks for; HGG is decided at or above it.
-
-    Candidates lie half-way between neighbouring probabilities, half-way from the smallest to 0 (all HGG) and from the
-    largest to 1 (all LGG). `youden` takes the largest sensitivity + specificity, `cost` the smallest cost on these
-    patients, `sensitivity=S` the largest candidate whose sensitivity is S or more. Among equals the lowest wins: it
-    misses fewer HGG.
-
-    Args:
-        grade: (N,) integers, both classes present.
-        probability: (N,) of HGG, 0 to 1.
-        rule: as `toolkit.config.parse_rule` reads it.
-
-    Returns:
-        The threshold, strictly inside (0, 1), and whether the rule was met. Only `sensitivity=S` can fail: where HGG
-        patients have probability 0, which no threshold above 0 reaches.
-
-    Source: Youden 1950.
-    """
-    name, first, second = parse_rule(rule)
-    candidates = _candidates(probability)  # (K,), rising
-    lgg, hgg = np.sort(probability[grade == 0]), np.sort(probability[grade == 1])
-    missed = np.searchsorted(hgg, candidates)  # (K,) HGG below the candidate
-    false = lgg.size - np.searchsorted(lgg, candidates)  # (K,) LGG at or above it
-    if name == "sensitivity":
-        enough = (hgg.size - missed) / hgg.size >= first
-        return float(candidates[enough][-1] if enough.any() else candidates[0]), bool(enough.any())
-    if name == "cost":
-        cost = first * missed + second * false
-    else:  # 1 - J, times both counts: whole numbers, so that ties are exact
-        cost = (missed * lgg.size + false * hgg.size).astype(np.float64)
-    best = cost <= cost.min() * (1 + 1e-12)  # costs such as 0.1 and 0.3 make ties inexact
-    return float(candidates[best][0]), True
-
-
-def _threshold_limits(grade: NDArray[np.int64], probability: _Float, rule: str) -> tuple[float, float]:
-    """95 % percentile interval of the threshold, patients drawn again within each grade, the map kept."""
-    rng, groups = np.random.default_rng(0), [np.flatnonzero(grade == c) for c in range(len(CLASSES))]
-    found = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        drawn = np.concatenate([rng.choice(group, group.size) for group in groups])
-        found[i], _ = choose_threshold(grade[drawn], probability[drawn], rule)
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _checked(logit: ArrayLike, grade: ArrayLike) -> tuple[_Float, NDArray[np.int64]]:
-    logit, grade = np.asarray(logit, dtype=np.float64), np.asarray(grade)
-    if logit.shape != grade.shape or logit.ndim != 1:
-        raise GradeError(f"logits have shape {logit.shape} and grades {grade.shape}; give one of each per patient.")
-    if not np.isin(grade, range(len(CLASSES))).all():
-        raise GradeError(f"grades {np.unique(grade).tolist()} are not all 0 (LGG) or 1 (HGG); mend the labels.")
-    _refuse_not_finite(logit, "train again with a lower learning rate, or with training.amp = 'off'")
-    return logit, grade.astype(np.int64)
-
-
-def _refuse_not_finite(logit: _Float, remedy: str) -> None:
+def refuse_not_finite(logit: Float64, remedy: str) -> None:
+    """Raise a GradeError that counts the logits which are not finite, and says what to do."""
     bad = int((~np.isfinite(logit)).sum())
     if bad:
         raise GradeError(f"{bad} of {logit.size} logits are not finite, so they mean no probability; {remedy}.")
-
-
-def _obstacle(logit: _Float, grade: NDArray[np.int64], counts: list[int]) -> str | None:
-    if sum(counts) < MIN_PATIENTS or min(counts) < MIN_PER_CLASS:
-        found = ", ".join(f"{n} {name}" for name, n in zip(CLASSES, counts, strict=True))
-        return (
-            f"Calibration needs at least {MIN_PATIENTS} patients and {MIN_PER_CLASS} of each grade; there were {found}."
-        )
-    if np.ptp(logit) <= 1e-9 * (1 + np.abs(logit).max()):
-        return f"All {logit.size} logits equal {logit[0]:.4g}, so there is nothing to calibrate."
-    # Platt's slope has the sign of the covariance of logit and target, which is that of this difference.
-    difference = logit[grade == 1].mean() - logit[grade == 0].mean()
-    if difference <= 1e-6 * logit.std():
-        return (
-            f"The mean logit of HGG is not above that of LGG (difference {difference:.4g}): "
-            "the network ranks the grades the wrong way round or not at all; look at labels and training."
-        )
-    return None
-
-
-def _fit_map(logit: _Float, grade: NDArray[np.int64], method: Method) -> tuple[Method, float, float, tuple[str, ...]]:
-    """(applied method, a, b, notes). Temperature scaling is Platt's fit without b, its slope bounded."""
-    if method == "none":
-        return "none", 1.0, 0.0, ()
-    n0, n1 = np.bincount(grade)
-    target = np.where(grade == 1, (n1 + 1) / (n1 + 2), 1 / (n0 + 2))
-    # Centred and scaled, so that Newton's matrix is well conditioned for logits of any size.
-    centre = float(logit.mean()) if method == "platt" else 0.0
-    scale = float(np.sqrt(((logit - centre) ** 2).mean()))
-    columns = [(logit - centre) / scale, np.ones_like(logit)][: 2 if method == "platt" else 1]
-    weight = _fit_logistic(np.stack(columns, axis=1), target)  # (2,) or (1,)
-    a = float(weight[0] / scale)
-    b = float(weight[1] - a * centre) if method == "platt" else 0.0
-    notes: tuple[str, ...] = ()
-    if method == "temperature" and not SLOPE_BOUNDS[0] <= a <= SLOPE_BOUNDS[1]:
-        notes = (f"The fitted slope {a:.4g} was held inside {SLOPE_BOUNDS[0]} to {SLOPE_BOUNDS[1]}.",)
-        a = float(np.clip(a, *SLOPE_BOUNDS))  # the loss is convex in a: the nearer bound is the best slope inside
-    if _loss(logit, target) - _loss(a * logit + b, target) <= 1e-9:
-        return "none", 1.0, 0.0, (f"The logits are calibrated as they are; {method} would not lower their loss.",)
-    return method, a, b, notes
-
-
-def _fit_logistic(columns: _Float, target: _Float) -> _Float:
-    """Weights (K,) that minimise the logistic loss of columns (N, K) against soft targets (N,).
-
-    Source: Newton's method with backtracking, Lin, Lin & Weng 2007, with their constants.
-    """
-    weight = np.zeros(columns.shape[1])
-    if columns.shape[1] > 1:
-        weight[-1] = np.log(target.sum() / (1 - target).sum())
-    loss = _loss(columns @ weight, target)
-    for _ in range(100):
-        p = _sigmoid(columns @ weight)
-        gradient = columns.T @ (p - target) / target.size
-        if np.abs(gradient).max() < 1e-10:
-            break
-        curvature = (columns.T * (p * (1 - p))) @ columns / target.size + 1e-12 * np.eye(weight.size)
-        step = -np.linalg.solve(curvature, gradient)
-        share = 1.0
-        while share > 1e-10:
-            trial = weight + share * step
-            trial_loss = _loss(columns @ trial, target)
-            if trial_loss < loss + 1e-4 * share * (gradient @ step):
-                break
-            share /= 2
-        else:
-            break  # no step lowers the loss: the minimum, to rounding
-        weight, loss = trial, trial_loss
-    return weight
-
-
-def _candidates(probability: _Float) -> _Float:
-    """Thresholds (K,) strictly inside (0, 1), rising, one between each two neighbours and one beyond either end."""
-    ends = np.unique(np.concatenate([[0.0], probability, [1.0]]))
-    middle = (ends[:-1] + ends[1:]) / 2
-    # Between two neighbouring floats there is no third: the upper one separates them as well.
-    middle = np.where(middle > ends[:-1], middle, ends[1:])
-    return np.unique(middle[(middle > 0) & (middle < 1)])
-
-
-def _loss(z: _Float, target: _Float) -> float:
-    return float((np.logaddexp(0, z) - target * z).mean())
-
-
-def _sigmoid(z: _Float) -> _Float:
-    return np.exp(-np.logaddexp(0, -z))  # never overflows

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
 
-_Float: TypeAlias = NDArray[np.float64]
+from toolkit.arrays import Float64, Int64
+from toolkit.evaluation.logistic import fit_logistic
+
 Triple: TypeAlias = tuple[float | None, float | None, float | None]
 
 UNDEFINED: Triple = (None, None, None)
@@ -28,12 +29,12 @@ class DecisionCurve(NamedTuple):
         everyone: who acts on all.
     """
 
-    threshold: _Float
-    model: _Float
-    everyone: _Float
+    threshold: Float64
+    model: Float64
+    everyone: Float64
 
 
-def delong(lgg: _Float, hgg: _Float) -> Triple:
+def delong(lgg: Float64, hgg: Float64) -> Triple:
     """AUC with DeLong's interval, on the logit scale, so that it stays inside 0 to 1.
 
     Args:
@@ -59,7 +60,7 @@ def delong(lgg: _Float, hgg: _Float) -> Triple:
     return area, float(1 / (1 + np.exp(spread - centre))), float(1 / (1 + np.exp(-spread - centre)))
 
 
-def calibration_line(grade: NDArray[np.int64], probability: _Float) -> tuple[Triple, Triple]:
+def calibration_line(grade: Int64, probability: Float64) -> tuple[Triple, Triple]:
     """Calibration-in-the-large and slope, with Wald intervals; 0 and 1 are perfect.
 
     Args:
@@ -84,7 +85,7 @@ def calibration_line(grade: NDArray[np.int64], probability: _Float) -> tuple[Tri
     return intercept, _wald(np.column_stack([ones, logit]), np.zeros_like(logit), grade, 1)
 
 
-def decision_curve(grade: NDArray[np.int64], probability: _Float) -> DecisionCurve:
+def decision_curve(grade: Int64, probability: Float64) -> DecisionCurve:
     """Net benefit: share of true HGG minus share of false HGG times the odds of the threshold.
 
     Args:
@@ -101,24 +102,9 @@ def decision_curve(grade: NDArray[np.int64], probability: _Float) -> DecisionCur
     return DecisionCurve(threshold, model, share - (1 - share) * odds)
 
 
-def _wald(columns: _Float, offset: _Float, grade: NDArray[np.int64], wanted: int) -> Triple:
-    """One weight of a logistic regression by Newton's method with halved steps, and its interval."""
-    weights = np.zeros(columns.shape[1])
-
-    def loss(w: _Float) -> float:
-        z = columns @ w + offset
-        return float((np.logaddexp(0, z) - grade * z).sum())
-
-    for _ in range(200):
-        p = 1 / (1 + np.exp(-np.clip(columns @ weights + offset, -700, 700)))
-        information = (columns.T * (p * (1 - p))) @ columns + 1e-12 * np.eye(len(weights))
-        gradient = columns.T @ (grade - p)
-        if np.abs(gradient).max() < 1e-9:
-            break
-        step = np.linalg.solve(information, gradient)
-        while loss(weights + step) > loss(weights) and np.abs(step).max() > 1e-12:
-            step /= 2
-        weights = weights + step
-    half = _Z * float(np.sqrt(np.linalg.inv(information)[wanted, wanted]))
-    value = float(weights[wanted])
+def _wald(columns: Float64, offset: Float64, grade: Int64, which: int) -> Triple:
+    """One weight of a logistic regression, and its interval."""
+    fit = fit_logistic(columns, grade.astype(np.float64), offset)
+    half = _Z * float(np.sqrt(fit.covariance[which, which]))
+    value = float(fit.weights[which])
     return value, value - half, value + half

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from toolkit.arrays import Float64
 from toolkit.errors import GradeError
 from toolkit.evaluation.metrics import areas
 from toolkit.frozen import Frozen
 
 RESAMPLES = 2000
-_Float: TypeAlias = NDArray[np.float64]
 
 
 class Pair(Frozen):
@@ -93,7 +91,7 @@ def pairs_of(strategies: Sequence[str], levers: Mapping[str, str]) -> list[tuple
     return [*combinations(strategies, 2), *levers.items()]
 
 
-def _difference(lgg: _Float, hgg: _Float) -> _Float:
+def _difference(lgg: Float64, hgg: Float64) -> Float64:
     found = areas(lgg, hgg)  # (2, ...)
-    difference: _Float = found[0] - found[1]
+    difference: Float64 = found[0] - found[1]
     return difference

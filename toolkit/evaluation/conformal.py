@@ -9,9 +9,10 @@ from __future__ import annotations
 from math import floor
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field
 
+from toolkit.arrays import Float64
 from toolkit.data.patients import CLASSES
 from toolkit.errors import GradeError
 from toolkit.frozen import Frozen
@@ -83,7 +84,7 @@ def fit_conformal(probability: ArrayLike, grade: ArrayLike, rate: float = RATE) 
     )
 
 
-def upper_limit(scores: NDArray[np.float64], rate: float) -> float | None:
+def upper_limit(scores: Float64, rate: float) -> float | None:
     """The limit that a new score exceeds with a chance of at most `rate`.
 
     Args:

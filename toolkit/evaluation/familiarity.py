@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field
 
+from toolkit.arrays import Float64
 from toolkit.errors import ModelError
 from toolkit.evaluation.conformal import upper_limit
 from toolkit.frozen import Frozen
@@ -32,7 +33,6 @@ LEAST_SPREAD = 0.02  # of the centre: a statistic that is the same in everybody 
 # hardly counts and a few large ones do not widen all other ranges. They may differ by the floor in any case.
 FLOORS = {"scattered": 1.0}
 
-_Float = NDArray[np.float64]
 _FILE = ("mean", "components", "variances", "floor")
 
 
@@ -90,12 +90,12 @@ class FeatureSpace:
         floor: variance along every other direction, above 0.
     """
 
-    mean: _Float
-    components: _Float
-    variances: _Float
+    mean: Float64
+    components: Float64
+    variances: Float64
     floor: float
 
-    def distance(self, features: ArrayLike) -> _Float:
+    def distance(self, features: ArrayLike) -> Float64:
         """Mahalanobis distance from the mean; no unit.
 
         Args:
@@ -107,7 +107,7 @@ class FeatureSpace:
         away = np.asarray(features, np.float64) - self.mean
         along = away @ self.components.T  # (B, R)
         rest = np.maximum((away**2).sum(axis=1) - (along**2).sum(axis=1), 0)
-        distance: _Float = np.sqrt((along**2 / self.variances).sum(axis=1) + rest / self.floor)
+        distance: Float64 = np.sqrt((along**2 / self.variances).sum(axis=1) + rest / self.floor)
         return distance
 
     def save(self, path: Path) -> None:
@@ -168,18 +168,18 @@ def fit_bounds(statistics: ArrayLike, names: tuple[str, ...], rate: float) -> tu
     return tuple(Bound(name=name, low=float(a), high=float(b)) for name, a, b in zip(names, low, high, strict=True))
 
 
-def _judged(table: _Float, floors: _Float) -> _Float:
+def _judged(table: Float64, floors: Float64) -> Float64:
     """The statistics (N, K) on the scale that ranges are learned on; a floor of 0 leaves a column as it is."""
     return np.where(floors > 0, np.log10(np.where(floors > 0, table + floors, 1)), table)
 
 
-def _in_own_unit(ends: _Float, floors: _Float) -> _Float:
+def _in_own_unit(ends: Float64, floors: Float64) -> Float64:
     """The inverse of `_judged` for K ends of ranges; no volume is below 0, and none is infinite."""
     volumes = 10 ** np.clip(np.where(floors > 0, ends, 0), -12, 12) - floors
     return np.where(floors > 0, np.maximum(volumes, 0), ends)
 
 
-def _usual(table: _Float, floors: _Float) -> tuple[_Float, _Float, _Float]:
+def _usual(table: Float64, floors: Float64) -> tuple[Float64, Float64, Float64]:
     """Median (K,) of each statistic and the distances, above 0, from there to both ends of its usual range."""
     low, centre, high = np.quantile(table, [TAIL, 0.5, 1 - TAIL], axis=0)
     least = np.where(floors > 0, np.log10(2), LEAST_SPREAD * np.abs(centre) + 1e-12)

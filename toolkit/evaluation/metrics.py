@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import DegenerateDataWarning, binomtest, bootstrap, rankdata
 
+from toolkit.arrays import Float64, Int64
 from toolkit.data.patients import CLASSES
 from toolkit.errors import GradeError
 from toolkit.evaluation.clinical import calibration_line, delong
@@ -18,7 +19,6 @@ from toolkit.frozen import Frozen
 CONFIDENCE = 0.95
 RESAMPLES = 5000  # the limits then vary by less than 0.01 with the seed
 SEED = 0
-_Float = NDArray[np.float64]
 
 
 class Interval(NamedTuple):
@@ -60,8 +60,8 @@ class Metrics(Frozen):
 class Roc(NamedTuple):
     """The ROC curve, from (0, 0) to (1, 1); both float64 (K,)."""
 
-    false_positive_rate: _Float
-    sensitivity: _Float
+    false_positive_rate: Float64
+    sensitivity: Float64
 
 
 class ReliabilityBin(NamedTuple):
@@ -195,7 +195,7 @@ def reliability_bins(grade: ArrayLike, probability: ArrayLike, bins: int = 5) ->
     return tuple(found)
 
 
-def _checked(grade: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.int64], _Float]:
+def _checked(grade: ArrayLike, probability: ArrayLike) -> tuple[Int64, Float64]:
     grade, probability = np.asarray(grade), np.asarray(probability, dtype=np.float64)
     if grade.shape != probability.shape or grade.ndim != 1 or not grade.size:
         raise GradeError(
@@ -213,15 +213,15 @@ def _checked(grade: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.int64
     return grade.astype(np.int64), probability
 
 
-def areas(lgg: _Float, hgg: _Float) -> _Float:
+def areas(lgg: Float64, hgg: Float64) -> Float64:
     """AUC along the last axis: (..., n0), (..., n1) -> (...)."""
     n0, n1 = lgg.shape[-1], hgg.shape[-1]
     ranks = rankdata(np.concatenate([hgg, lgg], axis=-1), axis=-1)[..., :n1]
-    area: _Float = (ranks.sum(-1) - n1 * (n1 + 1) / 2) / (n0 * n1)
+    area: Float64 = (ranks.sum(-1) - n1 * (n1 + 1) / 2) / (n0 * n1)
     return area
 
 
-def _values(strata: Mapping[int, _Float], threshold: float) -> dict[str, _Float]:
+def _values(strata: Mapping[int, Float64], threshold: float) -> dict[str, Float64]:
     """The metrics that the classes present define, along the last axis: class -> (..., n) gives name -> (...)."""
     hits = {c: (sample >= threshold) == c for c, sample in strata.items()}
     own = np.concatenate([sample if c else 1 - sample for c, sample in strata.items()], axis=-1)  # P(own grade)
@@ -237,12 +237,12 @@ def _values(strata: Mapping[int, _Float], threshold: float) -> dict[str, _Float]
     return values
 
 
-def _bootstrap_limits(strata: Mapping[int, _Float], threshold: float) -> dict[str, tuple[float, float]]:
+def _bootstrap_limits(strata: Mapping[int, Float64], threshold: float) -> dict[str, tuple[float, float]]:
     """Name -> (low, high), only for metrics whose resamples differ; empty where a class has a single patient."""
     if min(sample.size for sample in strata.values()) == 1:
         return {}
 
-    def statistic(*samples: _Float, axis: int) -> _Float:
+    def statistic(*samples: Float64, axis: int) -> Float64:
         values = _values(dict(zip(strata, samples, strict=True)), threshold)
         return np.stack(list(values.values()))  # (metrics, resamples)
 

@@ -6,18 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from toolkit.config import Settings
-from toolkit.errors import RunError, SettingsError
+from toolkit.errors import Interrupted, RunError, SettingsError
 from toolkit.training.balance import check_conflicts
-from toolkit.training.loop import train
-from toolkit.training.prepare import Prepared, Quiet, Watcher, prepare, training_data
+from toolkit.training.prepare import Prepared, prepare
 from toolkit.training.ranks import ALONE, Ranks
-from toolkit.training.resume import continue_run
-from toolkit.training.run import Interrupted, Run
 from toolkit.training.runs import create_run, open_run
+from toolkit.training.single import continue_run, train_run
 from toolkit.training.spread import Spread, spread
+from toolkit.training.watch import Quiet, StudyWatcher, Watcher
 
 # What --ablate can name: one change each to the first strategy.
 LEVERS: dict[str, tuple[str, ...]] = {
@@ -61,16 +60,6 @@ class PlannedRun:
     seed: int
     fold: tuple[int, int] | None
     settings: Settings
-
-
-class StudyWatcher(Watcher, Protocol):
-    """Who watches a study."""
-
-    def run_started(self, name: str, number: int, total: int) -> None:
-        """A training begins here; others may be going on."""
-
-    def run_ended(self, name: str, failure: str | None) -> None:
-        """A training ended, or failed with a sentence."""
 
 
 def plan_arms(strategies: Sequence[str], levers: Sequence[str]) -> list[ArmPlan]:
@@ -147,7 +136,7 @@ def carry_out(planned: Sequence[PlannedRun], runs: Path, over: Spread, watcher: 
         return failed
     for sentence in dict.fromkeys(s for one in waiting for s in check_conflicts(one.settings, allow=True)):
         watcher.note(sentence)
-    prepared = prepare(waiting[0].settings, watcher)  # fills the cache, for other processes too
+    prepared = prepare(waiting[0].settings.data, watcher)  # fills the cache, for other processes too
 
     def ended(one: PlannedRun, failure: str | None) -> None:
         watcher.run_ended(one.name, failure)
@@ -187,7 +176,7 @@ def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 def _in_own_process(runs: Path, prepared: Prepared, planned: PlannedRun, ranks: Ranks) -> str | None:
     quiet = Quiet()
-    return _attempt(planned, runs, prepared.with_scans(planned.settings, quiet), quiet, ranks)
+    return _attempt(planned, runs, prepared.with_scans(planned.settings.data, quiet), quiet, ranks)
 
 
 def _attempt(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher, ranks: Ranks) -> str | None:
@@ -204,13 +193,10 @@ def _attempt(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watch
     return None
 
 
-def _begin(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher, ranks: Ranks) -> Run:
+def _begin(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher, ranks: Ranks) -> None:
     if planned.fold:
         number, count = planned.fold
-        split = prepared.folds(planned.settings, count, planned.seed)[number - 1]
+        split = prepared.folds(planned.settings.data, count, planned.seed)[number - 1]
     else:
-        split = prepared.split(planned.settings)
-    run = create_run(runs, planned.name, planned.settings, split)
-    training, validation = (training_data(side, prepared.scans) for side in (split.training, split.validation))
-    train(run, training, validation, watcher, ranks)
-    return run
+        split = prepared.split(planned.settings.data, planned.seed)
+    train_run(create_run(runs, planned.name, planned.settings, split), prepared.scans, watcher, ranks)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from toolkit.arrays import Float64
 from toolkit.data.measures import Measures, measure_patients
 from toolkit.data.patients import Cohort, Patient
 from toolkit.errors import RunError
@@ -162,9 +163,7 @@ def _baselines(
     ]
 
 
-def _graded(
-    run: Run, rows: Mapping[Path, np.ndarray[tuple[int], np.dtype[np.float64]]], measures: Measures
-) -> list[Baseline]:
+def _graded(run: Run, rows: Mapping[Path, Float64], measures: Measures) -> list[Baseline]:
     def side(cohort: Cohort) -> Side:
         table = np.array([rows[patient.folder] for patient in cohort.patients])
         return Side(cohort.grade_array, cohort.sites or (None,) * len(cohort), table)

@@ -9,29 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.arrays import Float32
 from toolkit.config import Settings
-from toolkit.data.cache import Array
 from toolkit.data.split import Split
 from toolkit.errors import RunError
 from toolkit.training.ensemble import Ensemble
-from toolkit.training.loop import train
 from toolkit.training.network import GradeNet
 from toolkit.training.outcome import fold_metrics, recalibrate
-from toolkit.training.prepare import Prepared, Quiet, training_data
+from toolkit.training.prepare import Prepared
 from toolkit.training.ranks import Ranks
-from toolkit.training.resume import continue_run
 from toolkit.training.run import Run, ValidationTable
 from toolkit.training.runs import create_run, fold_name, fold_runs, open_run, point_latest
-from toolkit.training.session import Progress
+from toolkit.training.single import continue_run, train_run
 from toolkit.training.spread import IN_THIS_PROCESS, Spread, spread
+from toolkit.training.watch import Progress, Quiet
 
 
-def begin_folds(runs: Path, name: str, settings: Settings, prepared: Prepared) -> Run:
+def begin_folds(folder: Path, settings: Settings, prepared: Prepared) -> Run:
     """Begin a run of folds, with everybody in its split on both sides, and in it a run for each fold.
 
     Args:
-        runs: folder of the runs.
-        name: of the new run.
+        folder: of the new run.
         settings: `[data] folds` and `repeats`; a fold's own settings have neither, and each fold a seed of its own.
         prepared: the cohort.
 
@@ -40,8 +38,8 @@ def begin_folds(runs: Path, name: str, settings: Settings, prepared: Prepared) -
         RunError: see `create_run`.
     """
     data, seed = settings.data, settings.training.seed
-    splits = [split for repeat in range(data.repeats) for split in prepared.folds(settings, data.folds, seed + repeat)]
-    run = create_run(runs, name, settings, Split(prepared.cohort, prepared.cohort))
+    splits = [split for repeat in range(data.repeats) for split in prepared.folds(data, data.folds, seed + repeat)]
+    run = create_run(folder.parent, folder.name, settings, Split(prepared.cohort, prepared.cohort))
     for number, split in enumerate(splits, start=1):
         own = settings.model_copy(
             update={
@@ -53,7 +51,7 @@ def begin_folds(runs: Path, name: str, settings: Settings, prepared: Prepared) -
     return run
 
 
-def train_folds(run: Run, scans: Mapping[Path, Array], progress: Progress, over: Spread = IN_THIS_PROCESS) -> None:
+def train_folds(run: Run, scans: Mapping[Path, Float32], progress: Progress, over: Spread = IN_THIS_PROCESS) -> None:
     """Train the folds that have not ended, then pool all answers.
 
     Args:
@@ -78,9 +76,7 @@ def train_folds(run: Run, scans: Mapping[Path, Array], progress: Progress, over:
     else:
         for folder in waiting:
             progress.note(f"{folder.name} of {len(folds)}.")
-            fold = open_run(folder)
-            training, validation = fold.training_patients(), fold.validation_patients()
-            train(fold, training_data(training, scans), training_data(validation, scans), progress)
+            train_run(open_run(folder), scans, progress)
     pool(run)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from toolkit.errors import RunError, RuntimeUnavailable
 from toolkit.machine import cores
 from toolkit.training.ranks import FAILED, LAUNCHED
 
+LOOPBACK = "lo"  # the network interface that no other machine reaches
 GRACE = 5.0  # seconds that the others have to notice that one failed, and again to obey SIGTERM
 
 
@@ -48,7 +50,7 @@ def launch(command: Sequence[str], count: int) -> int:
         RunError: a process was killed, and could not say why itself.
     """
     check_devices(count)
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = _store()
     # The variables that torchrun sets; ranks cannot tell the two apart.
     ours = {
         "MASTER_ADDR": "127.0.0.1",
@@ -58,6 +60,9 @@ def launch(command: Sequence[str], count: int) -> int:
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "NCCL_NVLS_ENABLE": "0",  # NVLink multicast stays off
+        # One machine: nothing that the ranks exchange is open to the network.
+        "GLOO_SOCKET_IFNAME": LOOPBACK,
+        "NCCL_SOCKET_IFNAME": LOOPBACK,
     }
     threads = str(max(1, cores() // count))
     common = {"OMP_NUM_THREADS": threads} | os.environ | ours
@@ -80,6 +85,15 @@ def launch(command: Sequence[str], count: int) -> int:
             " continues after the last epoch."
         )
     return code if code > 0 else 1
+
+
+def _store() -> TCPStore:
+    """The ranks' store. Left to itself it would listen on every network card, so it is given a socket that does not."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        return TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
 
 
 def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:

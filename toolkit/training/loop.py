@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from toolkit.errors import RunError
+from toolkit.errors import Interrupted, RunError
 from toolkit.evaluation.metrics import auc
 from toolkit.evaluation.stability import best_epoch
 from toolkit.training.balance import sample_loss
@@ -24,12 +24,13 @@ from toolkit.training.network import GradeNet
 from toolkit.training.outcome import write_outcome
 from toolkit.training.plan import Visit, plan_epoch
 from toolkit.training.ranks import ALONE, Ranks
-from toolkit.training.run import EpochRow, Interrupted, Run, ValidationTable
+from toolkit.training.run import EpochRow, Run, ValidationTable
 from toolkit.training.scalars import scalar_log
 from toolkit.training.scans import ScanStore, TrainingData
 from toolkit.training.schedule import lr_factor, should_stop
-from toolkit.training.session import Progress, Session, begin, check_data, store
+from toolkit.training.session import Session, begin, check_data, store
 from toolkit.training.statistics import RunningStatistics, freeze_statistics
+from toolkit.training.watch import Progress
 
 # Optimiser steps in a row that may be skipped. fp16 starts with a gradient scale of 65536 and halves it at each skip.
 SKIPS_ALLOWED = 4

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 
 from toolkit.config import CalibrationSettings, dump_settings
-from toolkit.evaluation.calibration import Calibration, fit_calibration
+from toolkit.evaluation.calibration import Calibration
+from toolkit.evaluation.calibration_fit import fit_calibration
 from toolkit.evaluation.metrics import Metrics, evaluate
 from toolkit.evaluation.page import interval
 from toolkit.evaluation.report import TrainingRecord, training_report

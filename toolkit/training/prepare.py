@@ -1,53 +1,23 @@
-"""A cohort made ready for training: labels, preprocessed scans, doubles, splits."""
+"""A cohort made ready for training: labels, preprocessed scans, duplicates, splits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
-from toolkit.config import DataSettings, Settings
-from toolkit.data.cache import Array, cached_scans
+from toolkit.arrays import Float32
+from toolkit.config import DataSettings
+from toolkit.data.cache import cached_scans
 from toolkit.data.folds import split_folds
 from toolkit.data.labels import read_cohort
 from toolkit.data.leakage import content_print, same_content
-from toolkit.data.patients import Cohort, Patient
+from toolkit.data.patients import Cohort
 from toolkit.data.split import Split, split_cohort
 from toolkit.errors import SettingsError
 from toolkit.evaluation.sites import site_only
-from toolkit.training.run import EpochRow
 from toolkit.training.scans import TrainingData
-from toolkit.training.session import Progress
-
-
-class Watcher(Progress, Protocol):
-    """Who watches a training from its start."""
-
-    def reading(self, patients: int) -> AbstractContextManager[Callable[[Patient], None]]:
-        """So many patients are about to be read; the result is called after each."""
-
-
-class Quiet:
-    """Watches where nothing is shown."""
-
-    def note(self, text: str) -> None:
-        """See `Progress`."""
-
-    def epoch_started(self, epoch: int, steps: int) -> None:
-        """See `Progress`."""
-
-    def step(self, loss: float) -> None:
-        """See `Progress`."""
-
-    def epoch_done(self, row: EpochRow, best: bool) -> None:
-        """See `Progress`."""
-
-    @contextmanager
-    def reading(self, patients: int) -> Iterator[Callable[[Patient], None]]:
-        """See `Watcher`."""
-        yield lambda patient: None
+from toolkit.training.watch import Watcher
 
 
 @dataclass(frozen=True)
@@ -63,7 +33,7 @@ class Prepared:
 
     cohort: Cohort
     validation: Cohort | None
-    scans: dict[Path, Array]
+    scans: dict[Path, Float32]
     twins: Sequence[Sequence[int]]
 
     @property
@@ -75,38 +45,38 @@ class Prepared:
         """What another process is given: it opens the scans itself."""
         return replace(self, scans={})
 
-    def with_scans(self, settings: Settings, watcher: Watcher) -> Prepared:
+    def with_scans(self, data: DataSettings, watcher: Watcher) -> Prepared:
         """Undo `without_scans`; the cache has them.
 
         Raises:
             CohortError: as `prepare`.
         """
-        return replace(self, scans=read_scans(self.everyone, settings, watcher))
+        return replace(self, scans=read_scans(self.everyone, data, watcher))
 
-    def split(self, settings: Settings) -> Split:
-        """Training and validation by share or folder, as the settings and their seed have it."""
-        return split_cohort(self.cohort, settings.data, settings.training.seed, self.validation, self.twins)
+    def split(self, data: DataSettings, seed: int) -> Split:
+        """Training and validation by share or folder."""
+        return split_cohort(self.cohort, data, seed, self.validation, self.twins)
 
-    def folds(self, settings: Settings, count: int, seed: int) -> list[Split]:
+    def folds(self, data: DataSettings, count: int, seed: int) -> list[Split]:
         """So many splits, in which everybody validates once."""
-        return split_folds(self.cohort, settings.data, count, seed, self.twins)
+        return split_folds(self.cohort, data, count, seed, self.twins)
 
 
-def prepare(settings: Settings, watcher: Watcher) -> Prepared:
-    """Read and preprocess everybody whom the settings name; tell of doubles and of what the site gives away.
+def prepare(data: DataSettings, watcher: Watcher) -> Prepared:
+    """Read and preprocess everybody whom the settings name; tell of duplicates and of what the site gives away.
 
     Raises:
         SettingsError: no cohort is named.
         CohortError: the cohort, its labels or its patients cannot be used.
     """
-    if settings.data.cohort is None:
+    if data.cohort is None:
         raise SettingsError(
             'no cohort is named: write [data] cohort = "folder" into grade.toml, or --set data.cohort=folder.'
         )
-    cohort, validation = _cohorts(settings.data.cohort, settings.data, watcher)
+    cohort, validation = _cohorts(data.cohort, data, watcher)
     prepared = Prepared(cohort, validation, {}, ())
     everyone = prepared.everyone
-    scans = read_scans(everyone, settings, watcher)  # before the run folder: a cohort that cannot be read leaves none
+    scans = read_scans(everyone, data, watcher)  # before the run folder: a cohort that cannot be read leaves none
     twins = same_content([content_print(list(scan)) for scan in scans.values()])
     for group in twins:
         names = ", ".join(everyone.patients[position].id for position in group)
@@ -126,14 +96,14 @@ def _cohorts(folder: Path, data: DataSettings, watcher: Watcher) -> tuple[Cohort
     return cohorts[0], cohorts[1] if len(cohorts) > 1 else None
 
 
-def read_scans(cohort: Cohort, settings: Settings, watcher: Watcher) -> dict[Path, Array]:
+def read_scans(cohort: Cohort, data: DataSettings, watcher: Watcher) -> dict[Path, Float32]:
     """The scan of each patient's folder, in the order of the cohort."""
     with watcher.reading(len(cohort)) as on_done:
-        scans = cached_scans(cohort.patients, settings.data.grid, settings.data.cache, on_done)
+        scans = cached_scans(cohort.patients, data.grid, data.cache, on_done)
     return {patient.folder: scan for patient, scan in zip(cohort.patients, scans, strict=True)}
 
 
-def training_data(cohort: Cohort, scans: Mapping[Path, Array]) -> TrainingData:
+def training_data(cohort: Cohort, scans: Mapping[Path, Float32]) -> TrainingData:
     """A cohort with its scans, which are looked up by the patients' folders."""
     return TrainingData(cohort, [scans[patient.folder] for patient in cohort.patients])
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from toolkit.arrays import Float64, Int64
 from toolkit.config import Settings
 from toolkit.data.patients import CLASSES, Cohort, Patient
 from toolkit.errors import RunError
@@ -28,10 +28,6 @@ from toolkit.training.tables import read_table, table_text
 SPLIT = ("patient", "grade", "site", "split", "folder")
 _STEPS = ("epoch", "step", "loss")
 _VALIDATION = ("patient", "grade", "logit_lgg", "logit_hgg")
-
-
-class Interrupted(RunError):
-    """The user stopped the training; finished epochs are kept."""
 
 
 class EpochRow(Frozen):
@@ -71,13 +67,13 @@ class ValidationTable:
     """
 
     patients: tuple[str, ...]
-    grades: NDArray[np.int64]
-    logits: NDArray[np.float64]
+    grades: Int64
+    logits: Float64
 
     @property
-    def logit(self) -> NDArray[np.float64]:
+    def logit(self) -> Float64:
         """HGG minus LGG, (N,): what calibration and AUC look at."""
-        difference: NDArray[np.float64] = self.logits[:, 1] - self.logits[:, 0]
+        difference: Float64 = self.logits[:, 1] - self.logits[:, 0]
         return difference
 
 

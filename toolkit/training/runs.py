@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from toolkit.config import Settings, dump_settings, load_settings
 from toolkit.data.patients import CLASSES
 from toolkit.data.split import Split
 from toolkit.errors import RunError
+from toolkit.files import building
 from toolkit.training.run import SPLIT, Run
 from toolkit.training.tables import table_text
 
 LATEST = "latest"
+
+
+def new_folder(runs: Path, name: str | None, settings: Settings) -> Path:
+    """The folder of a new run.
+
+    Args:
+        runs: folder of the runs.
+        name: of the run; None takes date, time and strategy, and a number where that is taken.
+        settings: of the run.
+
+    Raises:
+        RunError: the name is not a plain name of a folder.
+    """
+    if name is not None:
+        if not name or name != Path(name).name or name.startswith(".") or name == LATEST:
+            raise RunError(f"'{name}' cannot name a run; take a plain folder name other than '{LATEST}'.")
+        return runs / name
+    plain = f"{datetime.now():%Y-%m-%d_%H%M%S}_{settings.strategy}"
+    names = (plain if number == 1 else f"{plain}_{number}" for number in count(1))
+    return next(runs / free for free in names if not (runs / free).exists())
+
+
+def check_new(folder: Path) -> None:
+    """Refuse to begin a run where there is something.
+
+    Raises:
+        RunError: there is.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise RunError(f"run {folder} exists; take another name, or continue it with --resume.")
 
 
 def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run:
@@ -25,22 +58,16 @@ def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run
         split: written to `split.csv`.
 
     Raises:
-        RunError: the name is taken or no name for a folder, or the folder cannot be written.
+        RunError: the name is taken, or the folder cannot be written.
     """
-    if not name or name != Path(name).name or name.startswith(".") or name == LATEST:
-        raise RunError(f"'{name}' cannot name a run; take a plain folder name other than '{LATEST}'.")
     folder = parent.absolute() / name
-    if folder.exists():
-        raise RunError(f"run {folder} exists; take another name, or continue it with --resume.")
-    building = Run(folder.with_name(f".{name}.tmp"), settings)  # so that no run is there half
-    try:
-        building.folder.mkdir(parents=True, exist_ok=True)
-        _write_split(building, split)
-        building.write("labels.txt", split.training.labels + "\n")
-        building.write("settings.toml", dump_settings(settings))
-        building.folder.rename(folder)
-    except OSError as error:
-        raise RunError(f"run {folder} cannot be created: {error.strerror}; choose another folder.") from error
+    check_new(folder)
+    with building(folder, "run", RunError) as hidden:  # so that no run is there half
+        begun = Run(hidden, settings)
+        _write_split(begun, split)
+        begun.write("labels.txt", split.training.labels + "\n")
+        begun.write("settings.toml", dump_settings(settings))
+        hidden.rename(folder)
     run = Run(folder, settings)
     point_latest(run)
     return run
@@ -100,6 +127,8 @@ def point_latest(run: Run) -> None:
     """Point the link `latest` beside the run at it; the link is relative, so that the runs can be moved together."""
     link = run.folder.parent / LATEST
     temporary = link.with_name(f".{LATEST}.{os.getpid()}.tmp")  # several trainings may begin at once
+    if link.exists() and not link.is_symlink():
+        raise RunError(f"{link} cannot be pointed at {run.folder.name}: it is no link; move it away.")
     try:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(run.folder.name)

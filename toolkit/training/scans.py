@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from toolkit.arrays import Float32
 from toolkit.data.patients import Cohort
 from toolkit.errors import RunError
 from toolkit.training.compute import Compute
@@ -29,7 +29,7 @@ class TrainingData:
     """
 
     cohort: Cohort
-    scans: Sequence[NDArray[np.float32]]
+    scans: Sequence[Float32]
 
 
 class ScanStore:
@@ -42,7 +42,7 @@ class ScanStore:
         gigabytes: its size.
     """
 
-    def __init__(self, scans: Sequence[NDArray[np.float32]], compute: Compute) -> None:
+    def __init__(self, scans: Sequence[Float32], compute: Compute) -> None:
         shapes = {scan.shape for scan in scans}
         if len(shapes) != 1:
             raise RunError(f"scans of one training need one shape; found {sorted(shapes)}: empty the cache.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,22 +21,7 @@ from toolkit.training.run import Checkpoint, EpochRow, Run
 from toolkit.training.runs import point_latest
 from toolkit.training.scans import ScanStore, TrainingData
 from toolkit.training.statistics import share_statistics
-
-
-class Progress(Protocol):
-    """What a training tells whoever watches it."""
-
-    def note(self, text: str) -> None:
-        """One sentence worth knowing."""
-
-    def epoch_started(self, epoch: int, steps: int) -> None:
-        """An epoch, counted from 1, begins; it has so many optimiser steps."""
-
-    def step(self, loss: float) -> None:
-        """An optimiser step ended; its mean loss."""
-
-    def epoch_done(self, row: EpochRow, best: bool) -> None:
-        """An epoch was validated and saved; whether it is the best one so far."""
+from toolkit.training.watch import Progress
 
 
 @dataclass

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import torch
 
+from toolkit.errors import Interrupted
 from toolkit.machine import cores
 from toolkit.training.interrupt import stop_on_interrupt
 from toolkit.training.ranks import Ranks
-from toolkit.training.run import Interrupted
 
 T = TypeVar("T")
 

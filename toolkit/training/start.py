@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from toolkit.config import Settings
 from toolkit.errors import SettingsError
 from toolkit.training.balance import check_conflicts
 from toolkit.training.folds import begin_folds, train_folds
-from toolkit.training.loop import train
-from toolkit.training.prepare import Watcher, prepare, read_scans, training_data
+from toolkit.training.prepare import prepare, read_scans
 from toolkit.training.ranks import ALONE, Ranks
-from toolkit.training.resume import continue_run
 from toolkit.training.run import Run
-from toolkit.training.runs import create_run, open_run
+from toolkit.training.runs import check_new, create_run, open_run
+from toolkit.training.single import continue_run, train_run
 from toolkit.training.spread import IN_THIS_PROCESS, Spread
+from toolkit.training.watch import Watcher
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a training happens.
+class Processes:
+    """Which processes train.
 
     Attributes:
         ranks: who shares each step.
@@ -32,21 +31,24 @@ class Place:
     over: Spread = IN_THIS_PROCESS
 
 
-HERE = Place()
+THIS_ONE = Processes()
 
 
 def start_training(
-    settings: Settings, runs: Path, name: str | None, allow_conflicts: bool, watcher: Watcher, place: Place = HERE
+    settings: Settings,
+    folder: Path,
+    watcher: Watcher,
+    allow_conflicts: bool = False,
+    processes: Processes = THIS_ONE,
 ) -> Run:
     """Train a new run.
 
     Args:
         settings: everything; `[data] cohort` is needed.
-        runs: folder of the runs.
-        name: of the new run; None makes one of date, time and strategy.
-        allow_conflicts: train although the guard objects.
+        folder: of the new run, as `new_folder` names it.
         watcher: is told what happens.
-        place: on which processes and GPUs.
+        allow_conflicts: train although the guard objects.
+        processes: which of them share the work.
 
     Returns:
         The run, trained and calibrated.
@@ -54,34 +56,33 @@ def start_training(
     Raises:
         SettingsError: no cohort is named, or the guard objects.
         CohortError: the cohort, its labels, its split or its patients cannot be used.
-        RunError: see `train`.
+        RunError: the folder exists, or see `train`.
     """
-    ranks = place.ranks
+    ranks = processes.ranks
     for sentence in check_conflicts(settings, allow_conflicts):
         watcher.note(sentence)
-    prepared = ranks.in_turn(lambda: prepare(settings, watcher))
-    name = name or f"{datetime.now():%Y-%m-%d_%H%M%S}_{settings.strategy}"
+    check_new(folder)  # before the cohort is read
+    prepared = ranks.in_turn(lambda: prepare(settings.data, watcher))
     if settings.data.folds:
         _check_alone(ranks)
-        run = begin_folds(runs, name, settings, prepared)
-        train_folds(run, prepared.scans, watcher, place.over)
+        run = begin_folds(folder, settings, prepared)
+        train_folds(run, prepared.scans, watcher, processes.over)
         return run
-    split = prepared.split(settings)
+    split = prepared.split(settings.data, settings.training.seed)
     if prepared.validation and (fewer := len(prepared.cohort) - len(split.training)):
         watcher.note(f"{fewer} patients of the cohort are among those that validate; they are not trained on.")
-    run = ranks.lead(lambda: create_run(runs, name, settings, split))
-    training, validation = (training_data(side, prepared.scans) for side in (split.training, split.validation))
-    train(run, training, validation, watcher, ranks)
+    run = ranks.lead(lambda: create_run(folder.parent, folder.name, settings, split))
+    train_run(run, prepared.scans, watcher, ranks)
     return run
 
 
-def resume_training(folder: Path, watcher: Watcher, place: Place = HERE) -> Run:
+def resume_training(folder: Path, watcher: Watcher, processes: Processes = THIS_ONE) -> Run:
     """Continue a run that was stopped or killed, with its own settings and split.
 
     Args:
         folder: the run, or `runs/latest`.
         watcher: is told what happens.
-        place: on which processes and GPUs; as many as before, or others.
+        processes: as many as before, or others.
 
     Raises:
         RunError: no such run.
@@ -89,10 +90,11 @@ def resume_training(folder: Path, watcher: Watcher, place: Place = HERE) -> Run:
     """
     run = open_run(folder)
     if run.settings.data.folds:
-        _check_alone(place.ranks)
-        train_folds(run, read_scans(run.validation_patients(), run.settings, watcher), watcher, place.over)
+        _check_alone(processes.ranks)
+        scans = read_scans(run.validation_patients(), run.settings.data, watcher)
+        train_folds(run, scans, watcher, processes.over)
     else:
-        continue_run(run, watcher, place.ranks)
+        continue_run(run, watcher, processes.ranks)
     return run
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from toolkit.config import Grid
-from toolkit.data.patients import find_patients, match_modalities
+from toolkit.data.patients import find_patients, match_modalities, printable
 from toolkit.data.scan import Scan, read_scan
 from toolkit.errors import CohortError, PatientRefused
 
@@ -55,7 +55,7 @@ def test_case(case: Case, tmp_path, scan_of):
     folder = case.write(tmp_path)
     (patient,) = find_patients([tmp_path])
     assert patient.id.encode()
-    assert patient.id == folder.name.encode("utf-8", "backslashreplace").decode()
+    assert patient.id == printable(folder.name)
     if case.reason:
         with pytest.raises(PatientRefused) as refusal:
             read_scan(patient, GRID)
@@ -129,7 +129,7 @@ def test_a_path_that_is_no_folder(tmp_path, path):
 def test_a_patient_named_twice_is_read_once(tmp_path):
     folder = drafted(()).write(tmp_path)
     (tmp_path / "link").symlink_to("patient")
-    assert len(find_patients([folder, tmp_path / "patient" / "..", folder])) == 2  # the folder, and its link
+    assert len(find_patients([folder, tmp_path / "patient" / "..", folder])) == 1
 
 
 @pytest.mark.parametrize(

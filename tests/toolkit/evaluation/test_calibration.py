@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 
 from toolkit.config import CalibrationSettings
 from toolkit.errors import GradeError
-from toolkit.evaluation.calibration import Calibration, choose_threshold, fit_calibration
+from toolkit.evaluation.calibration import Calibration
+from toolkit.evaluation.calibration_fit import choose_threshold, fit_calibration
 
 PLATT = CalibrationSettings()
 

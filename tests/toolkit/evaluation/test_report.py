@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from toolkit.config import CalibrationSettings, Settings, dump_settings
-from toolkit.evaluation.calibration import fit_calibration
+from toolkit.evaluation.calibration_fit import fit_calibration
 from toolkit.evaluation.metrics import evaluate
 from toolkit.evaluation.pictures import draw_auc, draw_reliability, draw_roc, svg
 from toolkit.evaluation.report import (

@@ -8,11 +8,10 @@ import pytest
 
 from toolkit.config import PRESETS, Settings, load_settings
 from toolkit.data.split import Split
-from toolkit.errors import RunError, SettingsError
+from toolkit.errors import Interrupted, RunError, SettingsError
 from toolkit.training import compare
 from toolkit.training.balance import check_conflicts
 from toolkit.training.compare import LEVERS, carry_out, plan_arms, plan_runs
-from toolkit.training.run import Interrupted
 from toolkit.training.runs import create_run
 from toolkit.training.scans import TrainingData
 from toolkit.training.spread import IN_THIS_PROCESS

@@ -11,7 +11,7 @@ import torch
 
 from toolkit.config import NetworkSettings, Settings
 from toolkit.errors import RunError
-from toolkit.evaluation.calibration import fit_calibration
+from toolkit.evaluation.calibration_fit import fit_calibration
 from toolkit.evaluation.metrics import auc
 from toolkit.training.ensemble import Ensemble, members_of
 from toolkit.training.folds import begin_folds, choose_member, load_network, train_folds
@@ -51,7 +51,7 @@ def trained(
     """Two repeats of three folds."""
     settings = make_settings("data.folds=3", "data.repeats=2", "training.epochs=2")
     prepared = prepared_of(everyone)
-    run = begin_folds(tmp_path_factory.mktemp("folds"), "cv", settings, prepared)
+    run = begin_folds(tmp_path_factory.mktemp("folds") / "cv", settings, prepared)
     train_folds(run, prepared.scans, recorder())
     return run
 
@@ -99,7 +99,7 @@ def test_killed_and_resumed_gives_the_same_answers(
     trained: Run, tmp_path: Path, recorder: Watcher, everyone: TrainingData
 ) -> None:
     prepared = prepared_of(everyone)
-    run = begin_folds(tmp_path, "cv", trained.settings, prepared)
+    run = begin_folds(tmp_path / "cv", trained.settings, prepared)
     steps = iter(range(1000))
 
     def kill(epoch: int, step: int) -> None:
@@ -114,7 +114,7 @@ def test_killed_and_resumed_gives_the_same_answers(
 
 
 def test_a_fold_that_is_gone_is_named(trained: Run, tmp_path: Path, everyone: TrainingData) -> None:
-    run = begin_folds(tmp_path, "cv", trained.settings, prepared_of(everyone))
+    run = begin_folds(tmp_path / "cv", trained.settings, prepared_of(everyone))
     (run.folder / "fold-4").rename(tmp_path / "elsewhere")
     with pytest.raises(RunError, match=r"there is no run .*fold-4"):
         fold_runs(run)

@@ -14,7 +14,7 @@ import torch
 
 from toolkit.data.patients import Cohort
 from toolkit.data.split import Split
-from toolkit.errors import RunError
+from toolkit.errors import Interrupted, RunError
 from toolkit.evaluation.metrics import auc
 from toolkit.training import loop, scalars
 from toolkit.training.balance import sample_loss
@@ -22,7 +22,7 @@ from toolkit.training.compute import Compute
 from toolkit.training.loop import train
 from toolkit.training.plan import Visit
 from toolkit.training.ranks import Ranks
-from toolkit.training.run import Interrupted, Run
+from toolkit.training.run import Run
 from toolkit.training.runs import create_run, open_run
 from toolkit.training.scans import TrainingData
 from toolkit.training.session import Session, begin

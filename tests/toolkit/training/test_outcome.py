@@ -12,7 +12,7 @@ import torch
 from toolkit.config import CalibrationSettings, Settings
 from toolkit.data.split import Split
 from toolkit.errors import RunError
-from toolkit.evaluation.calibration import fit_calibration
+from toolkit.evaluation.calibration_fit import fit_calibration
 from toolkit.evaluation.metrics import auc
 from toolkit.training.loop import train
 from toolkit.training.outcome import recalibrate

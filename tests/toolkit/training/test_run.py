@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from toolkit.config import Settings
 from toolkit.data.patients import Cohort, Patient
 from toolkit.data.split import Split
 from toolkit.errors import RunError, SettingsError
 from toolkit.training.outcome import write_outcome
 from toolkit.training.run import Checkpoint, EpochRow, Run, ValidationTable
-from toolkit.training.runs import create_run, open_run, point_latest
+from toolkit.training.runs import create_run, new_folder, open_run, point_latest
 from toolkit.training.scans import TrainingData
 
 RunMaker = Callable[..., Run]
@@ -97,6 +98,14 @@ def test_latest_is_a_relative_link_that_moves_on(new_run: RunMaker) -> None:
     assert sorted(p.name for p in link.parent.iterdir()) == ["first", "latest", "second"]
 
 
+def test_latest_taken_by_a_file(new_run: RunMaker, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "latest").write_text("mine")
+    with pytest.raises(RunError, match="latest cannot be pointed at run: it is no link"):
+        new_run()
+    assert (tmp_path / "runs" / "latest").read_text() == "mine"
+
+
 def test_latest_taken_by_a_folder(new_run: RunMaker, tmp_path: Path) -> None:
     (tmp_path / "runs" / "latest").mkdir(parents=True)
     with pytest.raises(RunError, match="latest cannot be pointed at run"):
@@ -110,14 +119,22 @@ def test_name_taken(new_run: RunMaker) -> None:
 
 
 @pytest.mark.parametrize("name", ["latest", "a/b", "..", ".hidden", ""])
-def test_no_name_for_a_run(new_run: RunMaker, name: str) -> None:
+def test_no_name_for_a_run(name: str, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot name a run"):
-        new_run(name=name)
+        new_folder(tmp_path, name, Settings())
+
+
+def test_a_run_without_a_name_takes_a_free_one(tmp_path: Path) -> None:
+    for _ in range(3):  # within a second, as several starts at once
+        new_folder(tmp_path, None, Settings()).mkdir()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 3
+    assert all("stable" in name for name in names)
 
 
 def test_runs_folder_is_a_file(tmp_path: Path, new_run: RunMaker) -> None:
     (tmp_path / "runs").write_text("")
-    with pytest.raises(RunError, match="cannot be created"):
+    with pytest.raises(RunError, match="cannot be written"):
         new_run()
 
 

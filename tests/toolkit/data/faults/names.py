@@ -66,7 +66,9 @@ CASES: list[Case] = [
     ),
     graded("lumiere", named("Patient-001", BARE, **UPPER | {"t1ce": "CT1"})),
     graded("bids", named("sub-01", "{id}_{token}.nii.gz", t1="T1w", t1ce="T1post", t2="T2w", flair="FLAIR")),
-    refused("bids_contrast_as_entity", DOUBLED, named("sub-02", UNDER, t1="T1w", t1ce="ce-gadolinium_T1w", t2="T2w")),
+    graded("bids_contrast_as_entity", named("sub-02", UNDER, t1="T1w", t1ce="ce-gadolinium_T1w", t2="T2w")),
+    graded("bids_contrast_short", named("sub-03", UNDER, t1="T1w", t1ce="ce-gd_acq-mprage_T1w", t2="T2w")),
+    refused("bids_no_contrast", MISSING, named("sub-04", UNDER, t1="acq-a_T1w", t1ce="inv-1_T1map", t2="T2w")),
     refused("vsd_numbers", MISSING, named("VSD", "VSD.Brain.XX.O.MR_{token}.54513.nii.gz")),
     refused("decathlon", MISSING, named("imagesTr", "BRATS_001.nii.gz")),
     refused(

@@ -1,18 +1,12 @@
-"""Settings: one frozen tree, read from `grade.toml`, presets named by `strategy`, single values by `--set a.b=c`.
-
-Order, later wins: the defaults below, the strategy's preset, `grade.toml`, `--set`.
-"""
+"""The settings: one frozen tree, a class for each section of `grade.toml`, with its defaults and limits."""
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tomli_w
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from toolkit.errors import SettingsError
 from toolkit.frozen import Frozen
 from toolkit.hospital_settings import HospitalSettings
 
@@ -36,11 +30,11 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
 SettingPath = Annotated[Path, BeforeValidator(_text_to_path)]
 
 
-class _Branch(Frozen, strict=True):
-    pass
+class Branch(Frozen, strict=True):
+    """A section: no unknown key, no value of another type."""
 
 
-class Grid(_Branch):
+class Grid(Branch):
     """The fixed grid of a scan: RAS axes, isotropic."""
 
     spacing: float = Field(1.5, gt=0.1, le=20, allow_inf_nan=False, description="voxel edge, mm")
@@ -56,13 +50,14 @@ class Grid(_Branch):
         return shape
 
 
-class LabelTable(_Branch):
+class LabelTable(Branch):
     """`[data.labels]`: a table of grades; columns that are not named are recognised by their headers."""
 
     file: SettingPath
     patient: str | None = Field(None, description="column of the patient's id")
     grade: str | None = Field(None, description="column of the grade")
     site: str | None = Field(None, description="column of the site")
+    sheet: str | None = Field(None, description="sheet of a workbook; else the one that holds ids and grades")
     lgg: Words = Field(("LGG", "2", "II", "3", "III"), description="values that mean LGG; WHO grades as BraTS has them")
     hgg: Words = Field(("HGG", "GBM", "4", "IV"), description="values that mean HGG")
 
@@ -100,7 +95,7 @@ class DataSettings(Grid):
         return Grid(spacing=self.spacing, shape=self.shape)
 
 
-class NetworkSettings(_Branch):
+class NetworkSettings(Branch):
     """`[network]`."""
 
     depth: Literal[10, 18, 34, 50] = 50
@@ -110,7 +105,7 @@ class NetworkSettings(_Branch):
     pretrained: SettingPath | None = Field(None, description="a MedicalNet file")
 
 
-class AugmentSettings(_Branch):
+class AugmentSettings(Branch):
     """`[training.augment]`: limits of the uniform draws."""
 
     rotation: float = Field(10.0, ge=0, le=180, description="degrees, about each axis, either way")
@@ -120,7 +115,7 @@ class AugmentSettings(_Branch):
     modality_dropout: float = Field(0.0, ge=0, le=1, description="share of patients who lose one modality at random")
 
 
-class TrainingSettings(_Branch):
+class TrainingSettings(Branch):
     """`[training]`."""
 
     epochs: int = Field(40, ge=1)
@@ -154,77 +149,6 @@ class TrainingSettings(_Branch):
     augment: AugmentSettings = AugmentSettings()
 
 
-class CalibrationSettings(_Branch):
-    """`[calibration]`."""
-
-    method: Literal["platt", "temperature", "none"] = "platt"
-    rule: str = Field("youden", description="youden, sensitivity=S or cost=FN:FP")
-
-    @field_validator("rule")
-    @classmethod
-    def _known_rule(cls, rule: str) -> str:
-        parse_rule(rule)
-        return rule
-
-
-class ExportSettings(_Branch):
-    """`[export]`."""
-
-    max_batch: int = Field(8, ge=1, le=256)
-    opt_batch: int | None = Field(None, ge=1, description="batch that a TensorRT engine is tuned for; else max_batch")
-    workspace_gb: float | None = Field(None, gt=0, description="GiB that a TensorRT build may take; else all")
-    opt_level: int | None = Field(None, ge=0, le=5, description="effort of a TensorRT build; else TensorRT's default")
-    allow_fp32_layers: bool = Field(False, description="accept an engine that is not half precision throughout")
-
-    @field_validator("opt_batch")
-    @classmethod
-    def _within_max_batch(cls, best: int | None, info: ValidationInfo) -> int | None:
-        if best is not None and best > info.data.get("max_batch", best):
-            raise ValueError(f"a batch of at most max_batch = {info.data['max_batch']} is possible")
-        return best
-
-
-class PredictSettings(_Branch):
-    """`[predict]`: None means chosen for the machine, and shown."""
-
-    batch_size: int | None = Field(None, ge=1)
-    workers: int | None = Field(None, ge=1)
-
-
-class Settings(_Branch):
-    """Everything that `grade.toml` may say."""
-
-    strategy: Strategy = "stable"
-    data: DataSettings = DataSettings()
-    network: NetworkSettings = NetworkSettings()
-    training: TrainingSettings = TrainingSettings()
-    calibration: CalibrationSettings = CalibrationSettings()
-    export: ExportSettings = ExportSettings()
-    predict: PredictSettings = PredictSettings()
-    hospital: HospitalSettings = HospitalSettings()
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "stable": {},  # the defaults above
-    "ldam": {"training": {"sampler": "shuffle", "loss": "ldam", "drw_epoch": 1}},
-    # What the earlier set-up did, kept to be compared with: three balancing mechanisms on batches of 2.
-    "legacy": {
-        "training": {
-            "loss": "ldam",
-            "ldam_max_m": 0.2,
-            "ldam_s": 15.0,
-            "drw_epoch": 25,
-            "batch_size": 2,
-            "head_lr": 5e-4,
-            "early_stopping": 7,
-            "min_epochs": 10,
-            "warmup_epochs": 4,  # 10 % of 40 epochs
-            "augment": {"rotation": 11.5},
-        }
-    },
-}
-
-
 def parse_rule(rule: str) -> tuple[str, float, float]:
     """Split a threshold rule into its name and numbers.
 
@@ -254,143 +178,51 @@ def parse_rule(rule: str) -> tuple[str, float, float]:
     )
 
 
-def load_settings(file: Path | None, strategy: str | None = None, overrides: tuple[str, ...] = ()) -> Settings:
-    """Settings from a file, a preset and single values.
+class CalibrationSettings(Branch):
+    """`[calibration]`."""
 
-    Args:
-        file: a `grade.toml`; None takes the defaults, with paths relative to the working folder.
-        strategy: takes precedence over the file's `strategy`.
-        overrides: `branch.key=value`, the value in TOML spelling; a bare word is taken as a string.
+    method: Literal["platt", "temperature", "none"] = "platt"
+    rule: str = Field("youden", description="youden, sensitivity=S or cost=FN:FP")
 
-    Raises:
-        SettingsError: no such file, no TOML, an unknown key, a value out of range.
-    """
-    written = _read_toml(file) if file else {}
-    single: dict[str, Any] = {}
-    for text in overrides:
-        _merge(single, _parse_override(text))
-    name = strategy or single.get("strategy") or written.get("strategy", "stable")
-    if name not in PRESETS:
-        raise SettingsError(f"strategy '{name}' is unknown; choose one of {', '.join(PRESETS)}.")
-    tree: dict[str, Any] = {}
-    for layer in (PRESETS[name], written, single, {"strategy": name}):
-        _merge(tree, layer)
-    base = file.resolve().parent if file else Path.cwd()
-    return _absolute(_validate(tree, file), base)
+    @field_validator("rule")
+    @classmethod
+    def _known_rule(cls, rule: str) -> str:
+        parse_rule(rule)
+        return rule
 
 
-def calibration_settings(settings: CalibrationSettings, method: str | None, rule: str | None) -> CalibrationSettings:
-    """Calibration settings with another method or rule; None keeps what there is.
+class ExportSettings(Branch):
+    """`[export]`."""
 
-    Raises:
-        SettingsError: an unknown method or rule.
-    """
-    changes = {"method": method, "rule": rule}
-    tree = settings.model_dump() | {key: value for key, value in changes.items() if value is not None}
-    return _validate({"calibration": tree}, None).calibration
+    max_batch: int = Field(8, ge=1, le=256)
+    opt_batch: int | None = Field(None, ge=1, description="batch that a TensorRT engine is tuned for; else max_batch")
+    workspace_gb: float | None = Field(None, gt=0, description="GiB that a TensorRT build may take; else all")
+    opt_level: int | None = Field(None, ge=0, le=5, description="effort of a TensorRT build; else TensorRT's default")
+    allow_fp32_layers: bool = Field(False, description="accept an engine that is not half precision throughout")
 
-
-def export_settings(settings: ExportSettings, changes: dict[str, Any]) -> ExportSettings:
-    """Export settings with some values changed; None keeps what there is.
-
-    Raises:
-        SettingsError: a value is out of range, or contradicts another.
-    """
-    tree = settings.model_dump() | {key: value for key, value in changes.items() if value is not None}
-    return _validate({"export": tree}, None).export
+    @field_validator("opt_batch")
+    @classmethod
+    def _within_max_batch(cls, best: int | None, info: ValidationInfo) -> int | None:
+        if best is not None and best > info.data.get("max_batch", best):
+            raise ValueError(f"a batch of at most max_batch = {info.data['max_batch']} is possible")
+        return best
 
 
-def dump_settings(settings: Settings) -> str:
-    """The settings as TOML, every value written out, readable by `load_settings`."""
-    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+class PredictSettings(Branch):
+    """`[predict]`: None means chosen for the machine, and shown."""
+
+    batch_size: int | None = Field(None, ge=1)
+    workers: int | None = Field(None, ge=1)
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise SettingsError(f"there is no settings file {file}; write one, or name another with --config.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {file} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"settings file {file} is not valid TOML: {error}.") from error
+class Settings(Branch):
+    """Everything that `grade.toml` may say."""
 
-
-def _parse_override(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise SettingsError(f"--set {text}: write it as branch.key=value, for example --set training.epochs=20.")
-    try:
-        return tomllib.loads(f"{key}={value}")
-    except tomllib.TOMLDecodeError:
-        pass
-    try:
-        return tomllib.loads(f"{key}={_toml_string(value)}")
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"--set {text}: {error}.") from error
-
-
-def _toml_string(text: str) -> str:
-    return tomli_w.dumps({"x": text}).partition("=")[2].strip()
-
-
-def _merge(into: dict[str, Any], layer: dict[str, Any]) -> None:
-    for key, value in layer.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = _copy(value)
-
-
-def _copy(value: Any) -> Any:
-    return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value
-
-
-def _validate(tree: dict[str, Any], file: Path | None) -> Settings:
-    try:
-        return Settings.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(_field_names(first["loc"]))
-        where = f" in {file}" if file else ""
-        if first["type"] == "extra_forbidden":
-            raise SettingsError(f"unknown setting '{key}'{where}; known there: {_known(first['loc'])}.") from None
-        raise SettingsError(f"setting {key} = {first['input']!r}{where}: {_lower(first['msg'])}.") from None
-
-
-def _field_names(loc: tuple[int | str, ...]) -> list[str]:
-    """The part of pydantic's location that a user wrote; unions and tuples add words of their own behind it."""
-    branch: Any = Settings
-    names: list[str] = []
-    for part in loc:
-        names.append(str(part))
-        field = branch.model_fields.get(part)
-        if field is None or not hasattr(field.annotation, "model_fields"):
-            break
-        branch = field.annotation
-    return names
-
-
-def _known(loc: tuple[int | str, ...]) -> str:
-    branch: Any = Settings
-    for part in loc[:-1]:
-        branch = branch.model_fields[part].annotation
-    return ", ".join(branch.model_fields)
-
-
-def _lower(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
-
-
-def _absolute(settings: Settings, base: Path) -> Settings:
-    def fix(branch: _Branch) -> dict[str, Any]:
-        changed: dict[str, Any] = {}
-        for name, value in branch:
-            if isinstance(value, Path):
-                changed[name] = base / value.expanduser()
-            elif isinstance(value, _Branch):
-                changed[name] = value.model_copy(update=fix(value))
-        return changed
-
-    return settings.model_copy(update=fix(settings))
+    strategy: Strategy = "stable"
+    data: DataSettings = DataSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    export: ExportSettings = ExportSettings()
+    predict: PredictSettings = PredictSettings()
+    hospital: HospitalSettings = HospitalSettings()

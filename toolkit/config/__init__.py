@@ -1,0 +1,38 @@
+"""Settings: one frozen tree, read from `grade.toml`, presets named by `strategy`, single values by `--set a.b=c`."""
+
+from toolkit.config.load import calibration_settings, dump_settings, export_settings, load_settings
+from toolkit.config.presets import PRESETS
+from toolkit.config.settings import (
+    AugmentSettings,
+    CalibrationSettings,
+    DataSettings,
+    ExportSettings,
+    Grid,
+    LabelTable,
+    NetworkSettings,
+    PredictSettings,
+    Settings,
+    Strategy,
+    TrainingSettings,
+    parse_rule,
+)
+
+__all__ = [
+    "PRESETS",
+    "AugmentSettings",
+    "CalibrationSettings",
+    "DataSettings",
+    "ExportSettings",
+    "Grid",
+    "LabelTable",
+    "NetworkSettings",
+    "PredictSettings",
+    "Settings",
+    "Strategy",
+    "TrainingSettings",
+    "calibration_settings",
+    "dump_settings",
+    "export_settings",
+    "load_settings",
+    "parse_rule",
+]

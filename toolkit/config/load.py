@@ -1,0 +1,159 @@
+"""Settings from `grade.toml`, a preset and single values, and back to text.
+
+Order, later wins: the defaults, the strategy's preset, `grade.toml`, `--set`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from toolkit.config.presets import PRESETS
+from toolkit.config.settings import Branch, CalibrationSettings, ExportSettings, Settings
+from toolkit.errors import SettingsError
+
+
+def load_settings(file: Path | None, strategy: str | None = None, overrides: tuple[str, ...] = ()) -> Settings:
+    """Settings from a file, a preset and single values.
+
+    Args:
+        file: a `grade.toml`; None takes the defaults, with paths relative to the working folder.
+        strategy: takes precedence over the file's `strategy`.
+        overrides: `branch.key=value`, the value in TOML spelling; a bare word is taken as a string.
+
+    Raises:
+        SettingsError: no such file, no TOML, an unknown key, a value out of range.
+    """
+    written = _read_toml(file) if file else {}
+    single: dict[str, Any] = {}
+    for text in overrides:
+        _merge(single, _parse_override(text))
+    name = strategy or single.get("strategy") or written.get("strategy", "stable")
+    if name not in PRESETS:
+        raise SettingsError(f"strategy '{name}' is unknown; choose one of {', '.join(PRESETS)}.")
+    tree: dict[str, Any] = {}
+    for layer in (PRESETS[name], written, single, {"strategy": name}):
+        _merge(tree, layer)
+    base = file.resolve().parent if file else Path.cwd()
+    return _absolute(_validate(tree, file), base)
+
+
+def calibration_settings(settings: CalibrationSettings, method: str | None, rule: str | None) -> CalibrationSettings:
+    """Calibration settings with another method or rule; None keeps what there is.
+
+    Raises:
+        SettingsError: an unknown method or rule.
+    """
+    changes = {"method": method, "rule": rule}
+    tree = settings.model_dump() | {key: value for key, value in changes.items() if value is not None}
+    return _validate({"calibration": tree}, None).calibration
+
+
+def export_settings(settings: ExportSettings, changes: dict[str, Any]) -> ExportSettings:
+    """Export settings with some values changed; None keeps what there is.
+
+    Raises:
+        SettingsError: a value is out of range, or contradicts another.
+    """
+    tree = settings.model_dump() | {key: value for key, value in changes.items() if value is not None}
+    return _validate({"export": tree}, None).export
+
+
+def dump_settings(settings: Settings) -> str:
+    """The settings as TOML, every value written out, readable by `load_settings`."""
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise SettingsError(f"there is no settings file {file}; write one, or name another with --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {file} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings file {file} is not valid TOML: {error}.") from error
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise SettingsError(f"--set {text}: write it as branch.key=value, for example --set training.epochs=20.")
+    try:
+        return tomllib.loads(f"{key}={value}")
+    except tomllib.TOMLDecodeError:
+        pass
+    try:
+        return tomllib.loads(f"{key}={_toml_string(value)}")
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"--set {text}: {error}.") from error
+
+
+def _toml_string(text: str) -> str:
+    return tomli_w.dumps({"x": text}).partition("=")[2].strip()
+
+
+def _merge(into: dict[str, Any], layer: dict[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = _copy(value)
+
+
+def _copy(value: Any) -> Any:
+    return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _validate(tree: dict[str, Any], file: Path | None) -> Settings:
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(_field_names(first["loc"]))
+        where = f" in {file}" if file else ""
+        if first["type"] == "extra_forbidden":
+            raise SettingsError(f"unknown setting '{key}'{where}; known there: {_known(first['loc'])}.") from None
+        raise SettingsError(f"setting {key} = {first['input']!r}{where}: {_lower(first['msg'])}.") from None
+
+
+def _field_names(loc: tuple[int | str, ...]) -> list[str]:
+    """The part of pydantic's location that a user wrote; unions and tuples add words of their own behind it."""
+    branch: Any = Settings
+    names: list[str] = []
+    for part in loc:
+        names.append(str(part))
+        field = branch.model_fields.get(part)
+        if field is None or not hasattr(field.annotation, "model_fields"):
+            break
+        branch = field.annotation
+    return names
+
+
+def _known(loc: tuple[int | str, ...]) -> str:
+    branch: Any = Settings
+    for part in loc[:-1]:
+        branch = branch.model_fields[part].annotation
+    return ", ".join(branch.model_fields)
+
+
+def _lower(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _absolute(settings: Settings, base: Path) -> Settings:
+    def fix(branch: Branch) -> dict[str, Any]:
+        changed: dict[str, Any] = {}
+        for name, value in branch:
+            if isinstance(value, Path):
+                changed[name] = base / value.expanduser()
+            elif isinstance(value, Branch):
+                changed[name] = value.model_copy(update=fix(value))
+        return changed
+
+    return settings.model_copy(update=fix(settings))
