@@ -129,12 +129,12 @@ def _too_small(series: Series) -> str:
 
 def _kind(series: Series, name: Name) -> tuple[str, str, int]:
     """Kind (or `conflict`), its reason, and the marks of contrast."""
+    said = f"the name says {name.said}" if name.said else "the name says nothing"
     if mixed := _mixed(series):
-        return "conflict", mixed, 0
+        return "conflict", f"{said}, but {mixed}", 0
     physics = _physics(series)
     if physics.kind == "other":
         return "", physics.text, 0
-    said = f"the name says {name.said}" if name.said else "the name says nothing"
     if name.kind:
         if name.kind not in physics.possible or (physics.kind and physics.kind != name.kind):
             means = f", which means {physics.kind.upper()}" if physics.kind else ""
@@ -211,7 +211,7 @@ def _physics(series: Series) -> _Physics:
 def _strict(tr: float | None, te: float | None, ti: float | None, sequences: set[str]) -> str:
     if tr is None or te is None:
         return ""
-    if ti is not None and ti >= 1500 and te >= 60 and tr >= 4000:
+    if ti is not None and ti >= 1500 and te >= 60 and tr >= 4000 and _may_invert(sequences):
         return "flair"
     if te < 35 and (400 <= ti <= 1300 if ti is not None else tr < 1000):
         return "t1"
@@ -226,8 +226,16 @@ def _possible(tr: float | None, te: float | None, ti: float | None, sequences: s
         "t1": (te is None or te < 35)
         and (300 <= ti <= 1400 if ti is not None else tr is None or tr < 2000 or (gradient and (te or 0) < 10)),
         "t2": (te is None or te >= 60) and (tr is None or tr >= 2000) and ti is None and "IR" not in sequences,
-        "flair": (te is None or te >= 60) and (tr is None or tr >= 4000) and (ti is None or ti >= 1400),
+        "flair": (te is None or te >= 60)
+        and (tr is None or tr >= 4000)
+        and (ti is None or ti >= 1400)
+        and _may_invert(sequences),
     }
+
+
+def _may_invert(sequences: set[str]) -> bool:
+    """Whether the sequence may have an inversion; GE writes RM for any sequence of its own."""
+    return not sequences or bool(sequences & {"IR", "RM"})
 
 
 def _sure_alone(series: Series, physics: _Physics) -> bool:

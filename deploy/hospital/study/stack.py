@@ -181,7 +181,7 @@ def _no_duplicates(slots: Sequence[Slot], along: NDArray[np.float64], steps: NDA
     ):
         a, b = getattr(first.frame, name), getattr(second.frame, name)
         if a != b:
-            a, b = ("\\".join(value) if isinstance(value, tuple) else value for value in (a, b))
+            a, b = ("\\".join(value) if isinstance(value, tuple) else _short(value) for value in (a, b))
             why = f" ({unit.format(a, b)})"
             break
     raise UnusableSeries(
@@ -202,3 +202,7 @@ def _no_gaps(slots: Sequence[Slot], along: NDArray[np.float64], steps: NDArray[n
         f"has {what}: {steps[first]:.2f} mm from {along[first]:.1f} to {along[first + 1]:.1f} mm where others are "
         f"{step:.2f} mm apart"
     )
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
