@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 from deploy.builder import Shapes, Tuning, build_plan
+from deploy.cuda import cards
 from deploy.engine_files import KEY_DIGITS, Engine, EngineRecord, digest, read_plan, records, store_engine
-from deploy.flavours import TITLES, Target
-from deploy.model import ONNX, Model
+from deploy.flavours import TITLES, Target, choose_target
+from deploy.model import ENGINES, ONNX, Draft
 from toolkit.config import ExportSettings
 from toolkit.errors import ModelError, SettingsError
 from toolkit.files import write_file
@@ -22,8 +24,50 @@ HALF_SHARE = 0.95  # of the convolution layers, at least
 _LOCK = ".lock"
 
 
+class EngineRequest(NamedTuple):
+    """What a user asks of an engine: `tensorrt`, `rtx` or None, and compute capabilities such as `8.9`, or none."""
+
+    flavour: str | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+def requested_target(request: EngineRequest) -> tuple[Target, bool]:
+    """What to build, and whether the first GPU of this machine can run it.
+
+    Raises:
+        RuntimeUnavailable: as `choose_target`.
+    """
+    card = next(iter(cards()), None)
+    target = choose_target(request.flavour, request.capabilities, card)
+    return target, card is not None and card.compute_capability in target.compute_capabilities
+
+
+def add_engine(
+    model: Draft, target: Target, settings: ExportSettings, last: Path, on_stage: Callable[[str], None]
+) -> Engine:
+    """Put an engine into a model that is being exported: that of the last export if it fits, else a new one.
+
+    Args:
+        model: in its hidden folder.
+        target: what to build.
+        settings: of the export.
+        last: where the last export's model may be.
+        on_stage: called with what begins, in a few words.
+
+    Raises:
+        GradeError: as `provide_engine`.
+    """
+    title, folder = f"{TITLES[target.flavour]} {target.version}", model.folder / ENGINES
+    engine = provide_engine(
+        model, target, settings, (folder, last / ENGINES), lambda text: on_stage(f"{title}: {text}")
+    )
+    if engine.folder != folder:
+        store_engine(engine, folder)
+    return engine
+
+
 def provide_engine(
-    model: Model, target: Target, settings: ExportSettings, folders: Sequence[Path], on_stage: Callable[[str], None]
+    model: Draft, target: Target, settings: ExportSettings, folders: Sequence[Path], on_stage: Callable[[str], None]
 ) -> Engine:
     """The engine of a model for a card: one that is there and fits, else a new one in the first writable folder.
 
@@ -50,7 +94,7 @@ def provide_engine(
 
 
 def rebuild_engine(
-    model: Model, target: Target, settings: ExportSettings, folders: Sequence[Path], note: str
+    model: Draft, target: Target, settings: ExportSettings, folders: Sequence[Path], note: str
 ) -> Engine:
     """A new engine in the first writable folder, whatever is there; `note` says why. Raises as `provide_engine`."""
     with _locked(_writable(folders), _ignore) as folder:
@@ -58,7 +102,7 @@ def rebuild_engine(
 
 
 def find_engine(
-    model: Model, target: Target, settings: ExportSettings, folders: Sequence[Path]
+    model: Draft, target: Target, settings: ExportSettings, folders: Sequence[Path]
 ) -> tuple[Engine | None, str]:
     """The first engine that fits and is whole, or None and what is wrong with the first that does not (empty: none)."""
     notes: list[str] = []
@@ -74,7 +118,7 @@ def find_engine(
     return None, notes[0] if notes else ""
 
 
-def _misfit(record: EngineRecord, model: Model, target: Target, settings: ExportSettings) -> str:
+def _misfit(record: EngineRecord, model: Draft, target: Target, settings: ExportSettings) -> str:
     """What makes an engine unfit here, to follow on its name; empty when it fits."""
     if record.onnx != model.manifest.files.get(ONNX["fp16"]):
         return "was built from other weights"
@@ -97,7 +141,7 @@ def _misfit(record: EngineRecord, model: Model, target: Target, settings: Export
 
 
 def _build(
-    folder: Path, model: Model, target: Target, settings: ExportSettings, on_stage: Callable[[str], None], note: str
+    folder: Path, model: Draft, target: Target, settings: ExportSettings, on_stage: Callable[[str], None], note: str
 ) -> Engine:
     """Build and write an engine; the folder's lock is held."""
     best, most = settings.opt_batch or model.manifest.max_batch, model.manifest.max_batch

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -111,6 +111,15 @@ class Engine:
     def path(self) -> Path:
         """The plan's file."""
         return self.folder / f"{self.record.name}.plan"
+
+
+def engine_in(folder: Path, engine: Engine) -> Engine:
+    """The same engine where it is now; its record is read again, since a comparison on the GPU may have come to it.
+
+    Raises:
+        ModelError: the record was altered.
+    """
+    return replace(engine, folder=folder, record=read_record(folder / f"{engine.record.name}.json"))
 
 
 def store_engine(engine: Engine, folder: Path) -> None:

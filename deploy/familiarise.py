@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,8 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import beta, binom, gamma
 from sklearn.covariance import ledoit_wolf
-from threadpoolctl import threadpool_limits
 
-from deploy.reader import reader
-from deploy.runtimes import Array, Runtime
-from toolkit.config import Grid
-from toolkit.data.patients import Cohort
-from toolkit.errors import ModelError
+from toolkit.arrays import Float32
 from toolkit.evaluation.familiarity import (
     DISTANCE_CONFIDENCE,
     DISTANCE_RATE,
@@ -28,33 +23,31 @@ from toolkit.evaluation.familiarity import (
     fit_bounds,
 )
 
-WORKERS = 2  # reading threads; the runtime needs the other cores
 FEWEST = 10  # validation patients; five of them then show the tail
 
 By = Literal["rank", "tail"]
 _Float = NDArray[np.float64]
 
 
-def learn_familiarity(
-    runtime: Runtime, grid: Grid, training: Cohort, validation: Cohort, on_stage: Callable[[str], None]
-) -> tuple[Familiarity, FeatureSpace]:
+class Seen(NamedTuple):
+    """What is learned from one patient: features float32 (F,), and the image statistics."""
+
+    features: Float32
+    statistics: Mapping[str, float]
+
+
+def learn_familiarity(training: Sequence[Seen], validation: Sequence[Seen]) -> tuple[Familiarity, FeatureSpace]:
     """Limits of both tests, and the space that distances are measured in.
 
     Args:
-        runtime: of the exported network, in fp32.
-        grid: of its scans.
         training: at least two patients: they give the space.
         validation: they give the limit of the distance.
-        on_stage: called with what begins, in a few words.
-
-    Raises:
-        ModelError: a patient is gone or refused.
     """
-    near, usual = _seen(runtime, grid, training, "training", on_stage)
-    other, checked = _seen(runtime, grid, validation, "validation", on_stage)
-    names = tuple(usual[0])
-    space = fit_space(near)
-    limit, by = tolerance_limit(space.distance(other), DISTANCE_RATE, DISTANCE_CONFIDENCE)
+    names = tuple(training[0].statistics)
+    space = fit_space(np.stack([one.features for one in training]))
+    distances = space.distance(np.stack([one.features for one in validation]))
+    limit, by = tolerance_limit(distances, DISTANCE_RATE, DISTANCE_CONFIDENCE)
+    table = np.array([[one.statistics[name] for name in names] for one in (*training, *validation)])
     familiarity = Familiarity(
         distance_rate=DISTANCE_RATE,
         distance_confidence=DISTANCE_CONFIDENCE,
@@ -63,7 +56,7 @@ def learn_familiarity(
         training=len(training),
         validation=len(validation),
         distance=limit,
-        bounds=fit_bounds(_table(usual + checked, names), names, IMAGE_RATE),
+        bounds=fit_bounds(table, names, IMAGE_RATE),
     )
     return familiarity, space
 
@@ -139,26 +132,3 @@ def _excesses(count: int, upper: int, rate: float, failing: float) -> float:
         return float(chance) - failing
 
     return float(brentq(surplus, 0.01, 1000))
-
-
-def _seen(
-    runtime: Runtime, grid: Grid, cohort: Cohort, name: str, on_stage: Callable[[str], None]
-) -> tuple[NDArray[np.float32], list[dict[str, float]]]:
-    """Features (N, F) and image statistics of a cohort."""
-    features: list[Array] = []
-    statistics: list[dict[str, float]] = []
-    with threadpool_limits(1, user_api="blas"), reader(cohort.patients, grid, WORKERS, edit=None) as reads:
-        while (read := reads.take()) is not None:
-            on_stage(f"what is familiar: {name} patient {len(features) + 1} of {len(cohort)}")
-            if read.scan is None:
-                raise ModelError(
-                    f"the export needs {name} patient {read.patient.id}, which is refused: {read.reason};"
-                    f" its folder was {read.patient.folder}."
-                )
-            features.append(runtime.infer(read.scan.data[None]).features[0])
-            statistics.append(read.scan.statistics)
-    return np.stack(features), statistics
-
-
-def _table(statistics: list[dict[str, float]], names: tuple[str, ...]) -> _Float:
-    return np.array([[one[name] for name in names] for one in statistics])

@@ -97,6 +97,26 @@ class ParityReport(Frozen):
     comparisons: tuple[Comparison, ...]
 
 
+class BrainRecord(Frozen):
+    """Where the brain mask's network comes from.
+
+    Attributes:
+        file: in the model folder.
+        source: package, version and file of the weights.
+        weights: SHA-256 of that file.
+        licence: that the package states.
+        unknown: what is not known of the weights.
+        differing: share of the mask's voxels that ONNX Runtime and torch decided differently at export.
+    """
+
+    file: FileName
+    source: str
+    weights: Sha256
+    licence: str
+    unknown: str
+    differing: float
+
+
 def _known(name: str, known: tuple[str, ...]) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
     def check(value: tuple[str, ...]) -> tuple[str, ...]:
         if value != known:
@@ -112,12 +132,11 @@ def _same_preprocessing(value: int) -> int:
     return value
 
 
-class Manifest(Frozen):
-    """All that is known about a model.
+class ModelSpec(Frozen):
+    """What a runtime needs to know of a model.
 
     Attributes:
         format: version of the folder's layout.
-        created: UTC, ISO 8601.
         files: name -> SHA-256, every other file that export wrote.
         modalities: channel order.
         classes: index order.
@@ -127,16 +146,9 @@ class Manifest(Frozen):
         network: see `NetworkRecord`.
         outputs: see `OutputShapes`.
         calibration: from logits to probability, and the threshold.
-        conformal: from probability to the grades that are possible; None only while export begins.
-        out_of_distribution: what is familiar, beside `familiarity.npz`; None only while export begins.
-        reference: grade -> the validation patients' P(HGG), rising, so that none can be told which it is.
-        training: see `TrainingSummary`.
-        parity: the gate's record; None only while the gate runs.
-        versions: of the libraries that exported it.
     """
 
     format: Literal[1]
-    created: str
     files: dict[FileName, Sha256]
     modalities: Annotated[tuple[str, ...], AfterValidator(_known("modalities", MODALITIES))]
     classes: Annotated[tuple[str, ...], AfterValidator(_known("classes", CLASSES))]
@@ -146,9 +158,29 @@ class Manifest(Frozen):
     network: NetworkRecord
     outputs: OutputShapes
     calibration: Calibration
-    conformal: Conformal | None = None
-    out_of_distribution: Familiarity | None = None
+
+
+class Manifest(ModelSpec):
+    """All that is known about a finished model.
+
+    Attributes:
+        created: UTC, ISO 8601.
+        conformal: from probability to the grades that are possible.
+        out_of_distribution: what is familiar; `familiarity.npz` holds the rest.
+        reference: grade -> the validation patients' P(HGG), rising, so that none can be told which it is.
+        training: see `TrainingSummary`.
+        parity: the gate's record.
+        versions: of the libraries that exported it.
+        space: that its patients were in; `grade` itself brings studies into `brats` only.
+        brain: the brain mask's network, where the model has it.
+    """
+
+    created: str
+    conformal: Conformal
+    out_of_distribution: Familiarity
     reference: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     training: TrainingSummary
-    parity: ParityReport | None
+    parity: ParityReport
     versions: dict[str, str]
+    space: str = "brats"
+    brain: BrainRecord | None = None

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from deploy.manifest import Manifest
+from deploy.manifest import Manifest, ModelSpec
 from toolkit.errors import ModelError
 from toolkit.files import first_problem, write_file
 from toolkit.machine import versions
@@ -26,6 +27,7 @@ WEIGHTS = "weights.safetensors"
 SELFTEST = "selftest.npz"
 CARD = "model_card.md"
 FAMILIARITY = "familiarity.npz"
+BRAIN = "brain.onnx"  # by `grade export --brain`
 ENGINES = "engines"  # made on the machine that predicts, each with a record of its own; never listed in the manifest
 
 Precision = Literal["fp32", "fp16"]
@@ -34,8 +36,8 @@ _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".bin"}  # ope
 
 
 @dataclass(frozen=True)
-class Model:
-    """An opened model folder.
+class Draft:
+    """A folder that a runtime can open: a model, or one that export has not finished.
 
     Attributes:
         folder: where it is.
@@ -44,7 +46,7 @@ class Model:
     """
 
     folder: Path
-    manifest: Manifest
+    manifest: ModelSpec
     fingerprint: str
     _checked: set[str] = field(default_factory=set, repr=False, compare=False)
 
@@ -88,6 +90,13 @@ class Model:
             list(pool.map(self.file, self.manifest.files))
 
 
+@dataclass(frozen=True)
+class Model(Draft):
+    """An opened model folder; see `Draft`."""
+
+    manifest: Manifest
+
+
 def open_model(folder: Path) -> Model:
     """Open a model folder.
 
@@ -124,10 +133,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         write_file(folder / name, content, ModelError)
 
 
-def file_hashes(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 of every file of a model but its manifest, seal and signature, sorted by name."""
+def file_hashes(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Name -> SHA-256 of every file of a model but its manifest, seal and signature, sorted by name.
+
+    Args:
+        folder: the model.
+        known: hashes that need not be taken again.
+    """
     names = sorted({path.name for path in folder.iterdir() if path.is_file()} - {MANIFEST, SEAL, SIGNATURE})
-    return {name: _sha256(folder / name) for name in names}
+    return {name: known.get(name) or _sha256(folder / name) for name in names}
 
 
 def library_versions(names: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from deploy.manifest import Comparison, ParityReport
-from deploy.model import SELFTEST, Model, Precision
+from deploy.model import SELFTEST, Draft, Precision
 from deploy.runtimes import Array, Runtime, RuntimeOutputs
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, MODALITIES, Cohort
@@ -35,14 +35,17 @@ class _Tally:
         self.limit, self.share = LIMITS[runtime.precision], SHARES[runtime.precision]
         self.difference = self.logit_difference = self.map_difference = self.extremes_difference = 0.0
         self.flips = 0
+        self.alone: list[float] = []  # the probability of each scan that batches are made of
         self.overflows: list[str] = []
         self.failures: list[str] = []
 
-    def patient(self, name: str, wanted: RuntimeOutputs, found: RuntimeOutputs) -> None:
+    def patient(self, name: str, wanted: RuntimeOutputs, found: RuntimeOutputs, keep: bool) -> None:
         if not _finite(found):
             self.failures.append(f"{name} gives values that are not finite")
             return
         p, q = probability(wanted, self.calibration)[0], probability(found, self.calibration)[0]
+        if keep:
+            self.alone.append(float(q))
         if abs(p - q) > self.limit:
             self.failures.append(f"{name} differs by {abs(p - q):.2g} in probability, more than {self.limit:g}")
         share = max(_share(wanted.features, found.features), _share(wanted.evidence, found.evidence))
@@ -78,10 +81,8 @@ class _Tally:
         )
 
 
-def check_parity(
-    model: Model, reference: Runtime, candidates: Sequence[Runtime], scans: Iterable[tuple[str, Array]], validation: int
-) -> ParityReport:
-    """Compare runtimes with the reference on patients, on extreme scans and in batches.
+class Gate:
+    """Compares runtimes with the reference on patients, on extreme scans and in batches.
 
     On patients the probability may differ by 1e-4 (fp32) or 5e-3 (fp16), so no decision can change that is further from
     the threshold than that. On an extreme scan, such as no patient gives, the logits may instead differ by a small
@@ -91,45 +92,93 @@ def check_parity(
         model: whose calibration and grid count.
         reference: torch in float32.
         candidates: the runtimes to be judged.
+    """
+
+    def __init__(self, model: Draft, reference: Runtime, candidates: Sequence[Runtime]) -> None:
+        self._model, self._reference = model, reference
+        self._tallies = [_Tally(candidate, model.manifest.calibration) for candidate in candidates]
+        self._kept: list[Array] = []
+        self._patients = 0
+
+    def patient(self, name: str, scan: Array) -> list[RuntimeOutputs]:
+        """Compare on a patient.
+
+        Args:
+            name: for a sentence.
+            scan: float32 (4, X, Y, Z).
+
+        Returns:
+            The candidates' answers.
+
+        Raises:
+            ModelError: the reference is not finite.
+        """
+        wanted = _reference(self._reference, name, scan)
+        answers = [tally.runtime.infer(scan[None]) for tally in self._tallies]  # (1, 4, X, Y, Z)
+        keep = len(self._kept) < max(BATCHES)
+        for tally, found in zip(self._tallies, answers, strict=True):
+            tally.patient(f"patient {name}", wanted, found, keep)
+        if keep:
+            self._kept.append(scan)
+        self._patients += 1
+        return answers
+
+    def report(self, validation: int) -> ParityReport:
+        """Compare on extreme scans and in batches, and judge.
+
+        Args:
+            validation: how many validation patients there are, of whom those compared may be a part.
+
+        Raises:
+            ModelError: no patient, the reference is not finite, or a candidate differs by more than it may.
+        """
+        if not self._patients:
+            raise ModelError("the parity gate needs at least one validation patient; there is none.")
+        extremes: list[str] = []
+        for name, scan in extreme_scans(self._model.manifest.grid):
+            extremes.append(name)
+            wanted = _reference(self._reference, name, scan)
+            for tally in self._tallies:
+                tally.extreme(f"the scan '{name}'", wanted, tally.runtime.infer(scan[None]))
+        checked: set[int] = set()
+        for tally in self._tallies:
+            batches = _batches(tally.runtime, self._model.manifest.max_batch)
+            _check_batches(tally, self._kept, batches)
+            checked.update(batches)
+        failures = [f"{tally.label}: {failure}" for tally in self._tallies for failure in tally.failures]
+        if failures:
+            more = f" (and {len(failures) - 3} more)" if len(failures) > 3 else ""
+            raise ModelError(
+                f"the exported model does not decide like the trained one: {'; '.join(failures[:3])}{more}."
+            )
+        return ParityReport(
+            patients=self._patients,
+            validation=validation,
+            extremes=tuple(extremes),
+            batches=(1, *sorted(checked)),
+            comparisons=tuple(tally.comparison() for tally in self._tallies),
+        )
+
+
+def check_parity(
+    model: Draft, reference: Runtime, candidates: Sequence[Runtime], scans: Iterable[tuple[str, Array]], validation: int
+) -> ParityReport:
+    """Compare runtimes with the reference; see `Gate`.
+
+    Args:
+        model: whose calibration and grid count.
+        reference: torch in float32.
+        candidates: the runtimes to be judged.
         scans: name and float32 (4, X, Y, Z) of real patients, at least one; read one at a time.
         validation: how many validation patients there are, of whom `scans` may be a part.
 
     Raises:
-        ModelError: no patient, the reference is not finite, or a candidate differs by more than it may.
+        ModelError: as `Gate.patient` and `Gate.report`.
     """
-    tallies = [_Tally(candidate, model.manifest.calibration) for candidate in candidates]
-    kept: list[Array] = []
-    patients = 0
+    gate = Gate(model, reference, candidates)
     for name, scan in scans:
-        wanted = _reference(reference, name, scan)
-        for tally in tallies:
-            tally.patient(f"patient {name}", wanted, tally.runtime.infer(scan[None]))  # (1, 4, X, Y, Z)
-        kept = [*kept, scan][: max(BATCHES)]
-        patients += 1
-    if not patients:
-        raise ModelError("the parity gate needs at least one validation patient; there is none.")
-    extremes: list[str] = []
-    for name, scan in extreme_scans(model.manifest.grid):
-        extremes.append(name)
-        wanted = _reference(reference, name, scan)
-        for tally in tallies:
-            tally.extreme(f"the scan '{name}'", wanted, tally.runtime.infer(scan[None]))
-    checked: set[int] = set()
-    for tally in tallies:
-        batches = _batches(tally.runtime, model.manifest.max_batch)
-        _check_batches(tally, kept, batches)
-        checked.update(batches)
-    failures = [f"{tally.label}: {failure}" for tally in tallies for failure in tally.failures]
-    if failures:
-        more = f" (and {len(failures) - 3} more)" if len(failures) > 3 else ""
-        raise ModelError(f"the exported model does not decide like the trained one: {'; '.join(failures[:3])}{more}.")
-    return ParityReport(
-        patients=patients,
-        validation=validation,
-        extremes=tuple(extremes),
-        batches=(1, *sorted(checked)),
-        comparisons=tuple(tally.comparison() for tally in tallies),
-    )
+        gate.patient(name, scan)
+    return gate.report(validation)
 
 
 def choose_patients(cohort: Cohort, most: int = MAX_PATIENTS) -> Cohort:
@@ -180,7 +229,7 @@ def write_selftest(folder: Path, reference: Runtime, grid: Grid) -> None:
     np.savez_compressed(folder / SELFTEST, coarse=coarse, logits=logits)
 
 
-def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> float:
+def run_selftest(model: Draft, runtime: Runtime, batch: int = 1) -> float:
     """Let a runtime answer the stored scan, as it will answer patients.
 
     Args:
@@ -217,7 +266,7 @@ def run_selftest(model: Model, runtime: Runtime, batch: int = 1) -> float:
     return seconds
 
 
-def load_selftest(model: Model) -> tuple[Array, Array]:
+def load_selftest(model: Draft) -> tuple[Array, Array]:
     """The stored scan, float32 (4, X, Y, Z), and the exporting machine's logits for it, (2,).
 
     Raises:
@@ -244,14 +293,13 @@ def _check_batches(tally: _Tally, scans: Sequence[Array], batches: Sequence[int]
     """Each scan must be answered in a batch as it is alone; nothing to see where a patient has already failed."""
     if tally.failures:
         return
-    alone = [probability(tally.runtime.infer(scan[None]), tally.calibration)[0] for scan in scans]
     for batch in batches:
         order = [k % len(scans) for k in range(batch)]
         outputs = tally.runtime.infer(np.stack([scans[k] for k in order]))  # (B, 4, X, Y, Z)
         if not _finite(outputs):
             tally.failures.append(f"a batch of {batch} gives values that are not finite")
             return
-        off = float(np.abs(probability(outputs, tally.calibration) - [alone[k] for k in order]).max())
+        off = float(np.abs(probability(outputs, tally.calibration) - [tally.alone[k] for k in order]).max())
         if off > tally.limit:
             tally.failures.append(f"a batch of {batch} differs by {off:.2g} in probability from single scans")
 

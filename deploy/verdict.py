@@ -49,9 +49,9 @@ class Judge:
 
     def __init__(self, model: Model) -> None:
         manifest = model.manifest
-        self._conformal: Conformal | None = manifest.conformal
-        self._familiarity: Familiarity | None = manifest.out_of_distribution
-        self._space = FeatureSpace.load(model.file(FAMILIARITY)) if self._familiarity else None
+        self._conformal: Conformal = manifest.conformal
+        self._familiarity: Familiarity = manifest.out_of_distribution
+        self._space = FeatureSpace.load(model.file(FAMILIARITY))
 
     def verdict(self, grade: str, probability: float, features: Array, statistics: Mapping[str, float]) -> Verdict:
         """Judge one graded patient.
@@ -62,11 +62,10 @@ class Judge:
             features: float32 (F,).
             statistics: of the images, `toolkit.data.statistics`.
         """
-        grades = self._conformal.grades(probability) if self._conformal else ()
-        distance = float(self._space.distance(features[None])[0]) if self._space else None
-        outside, strange = self._strange(distance, statistics)
-        if distance is not None and not np.isfinite(distance):
-            distance = None
+        grades = self._conformal.grades(probability)
+        measured = float(self._space.distance(features[None])[0])
+        outside, strange = self._strange(measured, statistics)
+        distance = measured if np.isfinite(measured) else None
         if strange:
             word, why = UNFAMILIAR, f"unlike the training patients: {strange}"
         elif doubt := self._doubt(grade, grades):
@@ -78,8 +77,6 @@ class Judge:
         return Verdict(word, f"{why}; {FOR_A_HUMAN}", grades, distance, outside)
 
     def _strange(self, distance: float | None, statistics: Mapping[str, float]) -> tuple[tuple[str, ...], str]:
-        if self._familiarity is None:
-            return (), ""
         broken = self._familiarity.outside(statistics)
         found = [
             f"{bound.name.replace('_', ' ')} {statistics.get(bound.name, np.nan):.3g} is not within {bound.low:.3g} to"
@@ -92,7 +89,7 @@ class Judge:
         return tuple(bound.name for bound in broken), ", ".join([*far, *found[:3]]) + more
 
     def _doubt(self, grade: str, grades: tuple[str, ...]) -> str:
-        if self._conformal is None or self._conformal.missing:
+        if self._conformal.missing:
             return ""
         level = f"{1 - self._conformal.rate:.0%}"
         if len(grades) == 2:
@@ -102,8 +99,6 @@ class Judge:
         return "" if grades == (grade,) else f"{grades[0]} alone is likely at {level}, but the threshold says {grade}"
 
     def _missing(self) -> str:
-        if self._conformal is None or self._familiarity is None:
-            return "the model carries no statistics for a verdict"
         if self._conformal.missing:
             few = " and ".join(f"{self._conformal.cases[name]} {name}" for name in self._conformal.missing)
             return f"too few validation patients to know how sure the grade is ({few})"

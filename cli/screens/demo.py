@@ -82,7 +82,7 @@ def train_and_export(out: Path, settings: Settings) -> Model:
         run = start_training(settings, out / "runs" / "demo", screen)
     show_run(run)
     with owned(out).writing("model"), stages() as on_stage:
-        model = export_run(run, out / "model", settings.export, on_stage)
+        model = export_run(run, out / "model", settings.export, None, on_stage).model
     show_model(model)
     return model
 

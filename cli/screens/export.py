@@ -2,60 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cli.console import note, say, stages
-from deploy.cuda import cards
-from deploy.engine import provide_engine
-from deploy.engine_files import Engine, EngineRecord, read_record, records, store_engine
+from deploy.engine import EngineRequest
+from deploy.engine_files import Engine, EngineRecord, records
 from deploy.export import export_run
-from deploy.flavours import TITLES, choose_target
-from deploy.model import ENGINES, Model
-from deploy.runtimes import Choice
+from deploy.flavours import TITLES
+from deploy.model import ENGINES, SIGNATURE, Model
 from toolkit.config import ExportSettings
 from toolkit.training.run import Run
 
 
-def exported(run: Run, out: Path, settings: ExportSettings, wanted: tuple[str | None, tuple[str, ...]] | None) -> Model:
+def exported(run: Run, out: Path, settings: ExportSettings, engine: EngineRequest | None) -> Model:
     """Export a run and show the stages.
 
     Args:
         run: a training that ended.
         out: the model folder.
         settings: of the export.
-        wanted: an engine's flavour and compute capabilities; None for no engine.
+        engine: what engine to add; None: no engine.
 
     Raises:
-        GradeError: as `export_run` and `provide_engine`; without TensorRT, before anything is written.
+        GradeError: as `export_run`.
     """
-    if wanted is None:
-        with stages() as on_stage:
-            return export_run(run, out, settings, on_stage)
-    card = next(iter(cards()), None)
-    target = choose_target(*wanted, card)
-    engines: list[Engine] = []
     with stages() as on_stage:
+        done = export_run(run, out, settings, engine, on_stage)
+    if done.engine:
+        _say_engine(done.engine)
+    return done.model
 
-        def add(model: Model) -> Sequence[Choice]:
-            """The engine, or that of the model which is at `out` now, if it fits."""
-            title = f"{TITLES[target.flavour]} {target.version}"
-            folder = model.folder / ENGINES
-            folders = (folder, out / ENGINES)
-            engine = provide_engine(model, target, settings, folders, lambda text: on_stage(f"{title}: {text}"))
-            if engine.folder != folder:
-                store_engine(engine, folder)
-            engines.append(engine)
-            runs_here = card is not None and card.compute_capability in target.compute_capabilities
-            return (Choice("tensorrt", "cuda", "fp16"),) if runs_here else ()
 
-        model = export_run(run, out, settings, on_stage, add)
-    # Read again: a comparison on this machine's GPU is in the record by now.
-    record = read_record(model.folder / ENGINES / f"{engines[0].record.name}.json")
-    _say_engine(replace(engines[0], folder=model.folder / ENGINES, record=record))
-    return model
+def with_brain(model: Model) -> Model:
+    """Add the brain mask's network to a model folder.
+
+    Raises:
+        ModelError: as `add_brain`.
+    """
+    from deploy.export_brain import add_brain  # here, since it loads torch
+
+    signed = (model.folder / SIGNATURE).exists()
+    with stages() as on_stage:
+        added = add_brain(model, on_stage)
+    record = added.manifest.brain
+    if record:
+        say(f"brain mask: {record.source}, {record.licence}; {record.differing:.4%} of its voxels differ from torch.")
+        note(record.unknown)
+    if signed:
+        note("the model is another one now, so its signature was removed; sign it again with `grade sign`.")
+    return added
 
 
 def facts(model: Model) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from deploy.machine import user_cache
-from deploy.manifest import Manifest
-from deploy.model import Model, Precision
+from deploy.manifest import ModelSpec
+from deploy.model import Draft, Precision
 from toolkit.errors import ModelError, RuntimeUnavailable
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -79,7 +79,7 @@ class Choice(NamedTuple):
     threads: int = 0
 
 
-def open_runtime(model: Model, choice: Choice) -> Runtime:
+def open_runtime(model: Draft, choice: Choice) -> Runtime:
     """Open a model in a runtime.
 
     Args:
@@ -109,7 +109,7 @@ def open_runtime(model: Model, choice: Choice) -> Runtime:
     raise RuntimeUnavailable(f"runtime '{choice.name}' is unknown; choose one of auto, onnx, tensorrt, torch.")
 
 
-def _open_auto(model: Model, choice: Choice) -> Runtime:
+def _open_auto(model: Draft, choice: Choice) -> Runtime:
     """ONNX Runtime, or TensorRT where `grade bench` found that faster; which, and why, is in `chosen`."""
     on_onnx = choice._replace(name="onnx")
     if choice.device == "cpu" or fastest_runtime(model) == "onnx":
@@ -122,7 +122,7 @@ def _open_auto(model: Model, choice: Choice) -> Runtime:
     return runtime
 
 
-def fastest_runtime(model: Model) -> str:
+def fastest_runtime(model: Draft) -> str:
     """What `grade bench` found the fastest here for this model; `onnx` where it was not run."""
     try:
         found: Any = json.loads(bench_file(model).read_text(encoding="utf-8"))
@@ -132,12 +132,12 @@ def fastest_runtime(model: Model) -> str:
     return name if name in ("onnx", "tensorrt") else "onnx"
 
 
-def bench_file(model: Model) -> Path:
+def bench_file(model: Draft) -> Path:
     """Where `grade bench` keeps what it measured of a model for this user."""
     return user_cache("bench") / f"{model.fingerprint}.json"
 
 
-def check_scans(scans: Array, manifest: Manifest) -> None:
+def check_scans(scans: Array, manifest: ModelSpec) -> None:
     """Refuse a batch that the model was not exported for.
 
     Raises:
@@ -152,7 +152,7 @@ def check_scans(scans: Array, manifest: Manifest) -> None:
         )
 
 
-def checked(outputs: RuntimeOutputs, batch: int, manifest: Manifest) -> RuntimeOutputs:
+def checked(outputs: RuntimeOutputs, batch: int, manifest: ModelSpec) -> RuntimeOutputs:
     """The outputs, if they have the shapes that the manifest tells.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from deploy.model import ONNX, Model, Precision
+from deploy.model import ONNX, Draft, Precision
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from toolkit.files import first_line
@@ -48,7 +48,7 @@ class OnnxRuntime:
             None: nothing is fused.
     """
 
-    model: Model
+    model: Draft
     device: str
     precision: Precision
     chosen: str
@@ -113,7 +113,7 @@ class BoundBatch:
         return self._binding.copy_outputs_to_cpu()  # type: ignore[no-any-return]
 
 
-def open_onnx(model: Model, choice: Choice) -> OnnxRuntime:
+def open_onnx(model: Draft, choice: Choice) -> OnnxRuntime:
     """Open a model in ONNX Runtime; as `deploy.runtimes.open_runtime`."""
     offered = onnxruntime.get_available_providers()
     if choice.device == "cpu":
@@ -128,7 +128,7 @@ def open_onnx(model: Model, choice: Choice) -> OnnxRuntime:
         return _open(model, choice, "cpu", str(error).partition(";")[0])
 
 
-def _open_gpu(model: Model, choice: Choice, offered: Sequence[str], reason: str) -> OnnxRuntime:
+def _open_gpu(model: Draft, choice: Choice, offered: Sequence[str], reason: str) -> OnnxRuntime:
     if CUDA not in offered:
         raise RuntimeUnavailable(
             f"device {choice.device} was asked for, but this ONNX Runtime {onnxruntime.__version__} is built without"
@@ -140,7 +140,7 @@ def _open_gpu(model: Model, choice: Choice, offered: Sequence[str], reason: str)
     return _open(model, choice, f"cuda:{choice.device.partition(':')[2] or 0}", reason)
 
 
-def _open(model: Model, choice: Choice, device: str, reason: str) -> OnnxRuntime:
+def _open(model: Draft, choice: Choice, device: str, reason: str) -> OnnxRuntime:
     on_gpu = device != "cpu"
     precision: Precision = ("fp16" if on_gpu else "fp32") if choice.precision == "auto" else choice.precision
     path = model.onnx(precision)

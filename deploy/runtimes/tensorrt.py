@@ -19,8 +19,8 @@ from deploy.engine import find_engine, provide_engine, rebuild_engine
 from deploy.engine_files import NOT_RUN, Engine, store_engine
 from deploy.flavours import TITLES, Card, Target, usable_targets
 from deploy.machine import user_cache
-from deploy.manifest import Manifest
-from deploy.model import ENGINES, Model, Precision
+from deploy.manifest import ModelSpec
+from deploy.model import ENGINES, Draft, Precision
 from deploy.parity import check_parity, load_selftest
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from deploy.runtimes.onnx import INPUT, open_onnx
@@ -38,7 +38,7 @@ SLOTS = 2
 class TensorRtRuntime:
     """See `deploy.runtimes.Runtime`."""
 
-    model: Model
+    model: Draft
     device: str
     chosen: str
     engine: Engine
@@ -89,7 +89,7 @@ class TensorRtRuntime:
 class _Slot:
     """One stream with all that a batch needs."""
 
-    def __init__(self, engine: trt.ICudaEngine, target: Target, manifest: Manifest, jit: Path) -> None:
+    def __init__(self, engine: trt.ICudaEngine, target: Target, manifest: ModelSpec, jit: Path) -> None:
         most = manifest.max_batch
         shapes = {
             INPUT: (most, len(manifest.modalities), *manifest.grid.shape),
@@ -175,7 +175,7 @@ class _Jit:
             return  # it is compiled again next time
 
 
-def open_tensorrt(model: Model, choice: Choice) -> TensorRtRuntime:
+def open_tensorrt(model: Draft, choice: Choice) -> TensorRtRuntime:
     """Open a model in TensorRT; as `deploy.runtimes.open_runtime`.
 
     An engine that is not there, or is another card's, version's or model's, is built first; one that was never compared
@@ -203,7 +203,7 @@ def open_tensorrt(model: Model, choice: Choice) -> TensorRtRuntime:
     return runtime
 
 
-def _load(model: Model, card: Card) -> tuple[Target, Engine, trt.ICudaEngine]:
+def _load(model: Draft, card: Card) -> tuple[Target, Engine, trt.ICudaEngine]:
     """An engine that TensorRT takes; one that was found and is refused is built anew, once."""
     settings = ExportSettings(max_batch=model.manifest.max_batch)
     folders = (model.folder / ENGINES, user_cache("engines"))
@@ -221,7 +221,7 @@ def _load(model: Model, card: Card) -> tuple[Target, Engine, trt.ICudaEngine]:
     return target, engine, deserialize(target, engine.plan)
 
 
-def _prove(model: Model, runtime: TensorRtRuntime) -> None:
+def _prove(model: Draft, runtime: TensorRtRuntime) -> None:
     """Compare with fp32 on this card, and write that down, so that it is done once.
 
     Raises:

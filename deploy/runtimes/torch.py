@@ -6,22 +6,23 @@ from dataclasses import dataclass
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from deploy.manifest import NetworkRecord
-from deploy.model import WEIGHTS, Model, Precision
+from deploy.model import WEIGHTS, Draft, Precision
 from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.config import NetworkSettings
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
+from toolkit.files import first_line
 from toolkit.training.ensemble import Ensemble, members_of
-from toolkit.training.network import GradeNet, build_network, fold_batchnorm
+from toolkit.training.network import GradeNet, build_network, fold_batchnorm, with_weights
 
 
 @dataclass
 class TorchRuntime:
     """See `deploy.runtimes.Runtime`."""
 
-    model: Model
+    model: Draft
     device: str
     precision: Precision
     chosen: str
@@ -36,9 +37,8 @@ class TorchRuntime:
     def infer(self, scans: Array) -> RuntimeOutputs:
         """See `deploy.runtimes.Runtime.infer`."""
         check_scans(scans, self.model.manifest)
-        batch = torch.from_numpy(scans).to(self.device)  # (B, 4, X, Y, Z)
-        if self.precision == "fp16":
-            batch = batch.to(torch.float16, memory_format=torch.channels_last_3d)
+        kind = torch.float16 if self.precision == "fp16" else torch.float32
+        batch = torch.from_numpy(scans).to(self.device, kind, memory_format=torch.channels_last_3d)  # (B, 4, X, Y, Z)
         try:
             # Without TF32, fp32 on a GPU is as exact as on a CPU.
             with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
@@ -50,7 +50,7 @@ class TorchRuntime:
         return checked(RuntimeOutputs(*(x.cpu().numpy() for x in outputs)), len(scans), self.model.manifest)
 
 
-def open_torch(model: Model, choice: Choice) -> TorchRuntime:
+def open_torch(model: Draft, choice: Choice) -> TorchRuntime:
     """Open a model in PyTorch; as `deploy.runtimes.open_runtime`."""
     device = _device(choice.device)
     on_gpu = device != "cpu"
@@ -59,10 +59,12 @@ def open_torch(model: Model, choice: Choice) -> TorchRuntime:
         raise RuntimeUnavailable("torch computes in fp16 on a GPU only; choose the precision fp32.")
     if choice.threads:
         torch.set_num_threads(choice.threads)
-    network = _load(model).to(device)
+    network = load_folded(model.file(WEIGHTS).read_bytes(), model.manifest.network, str(model.folder / WEIGHTS)).to(
+        device
+    )
     if precision == "fp16":
         for member in members_of(network):
-            member.backbone.to(torch.float16, memory_format=torch.channels_last_3d)
+            member.backbone.half()
     reason = "as asked for" if choice.device != "auto" else "a GPU is there" if on_gpu else "torch finds no GPU"
     return TorchRuntime(model, device, precision, f"PyTorch on {device} in {precision}: {reason}.", network)
 
@@ -84,11 +86,19 @@ def recorded_network(record: NetworkRecord) -> GradeNet | Ensemble:
     return Ensemble(members) if len(members) > 1 else members[0]
 
 
-def _load(model: Model) -> GradeNet | Ensemble:
-    network = recorded_network(model.manifest.network)
-    path = model.file(WEIGHTS)
+def load_folded(content: bytes, record: NetworkRecord, name: str) -> GradeNet | Ensemble:
+    """The network of a model's weights, BatchNorm folded, on the CPU, channels last.
+
+    Args:
+        content: of `weights.safetensors`.
+        record: how the network is built.
+        name: of the file, for a sentence.
+
+    Raises:
+        ModelError: the weights are not those of such a network.
+    """
     try:
-        network.load_state_dict(load_file(path))
+        network = with_weights(lambda: recorded_network(record), load(content))
     except (SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path} does not fit the manifest's network: {error}; export again.") from error
-    return fold_batchnorm(network)
+        raise ModelError(f"{name} does not fit the manifest's network: {first_line(error)}; export again.") from error
+    return fold_batchnorm(network).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]

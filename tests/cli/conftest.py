@@ -91,5 +91,5 @@ def made(tmp_path_factory):
     (folder / "grade.toml").write_text(SETTINGS)
     with TrainingScreen() as screen:
         run = start_training(load_settings(folder / "grade.toml"), folder / "runs" / "tiny", screen)
-    export_run(run, folder / "model", run.settings.export, lambda _: None)
+    export_run(run, folder / "model", run.settings.export, None, lambda _: None)
     return folder

@@ -93,7 +93,7 @@ def run(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out") / "model"
-    export_run(run, out, SETTINGS.export, ignore)
+    export_run(run, out, SETTINGS.export, None, ignore)
     return out
 
 

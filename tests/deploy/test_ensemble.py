@@ -54,7 +54,7 @@ def folds(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_the_exported_ensemble_answers_as_the_mean(folds: Run, cohort: Cohort, tmp_path: Path) -> None:
-    model = export_run(folds, tmp_path / "model", SETTINGS.export, ignore)
+    model = export_run(folds, tmp_path / "model", SETTINGS.export, None, ignore).model
     assert model.manifest.network.members == 2
     assert model.manifest.training.best_epoch is None
     assert model.manifest.outputs.features == 1024

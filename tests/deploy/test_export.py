@@ -98,7 +98,7 @@ def test_a_failed_gate_leaves_the_old_model(
     shapes = open_model(exported).manifest.outputs
     monkeypatch.setattr("deploy.export.write_onnx", reuse(exported, shapes, shift=0.1))
     with pytest.raises(ModelError, match=r"onnx fp16 on cpu.*differs by 0\.02.*more than 0\.005"):
-        export_run(run, folder, SETTINGS.export, ignore)
+        export_run(run, folder, SETTINGS.export, None, ignore)
     assert file_hashes(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
@@ -111,7 +111,7 @@ def test_a_new_model_takes_the_place_of_the_old(
     shapes = open_model(exported).manifest.outputs
     monkeypatch.setattr("deploy.export.write_onnx", reuse(exported, shapes, shift=0))
     stages: list[str] = []
-    new = export_run(run, folder, SETTINGS.export.model_copy(update={"max_batch": 2}), stages.append)
+    new = export_run(run, folder, SETTINGS.export.model_copy(update={"max_batch": 2}), None, stages.append).model
     new.verify()
     assert new.fingerprint != old
     assert new.manifest.max_batch == 2
@@ -119,7 +119,7 @@ def test_a_new_model_takes_the_place_of_the_old(
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
     parity = stages.index("parity: patient 6 of 6")
     assert stages[parity + 1 : parity + 3] == ["parity: extreme scans and batches", "self-test"]
-    assert stages[-1] == "what is familiar: validation patient 6 of 6"
+    assert stages[-1] == "limits and card"
 
 
 @pytest.mark.parametrize("exchange", [True, False])
@@ -139,7 +139,7 @@ def test_what_is_no_model_is_not_replaced(run: Run, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
     with pytest.raises(ModelError, match="something other than a model"):
-        export_run(run, tmp_path / "photos", SETTINGS.export, ignore)
+        export_run(run, tmp_path / "photos", SETTINGS.export, None, ignore)
     assert (tmp_path / "photos" / "cat.jpg").exists()
 
 
@@ -153,8 +153,8 @@ def test_a_validation_patient_that_is_gone_is_named(
     (moved / "split.csv").write_text(text.replace(str(first.folder), str(tmp_path / "elsewhere" / first.id)))
     shapes = open_model(exported).manifest.outputs
     monkeypatch.setattr("deploy.export.write_onnx", reuse(exported, shapes, shift=0))
-    with pytest.raises(ModelError, match=f"needs validation patient {first.id}"):
-        export_run(Run(moved, run.settings), tmp_path / "model", SETTINGS.export, ignore)
+    with pytest.raises(ModelError, match=f"needs patient {first.id}"):
+        export_run(Run(moved, run.settings), tmp_path / "model", SETTINGS.export, None, ignore)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -192,7 +192,9 @@ def test_the_card_says_how_the_limits_were_found(
     space = FeatureSpace.load(exported / "familiarity.npz")
     monkeypatch.setattr("deploy.export.write_onnx", reuse(exported, open_model(exported).manifest.outputs, shift=0))
     monkeypatch.setattr("deploy.export.learn_familiarity", lambda *_: (limits, space))
-    text = (export_run(run, tmp_path / "model", SETTINGS.export, ignore).folder / "model_card.md").read_text()
+    text = (
+        export_run(run, tmp_path / "model", SETTINGS.export, None, ignore).model.folder / "model_card.md"
+    ).read_text()
     assert (
         "feature distance over 12.5, which with 95 % confidence at most 10 % of familiar patients are"
         " (by the tail of the distances of 25 validation patients), or any of 1 image statistics"

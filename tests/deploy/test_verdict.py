@@ -84,8 +84,6 @@ def test_unfamiliar_comes_first(folder: Path) -> None:
         ({"conformal": CONFORMAL.model_copy(update={"lgg_to": None})}, "how sure the grade is (15 LGG)"),
         ({"out_of_distribution": FAMILIARITY.model_copy(update={"distance": None})}, "57 for validation"),
         ({"out_of_distribution": FAMILIARITY.model_copy(update={"bounds": ()})}, "57 for validation"),
-        ({"conformal": None}, "carries no statistics"),
-        ({"out_of_distribution": None}, "carries no statistics"),
     ],
 )
 def test_never_certain_without_limits(changes: dict[str, object], sentence: str, folder: Path) -> None:
@@ -93,6 +91,12 @@ def test_never_certain_without_limits(changes: dict[str, object], sentence: str,
     assert found.word == "undetermined"
     assert sentence in found.sentence
     assert found.sentence.endswith("a human has to decide")
+
+
+@pytest.mark.parametrize("part", ["conformal", "out_of_distribution"])
+def test_a_model_without_limits_is_refused(part: str, folder: Path) -> None:
+    with pytest.raises(ModelError, match=rf"manifest.json cannot be used: {part}"):
+        judge(folder, **{part: None})
 
 
 def test_altered_statistics_are_not_used(folder: Path) -> None:

@@ -22,7 +22,9 @@ Box = tuple[slice, slice, slice]
 
 EXTENT = (240, 240, 155)  # mm, the BraTS field of view
 CENTRE = np.array([118.0, 126.0, 70.0])  # mm, where real BraTS brains lie (mean of 6)
-ZOOM = np.array([0.93, 0.93, 0.88])  # MNI brains are larger than those of the SRI24 space that BraTS uses
+ZOOM = np.array([0.94, 0.94, 0.89])  # MNI brains are larger than those of the SRI24 space that BraTS uses
+TIGHT = (0.0, 2.5)  # mm; a skull-stripping cuts as much off the brain's surface, or as little
+ATROPHY = (0.35, 0.9)  # power of the CSF's share: the smaller, the wider sulci and ventricles are
 BEND, BEND_LENGTH = 2.5, 14.0  # mm; slope 2.5 / (sqrt(2) 14) = 0.13 on average: far from folding
 
 
@@ -50,6 +52,7 @@ class Brain:
     csf: Voxels  # (n,)
     grey: Voxels
     white: Voxels
+    depth: Voxels  # (n,) mm below the surface that the skull-stripping left
     forward: Voxels  # (3, 3) atlas -> patient, about the two centres
     centre: Voxels  # (3,) mm, where the middle of the atlas came to lie
 
@@ -132,7 +135,10 @@ def _sharpen(mask: Voxels, grey: Voxels, white: Voxels) -> tuple[Voxels, Voxels]
 
 
 def draw_brain(rng: np.random.Generator, spacing: float) -> Brain:
-    """A random brain: rotation within 6 degrees, zoom within 8 % an axis, shift within 4 mm, a smooth bend.
+    """A random brain.
+
+    Rotation within 6 degrees, zoom within 8 % an axis, shift within 4 mm, a smooth bend, wider or narrower sulci, a
+    tight or a wide skull-stripping.
 
     Args:
         rng: source of the pose.
@@ -153,12 +159,16 @@ def draw_brain(rng: np.random.Generator, spacing: float) -> Brain:
     points = linear(np.linalg.inv(forward), axes, centre)  # (3, X, Y, Z)
     for axis, mid in enumerate(middle):
         points[axis] += BEND * smooth_noise(rng, axes, BEND_LENGTH) + np.float32(mid)
-    mask = ndimage.map_coordinates(maps.mask, points, order=0) > 0.5
-    points = points[:, mask]  # (3, n)
+    depth = ndimage.map_coordinates(maps.depth, points, order=1) - rng.uniform(*TIGHT)
+    mask = (ndimage.map_coordinates(maps.mask, points, order=0) > 0.5) & (depth > 0)
+    points, depth = points[:, mask], depth[mask]  # (3, n), (n,)
     grey, white = (ndimage.map_coordinates(m, points, order=1) for m in (maps.grey, maps.white))
     csf = np.clip(1 - grey - white, 0, 1)
+    wider = csf ** np.float32(rng.uniform(*ATROPHY))
+    grey, white = (share * ((1 - wider) / np.maximum(1 - csf, 1e-6)) for share in (grey, white))
+    csf = wider
     shape = (len(whole[0]), len(whole[1]), len(whole[2]))
-    return Brain(spacing, shape, box, axes, mask, points, csf, grey, white, forward, centre)
+    return Brain(spacing, shape, box, axes, mask, points, csf, grey, white, depth, forward, centre)
 
 
 def draw_site(rng: np.random.Generator, brain: Brain) -> Voxels:

@@ -11,14 +11,20 @@ from toolkit.data.phantom_tumour import Tumour
 
 # Signal relative to white matter, in the order of MODALITIES; rounded from six real BraTS patients.
 SIGNAL = {
-    "csf": (0.35, 0.42, 0.42, 3.20),
+    "csf": (0.35, 0.42, 0.42, 3.60),
     "grey": (1.15, 0.82, 0.86, 1.35),
     "white": (1.00, 1.00, 1.00, 1.00),
     "oedema": (1.75, 0.86, 0.86, 1.95),
     "core": (1.70, 0.74, 0.76, 2.50),
     "necrosis": (1.45, 0.64, 0.62, 2.90),
 }
-VARIATION = 0.05  # of each signal between patients, as a share
+# Variation of each signal between patients, as a share; that of fluid and tumour depends most on the sequence.
+VARIATION = {"csf": 0.2, "grey": 0.05, "white": 0.05, "oedema": 0.1, "core": 0.05, "necrosis": 0.1}
+# What a skull-stripping leaves at the brain's border (dura, voxels half outside), in the same unit and order.
+EDGE = (0.20, 0.30, 0.30, 0.08)
+EDGE_THICKNESS = (0.6, 2.0)  # mm, the depth at which a third of it is left
+# Thermal noise of each modality, smallest and largest, in the same unit and order.
+NOISE = ((0.008, 0.040), (0.003, 0.016), (0.004, 0.030), (0.015, 0.050))
 TEXTURE = (1.0, 0.4, 0.4, 1.0)  # how much of a tumour's texture each modality shows
 MISMATCH = 0.6  # FLAIR of the inner core where T2 and FLAIR disagree, as a share of the core's
 VESSEL = 1.5  # uptake of vessels, in units of white matter's T1ce
@@ -36,9 +42,12 @@ def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Voxel
         int16 (4, n), rows in the order of MODALITIES, columns the brain's voxels; at least 1, for 0 is background.
     """
     grain = rng.spawn(1)[0]  # voxel noise has a stream of its own: what is drawn below does not depend on the grid
-    vary = {name: np.exp(VARIATION * rng.standard_normal(4)) for name in SIGNAL}
+    vary = {name: np.exp(share * rng.standard_normal(4)) for name, share in VARIATION.items()}
     signal = {name: (np.array(values) * vary[name]).astype(np.float32) for name, values in SIGNAL.items()}
     vessels = _vessels(rng, brain)
+    edge = rng.uniform(0, 1) * np.exp(
+        -brain.depth / np.float32(rng.uniform(*EDGE_THICKNESS))
+    )  # (n,), share of each voxel
     images = np.empty((len(MODALITIES), len(brain.csf)), np.int16)
     for channel, modality in enumerate(MODALITIES):
         csf, grey, white = (signal[name][channel] for name in ("csf", "grey", "white"))
@@ -46,10 +55,11 @@ def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Voxel
         image[tumour.voxels] = _with_tumour(image[tumour.voxels], signal, tumour, channel)
         if modality == "t1ce":
             image += vessels
+        image += edge * (np.float32(EDGE[channel] * rng.uniform(0.7, 1.5)) - image)
         image *= np.exp(rng.uniform(0.03, 0.12) * smooth_noise(rng, brain.axes, 50.0)[brain.mask])  # bias field
         # Rician noise is Gaussian to a good approximation above a signal-to-noise ratio of 3 (Gudbjartsson 1995).
-        image += np.float32(rng.uniform(0.01, 0.03)) * grain.standard_normal(len(image), dtype=np.float32)
-        unit = np.exp(rng.uniform(np.log(200), np.log(2500)))  # of white matter: arbitrary, as in real scanners
+        image += np.float32(rng.uniform(*NOISE[channel])) * grain.standard_normal(len(image), dtype=np.float32)
+        unit = np.exp(rng.uniform(np.log(150), np.log(6000)))  # of white matter: arbitrary, as in real scanners
         images[channel] = np.clip(image * np.float32(unit), 1, np.iinfo(np.int16).max)
     return images
 

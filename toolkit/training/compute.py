@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,6 +19,8 @@ from toolkit.training.network import GradeNet
 from toolkit.training.ranks import ALONE, Ranks
 
 _DTYPES: dict[str, torch.dtype | None] = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}
+# cuBLAS adds in a fixed order only with a workspace of a fixed size, which it reads from the environment.
+_CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -111,7 +114,8 @@ def _check_ranks(settings: TrainingSettings, wanted: str, ranks: Ranks) -> None:
 
 def compute_notes(compute: Compute, settings: TrainingSettings, ranks: Ranks = ALONE) -> tuple[str, ...]:
     """What was chosen, and what is known to go wrong with it, one sentence each."""
-    notes = [f"Training on {compute.name}, mixed precision {_NAMES[compute.amp]}."]
+    how = ", deterministic" if settings.deterministic and compute.on_gpu else ""
+    notes = [f"Training on {compute.name}, mixed precision {_NAMES[compute.amp]}{how}."]
     if ranks.size > 1:
         batch, parts = settings.batch_size, settings.accumulation
         cut = "every batch is cut into a part for each" if settings.sync_batchnorm else "each takes whole batches"
@@ -168,15 +172,20 @@ def environment(compute: Compute, ranks: Ranks = ALONE) -> str:
 
 
 @contextmanager
-def reproducible(compute: Compute) -> Iterator[None]:
+def reproducible(compute: Compute, deterministic: bool = False) -> Iterator[None]:
     """Torch's global state for a training, put back afterwards.
 
-    On the CPU every operation is deterministic; on a GPU cuDNN takes the fastest algorithm it measures.
+    On the CPU every operation is deterministic. On a GPU cuDNN takes the fastest algorithm it measures, unless told
+    otherwise.
+
+    Args:
+        compute: where the training computes.
+        deterministic: the same bits on the same GPU each time, at a cost in speed.
 
     Raises:
         RunError: the GPU's memory did not suffice.
     """
-    deterministic, warn_only = (
+    before, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
@@ -185,10 +194,12 @@ def reproducible(compute: Compute) -> Iterator[None]:
     card = torch.cuda.device(compute.device) if compute.on_gpu else nullcontext()  # streams and graphs are of this one
     with card, torch.random.fork_rng([compute.device] if compute.on_gpu else []):
         try:
-            torch.use_deterministic_algorithms(not compute.on_gpu)
+            if compute.on_gpu and deterministic:
+                os.environ.setdefault(*_CUBLAS)
+            torch.use_deterministic_algorithms(deterministic or not compute.on_gpu)
             # Nothing here reads what was not written, and filling costs 10 % of a step.
             filling.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-            torch.backends.cudnn.benchmark = compute.on_gpu
+            torch.backends.cudnn.benchmark = compute.on_gpu and not deterministic
             yield
         except torch.OutOfMemoryError as error:
             raise RunError(
@@ -196,7 +207,7 @@ def reproducible(compute: Compute) -> Iterator[None]:
                 " training.accumulation."
             ) from error
         finally:
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.use_deterministic_algorithms(before, warn_only=warn_only)
             filling.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
             torch.backends.cudnn.benchmark = benchmark
 

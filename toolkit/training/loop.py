@@ -87,7 +87,7 @@ def train(run: Run, training: TrainingData, validation: TrainingData, progress: 
         progress.note(text)
     if ranks.first:
         run.write("environment.json", environment(compute, ranks))
-    with reproducible(compute), stop_on_interrupt() as stop:
+    with reproducible(compute, settings.deterministic), stop_on_interrupt() as stop:
         session = begin(run, compute, training, progress, ranks)
         validation_scans = store(validation, compute, progress)
         with scalar_log(run.folder, settings.tensorboard and ranks.first, len(session.history)) as log:

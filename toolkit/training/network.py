@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
-from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -17,7 +19,24 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from toolkit.config import NetworkSettings
 from toolkit.errors import RunError
 from toolkit.files import first_line
+from toolkit.training.pooling import pool
 from toolkit.training.stem import block_weight, convolve_blocks, takes_blocks
+
+
+@contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """MONAI imports all its parts at once, and with them packages that no network needs: twelve seconds of CPU."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: "not installed"
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+with _without("ignite", "jsonschema", "mlflow"):
+    from monai.networks.nets.resnet import ResNet
 
 CHANNELS = 4  # one per modality
 GRADES = 2  # LGG, HGG
@@ -67,7 +86,9 @@ class Backbone(ResNet):  # type: ignore[misc]  # MONAI carries no types
 
     def forward(self, scan: Tensor) -> Tensor:
         """(B, 4, X, Y, Z) -> (B, F, x, y, z), 1/32 of each axis with stem stride 2, rounded up."""
-        x = self.maxpool(self.act(self.bn1(self._stem(scan))))  # (B, 64, X/4, Y/4, Z/4)
+        x = self.act(self.bn1(self._stem(scan)))  # (B, 64, X/2, Y/2, Z/2)
+        fixed = x.is_cuda and x.requires_grad and torch.are_deterministic_algorithms_enabled()
+        x = pool(x) if fixed else self.maxpool(x)  # (B, 64, X/4, Y/4, Z/4)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
 
     def _stem(self, scan: Tensor) -> Tensor:
@@ -195,6 +216,25 @@ def build_network(settings: NetworkSettings, cosine_head: bool, scale: float = 1
     features = PLANES[-1] * _EXPANSION[block]
     head = CosineHead(features, scale) if cosine_head else LinearHead(features)
     return GradeNet(backbone, head, settings.dropout)
+
+
+def with_weights(build: Callable[[], AnyNetwork], weights: Mapping[str, Tensor]) -> AnyNetwork:
+    """A network with given weights, in eval mode, on the CPU; no random ones are drawn first.
+
+    Args:
+        build: makes the network.
+        weights: name -> tensor, every one that the network has; they become its own.
+
+    Raises:
+        RuntimeError: one is missing, unknown, or of another shape or type.
+    """
+    with torch.device("meta"):
+        network = build()
+    for name, own in network.state_dict().items():
+        if name in weights and weights[name].dtype != own.dtype:
+            raise RuntimeError(f"{name} is {weights[name].dtype}, not {own.dtype}")
+    network.load_state_dict(weights, assign=True)
+    return network.eval()
 
 
 def load_pretrained(network: GradeNet, file: Path) -> PretrainedReport:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from toolkit.arrays import Float64, Int64
 from toolkit.config import Settings
@@ -22,7 +22,7 @@ from toolkit.errors import RunError
 from toolkit.evaluation.calibration import Calibration
 from toolkit.files import first_line, first_problem, replacing, write_file
 from toolkit.frozen import Frozen
-from toolkit.training.network import GradeNet, build_network
+from toolkit.training.network import GradeNet, build_network, with_weights
 from toolkit.training.tables import read_table, table_text
 
 SPLIT = ("patient", "grade", "site", "split", "folder")
@@ -181,12 +181,10 @@ class Run:
     def load_best(self) -> GradeNet:
         """The network of the best epoch, in eval mode, on the CPU."""
         file = self._file("best.safetensors", "no epoch has finished")
-        network = self.build_network()
         try:
-            network.load_state_dict(load_file(file))
+            return with_weights(self.build_network, load(file.read_bytes()))
         except (OSError, SafetensorError, RuntimeError) as error:
             raise RunError(f"{file} cannot be loaded: {first_line(error)}; train again.") from error
-        return network.eval()
 
     def save_best(self, network: GradeNet) -> None:
         """Write `best.safetensors`."""

@@ -50,14 +50,6 @@ def convolve_blocks(scan: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     return functional.conv3d(functional.pad(to_blocks(scan), (_BEFORE, _AFTER) * 3), weight, bias)
 
 
-class BlockStem(nn.Module):
-    """The convolution with its weight rearranged once and for all, for a graph that is exported."""
-
-    def __init__(self, conv: nn.Conv3d) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(block_weight(conv.weight.detach()), requires_grad=False)
-        self.bias = None if conv.bias is None else nn.Parameter(conv.bias.detach(), requires_grad=False)
-
-    def forward(self, scan: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) -> (B, F, X/2, Y/2, Z/2), rounded up."""
-        return convolve_blocks(scan, self.weight, self.bias)
+def block_padding() -> tuple[int, ...]:
+    """Blocks of background around the scan: before it on each axis, then after it on each."""
+    return (_BEFORE,) * 3 + (_AFTER,) * 3

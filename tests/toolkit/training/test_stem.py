@@ -12,7 +12,7 @@ from torch import nn
 from deploy.graph import write_onnx
 from toolkit.config import Grid, NetworkSettings
 from toolkit.training.network import build_network, fold_batchnorm
-from toolkit.training.stem import BlockStem, block_weight, convolve_blocks, takes_blocks, to_blocks
+from toolkit.training.stem import block_weight, convolve_blocks, takes_blocks, to_blocks
 
 
 def stem(bias: bool = False) -> nn.Conv3d:
@@ -49,13 +49,14 @@ def test_blocks_by_hand() -> None:
 def test_which_convolutions_take_blocks() -> None:
     assert takes_blocks(stem())
     assert not takes_blocks(build_network(NetworkSettings(depth=10, stem_stride=1), False).backbone.conv1)
-    assert not takes_blocks(BlockStem(stem()))
 
 
 def test_bias() -> None:
     conv = stem(bias=True)
     scan = torch.randn(1, 4, 8, 8, 8, dtype=torch.float64)
-    torch.testing.assert_close(BlockStem(conv)(scan), conv(scan), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        convolve_blocks(scan, block_weight(conv.weight), conv.bias), conv(scan), atol=1e-12, rtol=0
+    )
 
 
 @pytest.mark.parametrize(("stride", "channels"), [(2, 32), (1, 4)])
