@@ -35,6 +35,7 @@ def open_pixels(header: Header, files: Files) -> Iterator[Callable[[int], NDArra
     """
     ds = read_dataset(header.source, files)
     name = header.source.name
+    plugin = "pydicom" if header.syntax == _RLE else ""  # pylibjpeg's, in Rust, panics on damaged segments
     try:
         with damage_named():
             _checked(ds, header)
@@ -42,7 +43,7 @@ def open_pixels(header: Header, files: Files) -> Iterator[Callable[[int], NDArra
         def decode(index: int) -> NDArray[np.generic]:
             try:
                 with damage_named():
-                    pixels = pixel_array(ds, index=index, raw=True)
+                    pixels = pixel_array(ds, index=index, raw=True, decoding_plugin=plugin)
             except UnreadableFile as reason:
                 raise UnreadableFile(f"cannot be decoded: {name} {reason}") from None
             if pixels.shape != (header.rows, header.columns):
