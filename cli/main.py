@@ -22,9 +22,14 @@ from cli.commands.evaluate import command as evaluate
 from cli.commands.export import command as export
 from cli.commands.info import command as info
 from cli.commands.ingest import command as ingest
+from cli.commands.init import command as init
+from cli.commands.pacs import app as pacs
 from cli.commands.phantom import command as phantom
 from cli.commands.predict import command as predict
+from cli.commands.pull import command as pull
 from cli.commands.report import command as report
+from cli.commands.send import command as send
+from cli.commands.serve import command as serve
 from cli.commands.sign import command as sign
 from cli.commands.train import command as train
 from cli.commands.verify import command as verify
@@ -39,11 +44,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init)
 app.command("train")(train)
 app.command("export")(export)
 app.command("predict")(predict)
 app.command("check")(check)
 app.command("ingest")(ingest)
+app.command("serve")(serve)
+app.command("send")(send)
+app.command("pull")(pull)
+app.add_typer(pacs, name="pacs", help="Ask an archive: echo, find.", rich_help_panel="Grade")
 app.command("evaluate")(evaluate)
 app.command("calibrate")(calibrate)
 app.command("report")(report)
@@ -57,7 +67,7 @@ app.command("verify")(verify)
 
 _PANELS = {
     "Train": ("init", "train", "compare", "report", "calibrate", "export"),
-    "Grade": ("predict", "evaluate", "ingest", "serve", "watch"),
+    "Grade": ("predict", "evaluate", "ingest", "serve", "send", "pull"),
     "Check": ("check", "verify", "sign", "bench", "info"),
     "Try": ("demo", "phantom"),
 }

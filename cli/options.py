@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -30,6 +31,14 @@ def _matching(pattern: re.Pattern[str], form: str) -> Callable[[str | None], str
         return word
 
     return check
+
+
+check_device = _matching(_DEVICE, "auto, cpu, cuda or cuda:N")
+
+
+def device_words() -> list[str]:
+    """For completion."""
+    return ["auto", "cpu", "cuda", "cuda:0"]
 
 
 def _rule(text: str | None) -> str | None:
@@ -79,8 +88,8 @@ Device = Annotated[
     str,
     typer.Option(
         help="auto, cpu, cuda or cuda:N.",
-        callback=_matching(_DEVICE, "auto, cpu, cuda or cuda:N"),
-        autocompletion=lambda: ["auto", "cpu", "cuda", "cuda:0"],
+        callback=check_device,
+        autocompletion=device_words,
         rich_help_panel=MACHINE,
     ),
 ]
@@ -91,6 +100,14 @@ PublicKey = Annotated[
         help="Public key (PEM). Refuse a model that it did not sign.",
         rich_help_panel=INPUT,
     ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Keep the patients graded in --out and add to them.", rich_help_panel=OUTPUT),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace the results in --out, other patients' too.", rich_help_panel=OUTPUT),
 ]
 RuntimeName = Annotated[
     Literal["auto", "onnx", "tensorrt", "torch"],
@@ -118,7 +135,12 @@ Capabilities = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=OUTPUT)]
 
 
-def settings_from(config: Path, overrides: list[str] | None, strategy: str | None = None) -> Settings:
+def settings_from(
+    config: Path,
+    overrides: list[str] | None,
+    strategy: str | None = None,
+    changes: Mapping[str, object] = MappingProxyType({}),
+) -> Settings:
     """The settings of a command: the file when it is there; a file asked for by name must be there.
 
     Raises:
@@ -127,7 +149,7 @@ def settings_from(config: Path, overrides: list[str] | None, strategy: str | Non
     from toolkit.config import load_settings  # here, so that --help answers at once
 
     file = config if config.exists() or config != DEFAULT_CONFIG else None
-    return load_settings(file, strategy, tuple(overrides or ()))
+    return load_settings(file, strategy, tuple(overrides or ()), changes)
 
 
 def signatures() -> ModuleType:

@@ -16,18 +16,15 @@ from typing import Any, NamedTuple
 import ray
 from ray._private import ray_constants
 
-from deploy.audit import Audit
 from deploy.crew import Crew, Job
-from deploy.journal import Journal, key_of
 from deploy.machine import gpus
-from deploy.model import Model, library_versions
-from deploy.predict import LIBRARIES, Plan, PredictOptions, results_head
-from deploy.record import Record
-from deploy.results import Results, prepare
+from deploy.model import Model
+from deploy.predict import Plan, PredictOptions, open_ledger, results_head
+from deploy.results.record import Record
 from toolkit.data.patients import Patient
 from toolkit.errors import RuntimeUnavailable, SettingsError
 from toolkit.files import first_line
-from toolkit.machine import cores
+from toolkit.machine import cores, most_readers
 
 AUTO, LOCAL = "auto", "local"
 LEAST_STORE = 100 << 20  # bytes of Ray's memory for objects, beside the scans
@@ -78,33 +75,29 @@ def predict_on_cluster(
     start = perf_counter()
     if options.choice.device.startswith("cuda:"):
         raise SettingsError(f"device {options.choice.device} was asked for, but Ray assigns the cards; choose cuda.")
-    prepare(options.results)
+    graded = 0
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(options.results, model.fingerprint, options.resume))
-        waiting = [patient for patient in patients if not journal.finished(patient)]
-        fresh: Iterator[Record] = iter(())
-        head = results_head(model, Plan("Nothing was left to grade.", 0, 0))
+        ledger = stack.enter_context(open_ledger(patients, model, options, most_readers()))
+        waiting = [patient for patient in patients if ledger.kept(patient) is None]
+        kept = len(patients) - len(waiting)
+        plan = Plan("Nothing was left to grade.", 0, 0, notes=tuple(ledger.notes))
+        crew = None
         if waiting:
             where = stack.enter_context(_connected(address, model))
             crew = _crew(model, options, len(waiting), watching)
-            plan = crew.open()
-            watching.on_plan(where, plan, len(patients) - len(waiting))
-            head = results_head(model, plan)
-            audit = Audit(options.results, library_versions(LIBRARIES), model.fingerprint, options.audit_ids)
+            plan = crew.open()._replace(notes=plan.notes)
+            watching.on_plan(where, plan, kept)
 
-            def on_done(record: Record) -> None:
-                head["audit"] = audit.add(record)._asdict()
-                journal.add(record)
-                watching.on_record(record)
+        def on_done(patient: Patient, record: Record) -> None:
+            nonlocal graded
+            ledger.add(patient, record)
+            watching.on_record(record)
+            graded += record.grade is not None
 
-            fresh = crew.graded(waiting, on_done)
-        graded = 0
-        with Results(options.results, journal, head) as results:
-            for patient in patients:
-                record = journal.read(key_of(patient)) if journal.finished(patient) else next(fresh)
-                results.add(record)
-                graded += record.grade is not None
-    kept = len(patients) - len(waiting)
+        with ledger.writing(results_head(model, plan)):
+            if crew is not None:
+                crew.grade(waiting, on_done)
+    graded += kept
     return ClusterSummary(graded, len(patients) - graded, kept, perf_counter() - start)
 
 
@@ -117,7 +110,7 @@ def _crew(model: Model, options: PredictOptions, patients: int, watching: Watchi
     job = Job(
         folder=model.folder.absolute(),
         fingerprint=model.fingerprint,
-        options=replace(options, choice=choice, on_seen=None),
+        options=replace(options, choice=choice, on_seen=None, unseen=None),
         patients=patients,
         version=version("glioma-grade"),
     )

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from itertools import count
 from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
@@ -24,17 +24,19 @@ from threadpoolctl import threadpool_limits
 from deploy.grader import Grader, Timings, padded
 from deploy.model import open_model
 from deploy.pace import choose_batch_size
-from deploy.parity import run_selftest
 from deploy.predict import Plan, PredictOptions
 from deploy.reader import Read, read_patient
-from deploy.record import Record, Seconds
-from deploy.runtimes import open_runtime
+from deploy.results.record import Record, Seconds
 from deploy.runtimes.halving import Halving
+from deploy.runtimes.open import open_runtime
+from deploy.selftest import run_selftest
 from toolkit.config import Grid
 from toolkit.data.patients import Patient, printable
 from toolkit.data.scan import Edit
 from toolkit.errors import GradeError, ModelError, RuntimeUnavailable
 from toolkit.files import first_line
+
+OnDone: TypeAlias = Callable[[Patient, Record], None]
 
 TRIES = 3  # of a patient whose worker dies
 
@@ -59,14 +61,14 @@ class Job(NamedTuple):
 
 @dataclass
 class _Group:
-    """Consecutive patients that go through one runtime together; `records` when that is done."""
+    """Consecutive patients that go through one runtime together."""
 
     patients: tuple[Patient, ...]
     failures: int = 0
     sent: int = 0
     worker: Any = None
     answer: Any = None
-    records: list[Record] | None = None
+    done: bool = False
 
 
 class Worker:
@@ -90,7 +92,7 @@ class Worker:
         grader = self._opened()
         for read in reads:
             grader.add(read)
-        return list(grader.run())
+        return [graded.record for graded in grader.run()]
 
     def _opened(self) -> Grader:
         if self._grader is None:
@@ -160,12 +162,12 @@ class Crew:
         kinds = " ".join(sorted({plan.chosen for plan in plans}))
         return Plan(f"{len(plans)} x {kinds}", self._size, self.readers)
 
-    def graded(self, patients: Sequence[Patient], on_done: Callable[[Record], None]) -> Iterator[Record]:
-        """Records in the order of the patients; few scans are held at any time.
+    def grade(self, patients: Sequence[Patient], on_done: OnDone) -> None:
+        """Grade patients; few scans are held at any time.
 
         Args:
             patients: whom to grade.
-            on_done: called with each record as soon as there is one, in any order.
+            on_done: called with each patient and the record as soon as there is one, in any order.
         """
         window = ceil(self.readers / self._size) + 2 * len(self._workers)  # groups, from the first unfinished one on
         starts = range(0, len(patients), self._size)
@@ -178,9 +180,8 @@ class Crew:
             if not groups:
                 return
             self._collect(groups, on_done)
-            while groups and (records := groups[0].records) is not None:
+            while groups and groups[0].done:
                 groups.popleft()
-                yield from records
 
     def _places(self) -> list[str | None]:
         """None for each GPU, which Ray then assigns; else the id of each node."""
@@ -197,15 +198,15 @@ class Crew:
 
     def _send(self, group: _Group, groups: deque[_Group]) -> None:
         """Have a group read, and give it to the worker with the least to do."""
-        busy = [other.worker for other in groups if other.records is None and other is not group]
+        busy = [other.worker for other in groups if not other.done and other is not group]
         group.worker = min((worker for _, worker in self._workers), key=lambda w: sum(w is other for other in busy))
         read: Any = ray.remote(read_alone).options(num_cpus=1, max_retries=0)
         reads = [read.remote(p, self.grid, self.job.options.edit, self.job.version) for p in group.patients]
         group.answer, group.sent = group.worker.grade.remote(*reads), next(self._sending)
 
-    def _collect(self, groups: deque[_Group], on_done: Callable[[Record], None]) -> None:
+    def _collect(self, groups: deque[_Group], on_done: OnDone) -> None:
         """Take what is answered, at least one; what failed is sent again."""
-        open_groups = {group.answer: group for group in groups if group.records is None}
+        open_groups = {group.answer: group for group in groups if not group.done}
         if not open_groups:
             return
         ready, _ = ray.wait([*open_groups], num_returns=1)
@@ -214,21 +215,22 @@ class Crew:
         for answer in ready:
             group = open_groups[answer]
             try:
-                group.records = _got(answer)
+                records: list[Record] = _got(answer)
             except RayError as error:
                 failed.append((group, error))
                 continue
-            for record in group.records or ():
-                on_done(record)
+            group.done = True
+            for patient, record in zip(group.patients, records, strict=True):
+                on_done(patient, record)
         for group, death in failed:
             if group.answer in open_groups:  # not yet sent again with another's
                 self._again(groups, group, death, on_done)
 
-    def _again(self, groups: deque[_Group], group: _Group, error: RayError, on_done: Callable[[Record], None]) -> None:
+    def _again(self, groups: deque[_Group], group: _Group, error: RayError, on_done: OnDone) -> None:
         """After a death: replace the worker, send its groups again, and count it against the one that was worked on."""
         lost = [group]
         if isinstance(error, RayActorError):
-            lost = [other for other in groups if other.records is None and other.worker is group.worker]
+            lost = [other for other in groups if not other.done and other.worker is group.worker]
             lost.sort(key=lambda other: other.sent)  # a worker takes them in this order
             self._replace(group.worker)
         self.on_again(sum(len(other.patients) for other in lost), _sentence(error))
@@ -242,8 +244,8 @@ class Crew:
                 groups.insert(place + offset, single)
             lost = [*alone, *lost[1:]]
         elif blamed.failures == TRIES:
-            blamed.records = [self._given_up(blamed.patients[0])]
-            on_done(blamed.records[0])
+            blamed.done = True
+            on_done(blamed.patients[0], self._given_up(blamed.patients[0]))
             lost = lost[1:]
         for other in lost:
             self._send(other, groups)

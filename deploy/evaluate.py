@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions, predict
-from deploy.record import Record
+from deploy.results.record import Record
 from toolkit.data.control import mask_tumour
 from toolkit.data.patients import CLASSES, Cohort
 from toolkit.errors import CohortError

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.model import Model
 from deploy.reader import Read
-from deploy.record import Record, Seconds
-from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
+from deploy.results.record import Record, Seconds
+from deploy.runtime import Array, Choice, Runtime, RuntimeOutputs, label
+from deploy.runtimes.open import open_runtime
 from deploy.verdict import Judge
 from toolkit.data.patients import printable
 from toolkit.data.scan import Scan
@@ -35,7 +36,11 @@ class Seen(NamedTuple):
     batch_size: int
 
 
-OnSeen: TypeAlias = Callable[[Record, Seen], None]
+class Graded(NamedTuple):
+    """A finished patient; `seen` is None when refused."""
+
+    record: Record
+    seen: Seen | None
 
 
 class _Answer(NamedTuple):
@@ -78,7 +83,6 @@ class Grader:
     runtime: Runtime
     batch_size: int
     timings: Timings
-    on_seen: OnSeen | None = None
     reads: list[Read] = field(default_factory=list)
     filled: int = 0
 
@@ -102,33 +106,35 @@ class Grader:
             self.filled += 1
         self.reads.append(read)
 
-    def run(self) -> Iterator[Record]:
-        """Records of the patients added, in their order; the batch is then empty."""
-        start = perf_counter()
-        with self.timings.stage("infer"):
-            answers = iter(self._answers())
-        share = (perf_counter() - start) / max(self.filled, 1)
-        for read in self.reads:
-            self.timings.reading += read.seconds
-            if read.scan is None:
-                yield self._record(read, None, 0.0)
-                continue
-            answer = next(answers)
-            record = self._record(read, answer, share)
-            yield record
-            if self.on_seen and record.grade is not None:
-                with self.timings.stage("report"):
-                    size = self.batch_size if padded(answer.runtime) else 1
-                    self.on_seen(record, Seen(read.scan, answer.runtime, size))
-        self.reads, self.filled = [], 0
+    def run(self) -> list[Graded]:
+        """The patients added, graded in their order; the batch is then empty.
 
-    def _answers(self) -> list[_Answer]:
-        if not self.filled:
-            return []
-        # On a GPU every batch has one shape: the search for the fastest algorithms is run once, and an answer does not
-        # depend on how many patients came along.
-        scans = self._batch if padded(self.runtime) else self._batch[: self.filled]
-        outputs = self.runtime.infer(scans)
+        Returns:
+            What came of each; the scans are those of the batch, good until the next patient is added.
+        """
+        start = perf_counter()
+        answers: Iterator[_Answer] = iter(())
+        with self.timings.stage("infer"):
+            if self.filled:
+                # On a GPU every batch has one shape: the search for the fastest algorithms is run once, and an answer
+                # does not depend on how many patients came along.
+                scans = self._batch if padded(self.runtime) else self._batch[: self.filled]
+                answers = iter(self._answers(self.runtime.infer(scans)))
+        share = (perf_counter() - start) / max(self.filled, 1)
+        graded = [self._graded(read, None if read.scan is None else next(answers), share) for read in self.reads]
+        self.timings.reading += sum(read.seconds for read in self.reads)
+        self.reads, self.filled = [], 0
+        return graded
+
+    def _graded(self, read: Read, answer: _Answer | None, share: float) -> Graded:
+        if read.scan is None or answer is None:
+            return Graded(self._record(read, None, 0.0), None)
+        record = self._record(read, answer, share)
+        size = self.batch_size if padded(answer.runtime) else 1
+        return Graded(record, Seen(read.scan, answer.runtime, size) if record.grade else None)
+
+    def _answers(self, outputs: RuntimeOutputs) -> list[_Answer]:
+        """One for each patient in the batch."""
         answers = self._read_off(outputs, self.runtime)[: self.filled]
         return [
             answer if answer.probability is not None else self._again(answer, self._batch[row : row + 1])
@@ -147,13 +153,13 @@ class Grader:
             exact = self._read_off(self._exact.infer(scan), self._exact)[0]
         except RuntimeUnavailable as error:
             return answer._replace(note=f"the network's answer is not a number in fp16, and fp32 failed: {error}")
-        note = f"{_label(answer.runtime)} gave no number, so it was answered again in fp32"
+        note = f"{label(answer.runtime)} gave no number, so it was answered again in fp32"
         return exact._replace(note=note if exact.probability is not None else "the network's answer is not a number")
 
     def _read_off(self, outputs: RuntimeOutputs, runtime: Runtime) -> list[_Answer]:
         finite: NDArray[np.bool_] = np.all(np.isfinite(outputs.logits), axis=1)
-        exact = np.where(finite[:, None], outputs.logits, 0).astype(np.float64)
-        values = self.model.manifest.calibration.probability(exact[:, 1] - exact[:, 0])
+        numbers = outputs._replace(logits=np.where(finite[:, None], outputs.logits, 0))
+        values = self.model.manifest.calibration.probability(numbers.logit)
         rows = zip(values, finite, outputs.features, strict=True)
         return [_Answer(float(p) if fine else None, "", runtime, features) for p, fine, features in rows]
 
@@ -165,7 +171,7 @@ class Grader:
             "patient": printable(read.patient.id),
             "folder": printable(str(read.patient.folder)),
             "threshold": threshold,
-            "runtime": _label(answer.runtime if answer else self.runtime),
+            "runtime": label(answer.runtime if answer else self.runtime),
             "engine": answer.runtime.engine_hash if answer else "",
             "inputs": read.inputs,
             "seconds": Seconds(read=read.seconds, infer=infer),
@@ -192,7 +198,3 @@ class Grader:
 def padded(runtime: Runtime) -> bool:
     """Whether every batch is filled up to one shape: on a GPU."""
     return runtime.device != "cpu"
-
-
-def _label(runtime: Runtime) -> str:
-    return f"{runtime.name} {runtime.precision} {runtime.device}"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -23,15 +21,13 @@ from matplotlib.image import imsave
 from deploy.evidence import CUBE, STEP, occlusion, write_evidence
 from deploy.grader import Seen
 from deploy.model import Model
-from deploy.record import Record
-from deploy.results import replace_file
-from deploy.runtimes import Array
+from deploy.results.names import EVIDENCE, INDEX, PATIENTS, file_name, map_of, page_of, unwritable
+from deploy.results.record import Record
+from deploy.runtime import Array
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.evaluation.pictures import FIRST, INK, SECOND, svg
+from toolkit.files import write_file
 
-INDEX = "report.html"
-PATIENTS = "patients"
-EVIDENCE = "evidence"
 GREYS = (0.5, 99.5)  # percentiles of the slice's brain that become black and white
 OPACITY = 0.65  # of the strongest evidence in the slice
 TITLES = {"flair": "FLAIR", "t1": "T1", "t1ce": "T1 with contrast", "t2": "T2"}
@@ -59,23 +55,31 @@ class Pages:
     Args:
         folder: of the results.
         model: whose limits and reference distribution the pages show.
-
-    Raises:
-        OSError: the folders cannot be made.
     """
 
     def __init__(self, folder: Path, model: Model) -> None:
         self._folder, self._model = folder, model
-        for name in (PATIENTS, EVIDENCE):
-            (folder / name).mkdir(exist_ok=True)
         self._pages = _environment()
 
+    def lacks(self, record: Record) -> bool:
+        """Whether a patient's page or map is missing."""
+        return not all(file(self._folder, record.patient).is_file() for file in (page_of, map_of))
+
     def add(self, record: Record, seen: Seen) -> None:
-        """Write one patient's page and map."""
+        """Write one patient's page and map.
+
+        Raises:
+            GradeError: they cannot be written.
+        """
         manifest = self._model.manifest
         evidence = occlusion(seen.runtime, seen.scan.data, manifest.grid.spacing, seen.batch_size)
         name = file_name(record.patient)
-        write_evidence(self._folder / EVIDENCE / f"{name}.nii.gz", evidence, seen.scan.affine)
+        try:
+            for folder in (PATIENTS, EVIDENCE):
+                (self._folder / folder).mkdir(exist_ok=True)
+            write_evidence(map_of(self._folder, record.patient), evidence, seen.scan.affine)
+        except OSError as error:
+            raise unwritable(self._folder, error) from error
         picture = partial(draw_probability, record=record, reference=manifest.reference)
         content = {
             "record": record,
@@ -91,7 +95,7 @@ class Pages:
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         page = self._pages.get_template("patient.html").render(content)
-        replace_file(self._folder / PATIENTS / f"{name}.html", page)
+        write_file(page_of(self._folder, record.patient), page)
 
     def index(self, records: Sequence[Record]) -> Path:
         """Write the index of all patients, the refused among them."""
@@ -101,14 +105,8 @@ class Pages:
         page = self._pages.get_template("index.html").render(
             records=records, links=links, manifest=self._model.manifest, fingerprint=self._model.fingerprint
         )
-        replace_file(self._folder / INDEX, page)
+        write_file(self._folder / INDEX, page)
         return self._folder / INDEX
-
-
-def file_name(patient: str) -> str:
-    """An id as the name of a file: letters, digits, `.`, `_`, `-`; what was changed is told apart by a hash."""
-    plain = re.sub(r"[^\w.-]", "_", patient, flags=re.ASCII).lstrip(".")[:100]
-    return plain if plain == patient else f"{plain}-{hashlib.sha256(patient.encode()).hexdigest()[:8]}"
 
 
 def strongest_slice(scan: Array, evidence: Array, hgg: bool, affine: np.ndarray[Any, Any]) -> Slice:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from deploy.audit import hash_inputs
+from deploy.results.inputs import Inputs
 from toolkit.config import Grid
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
@@ -15,7 +15,7 @@ from toolkit.errors import PatientRefused
 
 
 class Read(NamedTuple):
-    """A patient after reading; without a scan, `reason` says why. `inputs` is the SHA-256 of the files."""
+    """A patient after reading; without a scan, `reason` says why. `inputs` is the hash of the bytes that were read."""
 
     patient: Patient
     scan: Scan | None
@@ -39,9 +39,9 @@ def reader(patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | N
 
 def read_patient(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
     """Read and preprocess one patient; see `reader`."""
-    start, inputs = perf_counter(), hash_inputs(patient)
+    start, inputs = perf_counter(), Inputs()
     try:
-        scan = read_scan(patient, grid, edit)
+        scan = read_scan(patient, grid, edit, inputs.add)
     except PatientRefused as refusal:
         reason = str(refusal)
     except MemoryError:
@@ -49,5 +49,5 @@ def read_patient(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
     except OSError as error:
         reason = f"it cannot be read: {error.strerror or error}"
     else:
-        return Read(patient, scan, "", scan.notes, perf_counter() - start, inputs)
-    return Read(patient, None, reason, (), perf_counter() - start, inputs)
+        return Read(patient, scan, "", scan.notes, perf_counter() - start, inputs.digest(patient))
+    return Read(patient, None, reason, (), perf_counter() - start, inputs.digest(patient))

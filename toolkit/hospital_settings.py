@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator
 
 from toolkit.frozen import Frozen
+from toolkit.service_settings import ServiceSettings
 
 
 def _to_tuple(value: Any) -> Any:
@@ -46,7 +47,7 @@ class SeriesNames(Frozen):
         return {name: patterns for name, patterns in self if patterns}
 
 
-class HospitalSettings(Frozen):
+class HospitalSettings(ServiceSettings):
     """`[hospital]`."""
 
     series: SeriesNames = SeriesNames()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.options import DEFAULT_CONFIG, INPUT, OUTPUT, AsJson, Config, Device, RuntimeName
+from cli.options import DEFAULT_CONFIG, INPUT, OUTPUT, AsJson, Config, Device, Overwrite, Resume, RuntimeName
 
 EXAMPLES = (
     "grade evaluate model COHORT",
@@ -22,6 +22,8 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder to write.", rich_help_panel=OUTPUT)] = Path("evaluation"),
     runtime: RuntimeName = "auto",
     device: Device = "auto",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     leave_one_site_out: Annotated[
         bool, typer.Option("--leave-one-site-out", help="Also compute the AUC without each site.")
     ] = False,
@@ -33,6 +35,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Grade patients of known grade: metrics with intervals, sites, a confusion table, pictures and a page."""
+    from toolkit.owned import check_shared
+
+    check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     from cli.console import bar, note, show_json
     from cli.options import settings_from
     from cli.privacy import hide_table
@@ -42,7 +47,7 @@ def command(
     from deploy.evaluate import evaluate_control, evaluate_model
     from deploy.model import open_model
     from deploy.predict import PredictOptions
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
     from toolkit.config import LabelTable
     from toolkit.data.labels import read_cohort
 
@@ -53,7 +58,7 @@ def command(
     known = read_cohort(cohort, table)
     for sentence in known.notes:
         note(sentence)
-    options = PredictOptions(out, Choice(runtime, device), settings)
+    options = PredictOptions(out, Choice(runtime, device), settings, resume=resume, overwrite=overwrite)
     with bar("grading", len(known)) as done:
         result = evaluate_model(opened, known, options, say_plan, done)
     auc = None

@@ -9,6 +9,8 @@ import typer
 
 from cli.options import DEFAULT_CONFIG, Config, ModelFolder
 
+EXAMPLES = ("grade ingest study.zip --out ingested", "grade ingest study/ --dry-run --json")
+
 
 def command(
     study: Annotated[

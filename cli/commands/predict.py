@@ -16,7 +16,9 @@ from cli.options import (
     Config,
     Device,
     ModelFolder,
+    Overwrite,
     PublicKey,
+    Resume,
     RuntimeName,
 )
 
@@ -52,13 +54,16 @@ def command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(help="Also write each study's answer as DICOM: report and picture.", rich_help_panel=OUTPUT),
+    ] = None,
     audit_ids: Annotated[
         bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.", rich_help_panel=OUTPUT)
     ] = False,
     cluster: Cluster = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after an interruption: whoever is graded in --out stays.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show who would be graded. Read nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -70,32 +75,49 @@ def command(
     from cli.screens.predict import graded, reported, show_plan
     from deploy.model import open_model
     from deploy.predict import PredictOptions
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
     from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
+    from toolkit.owned import check_shared
 
+    if resume and overwrite:
+        raise typer.BadParameter("--resume keeps the results in --out, --overwrite replaces them; choose one.")
+    if dry_run and (resume or overwrite):
+        raise typer.BadParameter("--dry-run grades nobody, so --resume and --overwrite have no effect; leave them out.")
     if cluster and report:
         raise typer.BadParameter(
             "--report needs the images at hand; make the pages of single patients without --cluster."
         )
     if cluster:
         extra("ray", "cluster")
+    if dicom_out:
+        from deploy.hospital.study.files import is_dicom
+
+        extra("highdicom", "hospital")
+        if not any(map(is_dicom, paths)):
+            raise typer.BadParameter("--dicom-out answers DICOM studies, and none of the paths holds one.")
     patients = find_patients(paths)
     if dry_run:
         raise typer.Exit(show_plan(patients, as_json))
+    check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     opened = open_model(model)
     if require_signature:
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
         signatures().check_signature(opened, require_signature)
     written = settings_from(config, None).predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
-    options = PredictOptions(out, Choice(runtime, device), settings, audit_ids=audit_ids, resume=resume)
+    choice = Choice(runtime, device)
+    options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)
     if cluster:
         from cli.screens.cluster import graded_on_cluster
 
         code = graded_on_cluster(patients, opened, options, cluster, as_json)
     else:
         code = (reported if report else graded)(patients, opened, options, as_json)
+    if dicom_out:
+        from cli.screens.dicom_out import write_out
+
+        write_out(paths, out, opened, settings_from(config, None).hospital, dicom_out)
     if as_json:
         show_json(json.loads((out / "predictions.json").read_text(encoding="utf-8")))
     raise typer.Exit(code)

@@ -7,51 +7,112 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli.options import DEFAULT_CONFIG, Config, Overrides
+from cli.options import (
+    DEFAULT_CONFIG,
+    MACHINE,
+    OUTPUT,
+    SETTINGS,
+    AsJson,
+    Config,
+    Overrides,
+    Strategy,
+    check_device,
+    device_words,
+)
+
+EXAMPLES = (
+    "grade train",
+    "grade train --strategy stable --set training.epochs=20 --name first",
+    "grade train --folds 5 --devices 2",
+    "grade train --dry-run",
+    "grade train --resume",
+)
 
 
 def command(
     config: Config = DEFAULT_CONFIG,
-    strategy: Annotated[str | None, typer.Option(help="stable, ldam or legacy.")] = None,
+    strategy: Annotated[Strategy | None, typer.Option(help="A preset of settings.", rich_help_panel=SETTINGS)] = None,
     overrides: Overrides = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="Name of the run; date and time otherwise.")] = None,
-    pretrained: Annotated[Path | None, typer.Option(help="A MedicalNet weights file.")] = None,
+    pretrained: Annotated[
+        Path | None, typer.Option(help="A MedicalNet weights file.", rich_help_panel=SETTINGS)
+    ] = None,
     group: Annotated[
-        Literal["patient", "site"] | None, typer.Option(help="What is never on both sides of the split.")
+        Literal["patient", "site"] | None,
+        typer.Option(help="What is never on both sides of the split.", rich_help_panel=SETTINGS),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(min=2, help="Cross-validate; the folds' networks become one model.")
+        int | None,
+        typer.Option(min=2, help="Cross-validate. The folds' networks become one model.", rich_help_panel=SETTINGS),
     ] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Of the cross-validation, dealt anew.")] = None,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs: they share each step, or are dealt whole folds.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run (--name, or the latest).")] = False,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How often to repeat the cross-validation, each time with new folds.", rich_help_panel=SETTINGS
+        ),
+    ] = None,
     allow_conflicts: Annotated[
-        bool, typer.Option("--allow-conflicts", help="Train although settings work against each other.")
+        bool,
+        typer.Option(
+            "--allow-conflicts", help="Train although settings work against each other.", rich_help_panel=SETTINGS
+        ),
+    ] = False,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.", rich_help_panel=OUTPUT)] = Path("runs"),
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run. Default: date, time and strategy.", rich_help_panel=OUTPUT)
+    ] = None,
+    as_json: AsJson = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, cpu, cuda or cuda:N. Default: as the settings say.",
+            callback=check_device,
+            autocompletion=device_words,
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    devices: Annotated[
+        int,
+        typer.Option(min=1, help="GPUs: they share each step, or each takes whole folds.", rich_help_panel=MACHINE),
+    ] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run (--name, or the latest).")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show settings, split, conflicts and cost. Train nothing.")
     ] = False,
 ) -> None:
-    """Train and calibrate on the cohort that grade.toml names; writes runs/NAME and points runs/latest at it."""
+    """Train and calibrate on the cohort that grade.toml names. Writes runs/NAME and points runs/latest at it."""
+    from cli.console import show_json
     from cli.options import settings_from
     from cli.privacy import hide_cohort
-    from cli.screens.train import processes_of, show_run, watching
+    from cli.screens.train import facts, processes_of, show_dry_run, show_run, watching
     from toolkit.training.ranks import joined
     from toolkit.training.runs import new_folder, open_run
     from toolkit.training.start import resume_training, start_training
 
+    changes = {
+        "network.pretrained": pretrained and pretrained.absolute(),
+        "data.group": group,
+        "data.folds": folds,
+        "data.repeats": repeats,
+        "training.device": device,
+    }
+    given = [*(overrides or []), *filter(None, (strategy, *changes.values()))]
+    if resume and (given or dry_run or allow_conflicts):
+        raise typer.BadParameter("--resume continues with the settings of the run; leave other options out.")
     again = runs / (name or "latest")
-    more = [f"network.pretrained={pretrained.absolute()}"] if pretrained else []
-    more += [f"data.group={group}"] if group else []
-    more += [f"data.folds={folds}"] if folds else []
-    more += [f"data.repeats={repeats}"] if repeats else []
     with joined() as ranks:
-        settings = open_run(again).settings if resume else settings_from(config, [*(overrides or []), *more], strategy)
+        settings = open_run(again).settings if resume else settings_from(config, overrides, strategy, changes)
         hide_cohort(settings.data)
+        if dry_run:
+            show_dry_run(settings, new_folder(runs, name, settings), as_json)
+            return
         processes = processes_of(ranks, devices, bool(settings.data.folds))
-        with watching(ranks) as watcher:
+        with watching(ranks, settings.training.epochs) as watcher:
             if resume:
                 run = resume_training(again, watcher, processes)
             else:
                 folder = new_folder(runs, name, settings)
                 run = start_training(settings, folder, watcher, allow_conflicts, processes)
         if ranks.first:
-            show_run(run)
+            show_run(run, as_json)
+            if as_json:
+                show_json(facts(run))

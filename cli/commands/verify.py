@@ -25,9 +25,9 @@ def command(
     """Check a model (hashes, parity record, self-test, signature) or an audit file. Exit code 1: something is wrong."""
     from functools import partial
 
-    from cli.console import fail, say, show_json, table
+    from cli.console import fail, note, say, show_json, table
     from cli.options import signatures
-    from deploy.audit import verify_audit
+    from deploy.results.audit import verify_audit, witnesses
     from deploy.verify import verify_model
 
     if model is None and audit is None:
@@ -37,7 +37,10 @@ def command(
     if audit is not None:
         chain = verify_audit(audit)
         say(f"{audit}: {chain.lines} lines, none altered, the last with hash {chain.last}")
-        facts["audit"] = {"file": str(audit), "lines": chain.lines, "last": chain.last}
+        beside = witnesses(audit)
+        if not beside:
+            note("the results are not next to it, so lines that are missing at its end would not show.")
+        facts["audit"] = {"file": str(audit), "lines": chain.lines, "last": chain.last, "checked_against": beside}
     if model is not None:
         signed = partial(signatures().check_signature, key=signature) if signature else None
         checks = list(verify_model(model, signed))

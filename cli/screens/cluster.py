@@ -11,7 +11,7 @@ from cli.screens.predict import Tally, exit_code, say_plan
 from deploy.cluster import Watching, predict_on_cluster
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions
-from deploy.record import Record
+from deploy.results.record import Record
 from toolkit.data.patients import Patient
 
 

@@ -54,8 +54,8 @@ def settings_loader(
     config: Path, overrides: list[str] | None, cohort: Path
 ) -> Callable[[str, tuple[str, ...]], Settings]:
     """Settings of a strategy with changes, for `plan_runs`; a change of an arm wins over the user's own."""
-    own = [*(overrides or []), f"data.cohort={cohort.absolute()}"]
-    return lambda strategy, changes: settings_from(config, [*own, *changes], strategy)
+    here = {"data.cohort": cohort.absolute()}
+    return lambda strategy, changes: settings_from(config, [*(overrides or []), *changes], strategy, here)
 
 
 def show_study(study: Study, folder: Path) -> None:

@@ -12,8 +12,8 @@ from deploy.evaluate import evaluate_model
 from deploy.export import export_run
 from deploy.model import Model
 from deploy.predict import PredictOptions
-from deploy.record import Record
-from deploy.runtimes import Choice
+from deploy.results.record import Record
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings, Settings, load_settings
 from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from cli.console import bar, note, say, show_json, table
 from deploy.model import Model
 from deploy.predict import Plan, PredictOptions, Summary, predict
-from deploy.record import Record
+from deploy.results.record import Record
 from deploy.verdict import CERTAIN
 from toolkit.data.patients import Patient, match_modalities, printable
 from toolkit.errors import Interrupted, PatientRefused
@@ -59,7 +59,6 @@ def graded(
     model: Model,
     options: PredictOptions,
     as_json: bool,
-    on_record: Callable[[Record], None] = lambda _: None,
 ) -> int:
     """Grade, show, and give the exit code; with `as_json` no table."""
     tally = Tally()
@@ -67,7 +66,6 @@ def graded(
 
         def keep(record: Record) -> None:
             tally.add(record)
-            on_record(record)
             done()
 
         try:
@@ -82,6 +80,8 @@ def graded(
     _show_timings(summary)
     if summary.kept:
         note(f"{summary.kept} patients were graded by an earlier call and are kept.")
+    if summary.others:
+        note(f"{summary.others} other patients of earlier calls stay in the results.")
     say(f"{summary.graded} graded, {summary.refused} refused; files in {options.results}")
     say("Research use only; not a medical device.")
     return exit_code(summary.graded, summary.refused)
@@ -95,13 +95,11 @@ def exit_code(graded: int, refused: int) -> int:
 def reported(patients: Sequence[Patient], model: Model, options: PredictOptions, as_json: bool) -> int:
     """The same with a page for each patient and an index."""
     from deploy.pages import Pages  # here, since it loads Matplotlib
-    from deploy.results import prepare
+    from deploy.results.table import read_records
 
-    prepare(options.results)
     pages = Pages(options.results, model)
-    records: list[Record] = []
-    code = graded(patients, model, replace(options, on_seen=pages.add), as_json, records.append)
-    say(f"pages: {pages.index(records)}")
+    code = graded(patients, model, replace(options, on_seen=pages.add, unseen=pages.lacks), as_json)
+    say(f"pages: {pages.index(read_records(options.results))}")
     return code
 
 
@@ -130,6 +128,8 @@ def show_plan(patients: Sequence[Patient], as_json: bool) -> int:
 def say_plan(plan: Plan) -> None:
     """What was chosen for this machine."""
     measured = f" (measured: {plan.measured})" if plan.measured else ""
+    for sentence in plan.notes:
+        note(sentence)
     say(f"{plan.chosen} Batch size {plan.batch_size}, reading threads {plan.workers}{measured}.")
 
 

@@ -6,20 +6,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cli.console import bar, err, figure, note, say, table
+from cli.console import answer, bar, err, figure, note, say, show_json, table, volume
 from cli.gate import program
 from cli.tables import show_metrics
-from toolkit.data.patients import CLASSES, Patient
-from toolkit.evaluation.metrics import evaluate
+from toolkit.config import Settings, dump_settings
+from toolkit.data.patients import CLASSES, Cohort, Patient
+from toolkit.evaluation.metrics import Metrics, evaluate
 from toolkit.evaluation.stability import stability
 from toolkit.training.launch import check_devices, launch
 from toolkit.training.outcome import fold_metrics, spike_sentence
+from toolkit.training.outlook import Outlook, counted, look_ahead
 from toolkit.training.ranks import Ranks
 from toolkit.training.run import EpochRow, Run
 from toolkit.training.runs import fold_runs
@@ -31,9 +36,11 @@ from toolkit.training.watch import Quiet, Watcher
 class TrainingScreen:
     """One bar for the epoch, one line for each epoch that ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, epochs: int = 0) -> None:
+        self._epochs, self._epoch, self._best = epochs, "", ""
+        self._seconds: list[float] = []
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=err, transient=True)
+        self._progress = Progress(*columns, console=err, transient=True, disable=volume.quiet)
         self._task: TaskID | None = None
         self._start = time.perf_counter()
 
@@ -61,20 +68,35 @@ class TrainingScreen:
         if self._task is None:
             self._progress.start()
             self._task = self._progress.add_task("")
-        self._progress.reset(self._task, total=steps, description=f"epoch {epoch}")
+        of = f"/{self._epochs}" if self._epochs else ""
+        self._epoch, self._steps, self._step = f"epoch {epoch}{of}", steps, 0
+        self._progress.reset(self._task, total=steps, description=self._epoch)
 
     def step(self, loss: float) -> None:
         """Advance it."""
         if self._task is not None:
-            self._progress.update(self._task, advance=1, description=f"loss {loss:.3f}")
+            self._step += 1
+            text = f"{self._epoch}, step {self._step}/{self._steps}, loss {loss:.3f}{self._best}{self._left()}"
+            self._progress.update(self._task, advance=1, description=text)
 
     def epoch_done(self, row: EpochRow, best: bool) -> None:
         """Leave a line behind."""
+        self._seconds.append(row.seconds)
+        if best:
+            self._best = f", best AUC {figure(row.val_auc)} in epoch {row.epoch}"
+        of = f"/{self._epochs}" if self._epochs else ""
         say(
-            f"epoch {row.epoch:3}  loss {row.train_loss:.3f} / {row.val_loss:.3f}  "
+            f"epoch {row.epoch:3}{of}  loss {row.train_loss:.3f} / {row.val_loss:.3f}  "
             f"AUC {figure(row.train_auc)} / {figure(row.val_auc)} (training / validation)  "
-            f"{row.seconds:.1f} s{'  best' if best else ''}"
+            f"{row.seconds:.1f} s{'  best' if best else ''}{self._left()}"
         )
+
+    def _left(self) -> str:
+        """At most so long, at the median speed of the epochs so far: a training may stop early."""
+        epochs = self._epochs - len(self._seconds)
+        if not self._seconds or epochs <= 0:
+            return ""
+        return f", at most {timedelta(seconds=round(median(self._seconds) * epochs))} left"
 
 
 def processes_of(ranks: Ranks, devices: int, folds: bool) -> Processes:
@@ -99,19 +121,95 @@ def processes_of(ranks: Ranks, devices: int, folds: bool) -> Processes:
 
 
 @contextmanager
-def watching(ranks: Ranks) -> Iterator[Watcher]:
+def watching(ranks: Ranks, epochs: int) -> Iterator[Watcher]:
     """The screen on rank 0, and nothing on the others."""
     if not ranks.first:
         yield Quiet()
         return
-    with TrainingScreen() as screen:
+    with TrainingScreen(epochs) as screen:
         yield screen
 
 
-def show_run(run: Run) -> None:
-    """What came out of a training: metrics, stability criteria, calibration, where the files are."""
+def facts(run: Run) -> dict[str, Any]:
+    """What came out of a training, as JSON knows it."""
+    calibration = run.calibration()
+    folds = [fold.folder.name for fold in fold_runs(run)] if run.settings.data.folds else []
+    criteria = [] if folds else [criterion.model_dump(mode="json") for criterion in stability(run.history())]
+    return {
+        "run": str(run.folder),
+        "metrics": _metrics(run).model_dump(mode="json"),
+        "calibration": calibration.model_dump(mode="json"),
+        "stability": criteria,
+        "epochs": len(run.history()),
+        "folds": folds,
+    }
+
+
+def show_dry_run(settings: Settings, folder: Path, as_json: bool) -> None:
+    """What a training would be; nothing is written.
+
+    Raises:
+        GradeError: as `look_ahead`.
+    """
+    ahead = look_ahead(settings, folder)
+    rows = [
+        ("run", str(folder)),
+        ("strategy", settings.strategy),
+        ("patients", counted(ahead.cohort)),
+        *((f"that {verb}", counted(side)) for verb, side in _sides(ahead)),
+        ("trainings", str(ahead.trainings)),
+        ("epochs, steps in each", f"at most {settings.training.epochs}, {ahead.steps}"),
+        ("device", ahead.device),
+        ("parameters", f"{ahead.parameters / 1e6:.1f} million"),
+        ("disk, at most", f"{ahead.disk / 1e9:.1f} GB; {ahead.free / 1e9:.1f} GB are free"),
+        ("memory for scans", f"{ahead.memory / 1e9:.1f} GB"),
+    ]
+    for sentence in (*ahead.notes, *ahead.conflicts):
+        note(sentence)
+    if ahead.conflicts and settings.strategy != "legacy":
+        note("the training would not start with these conflicts; --allow-conflicts accepts them.")
+    if ahead.disk > ahead.free:
+        note(f"the disk has {ahead.free / 1e9:.1f} GB, less than the {ahead.disk / 1e9:.1f} GB that may be needed.")
+    if as_json:
+        show_json(
+            {
+                "settings": settings.model_dump(mode="json"),
+                "run": str(folder),
+                "conflicts": ahead.conflicts,
+                "patients": len(ahead.cohort),
+                "training": len(ahead.split.training) if ahead.split else None,
+                "validation": len(ahead.split.validation) if ahead.split else None,
+                "trainings": ahead.trainings,
+                "steps_per_epoch": ahead.steps,
+                "device": ahead.device,
+                "parameters": ahead.parameters,
+                "disk_bytes": ahead.disk,
+                "free_bytes": ahead.free,
+                "memory_bytes": ahead.memory,
+            }
+        )
+        return
+    table("This training", ("", ""), rows)
+    answer(dump_settings(settings).strip())
+
+
+def _sides(ahead: Outlook) -> list[tuple[str, Cohort]]:
+    return [("train", ahead.split.training), ("validate", ahead.split.validation)] if ahead.split else []
+
+
+def _metrics(run: Run) -> Metrics:
     outcome, calibration = run.validation(), run.calibration()
-    metrics = evaluate(outcome.grades, calibration.probability(outcome.logit), calibration.threshold)
+    return evaluate(outcome.grades, calibration.probability(outcome.logit), calibration.threshold)
+
+
+def show_run(run: Run, as_json: bool = False) -> None:
+    """What came out of a training: metrics, stability criteria, calibration, where the files are."""
+    calibration = run.calibration()
+    if as_json:
+        for text in calibration.notes:
+            note(text)
+        return
+    metrics = _metrics(run)
     counts = " and ".join(f"{calibration.cases[name]} {name}" for name in CLASSES)
     show_metrics(f"Validation ({counts}), threshold {calibration.threshold:.3f} by {calibration.rule}", metrics)
     for text in calibration.notes:

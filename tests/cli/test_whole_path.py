@@ -97,7 +97,7 @@ def check_bad_patient_among_good(project, grade, everybody):
     assert rows["bad"]["grade"] == ""
     assert "truncated" in rows["bad"]["reason"]
     assert float(rows["p00"]["probability"]) == pytest.approx(everybody["p00"], abs=1e-5)
-    assert grade("predict", bad, "--out", project / "mixed-results")[0] == 1  # nothing graded
+    assert grade("predict", bad, "--out", project / "mixed-results", "--overwrite")[0] == 1  # nothing graded
 
 
 def check_tampering(project, grade):

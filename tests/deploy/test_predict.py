@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +23,12 @@ import deploy.predict
 import deploy.reader
 from deploy.model import Model
 from deploy.predict import PredictOptions, Summary, predict
-from deploy.record import Record
-from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
+from deploy.results.record import Record
+from deploy.runtime import Array, Choice, Runtime, RuntimeOutputs
+from deploy.runtimes.open import open_runtime
 from toolkit.config import Grid, PredictSettings
 from toolkit.data.patients import Patient
-from toolkit.data.scan import Edit, Scan, read_scan
+from toolkit.data.scan import Scan, read_scan
 from toolkit.errors import GradeError, ModelError, OutOfMemory, RuntimeUnavailable, SettingsError
 from toolkit.training.run import Run
 
@@ -89,7 +91,7 @@ def test_a_refused_patient_does_not_end_the_batch(
     assert [record.grade is None for record in records] == [True, False, False, True, False, True]
     assert (summary.graded, summary.refused) == (3, 3)
     assert "t2 missing" in records[0].reason
-    _, whole = grade(patients[:3], model, tmp_path / "out")
+    _, whole = grade(patients[:3], model, tmp_path / "alone")
     assert [r.probability for r in records if r.grade] == pytest.approx([r.probability for r in whole], abs=1e-5)
 
 
@@ -105,10 +107,10 @@ def test_a_disk_or_memory_error_refuses_one_patient(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def failing(patient: Patient, grid: Grid, edit: Edit | None) -> Scan:
+    def failing(patient: Patient, grid: Grid, *more: Any) -> Scan:
         if patient is patients[1]:
             raise error
-        return read_scan(patient, grid, edit)
+        return read_scan(patient, grid, *more)
 
     monkeypatch.setattr(deploy.reader, "read_scan", failing)
     _, records = grade(patients[:3], model, tmp_path)
@@ -121,12 +123,12 @@ def test_no_more_scans_are_read_than_workers_and_two_batches(
 ) -> None:
     lock, begun, done, most = threading.Lock(), 0, 0, 0
 
-    def counting(patient: Patient, grid: Grid, edit: Edit | None) -> Scan:
+    def counting(patient: Patient, grid: Grid, *more: Any) -> Scan:
         nonlocal begun, most
         with lock:
             begun += 1
             most = max(most, begun - done)
-        return read_scan(patient, grid, edit)
+        return read_scan(patient, grid, *more)
 
     def finished(_: Record) -> None:
         nonlocal done
@@ -235,9 +237,9 @@ def test_interrupted_and_resumed(
 
     read, read_one = list[str](), deploy.reader.read_scan
 
-    def noted(patient: Patient, grid: Grid, edit: Edit | None) -> Scan:
+    def noted(patient: Patient, grid: Grid, *more: Any) -> Scan:
         read.append(patient.id)
-        return read_one(patient, grid, edit)
+        return read_one(patient, grid, *more)
 
     monkeypatch.setattr(deploy.reader, "read_scan", noted)
     summary = predict(order, model, options, ignore, ignore)
@@ -283,7 +285,7 @@ def test_nobody_is_graded_after_a_failed_selftest(
     monkeypatch.setattr(deploy.predict, "open_runtime", opener)
     with pytest.raises(ModelError, match="self-test failed"):
         grade(patients, model, tmp_path)
-    assert [(file.name, file.stat().st_size) for file in tmp_path.iterdir()] == [("records.jsonl", 0)]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_record_names_model_and_runtime(patients: tuple[Patient, ...], model: Model, tmp_path: Path) -> None:
@@ -310,7 +312,7 @@ import sys
 from pathlib import Path
 from deploy.model import open_model
 from deploy.predict import PredictOptions, predict
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.patients import find_patients
 options = PredictOptions(Path({str(tmp_path / "out")!r}), Choice(), PredictSettings())

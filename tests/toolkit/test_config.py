@@ -53,11 +53,13 @@ def test_settings_are_frozen():
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
-        ("training.epoch=5", "unknown setting 'training.epoch'; known there: epochs, min_epochs"),
+        ("training.epoch=5", "unknown setting 'training.epoch' in --set; the nearest one is training.epochs"),
+        ("epochs=5", "unknown setting 'epochs' in --set; the nearest one is training.epochs"),
+        ("data.zzz=5", "unknown setting 'data.zzz' in --set; known there: spacing, shape, cohort"),
         ("training.augment.rot=5", "unknown setting 'training.augment.rot'"),
-        ("colour=1", "unknown setting 'colour'; known there: strategy, data"),
+        ("colour=1", "unknown setting 'colour' in --set; known there: strategy, data"),
         ("training.epochs=many", "training.epochs = 'many'"),
-        ("training.epochs=0", "training.epochs = 0: .*greater than or equal to 1"),
+        ("training.epochs=0", "training.epochs = 0 in --set: .*greater than or equal to 1"),
         ("data.validation=1.5", "a share lies between 0 and 1"),
         ("data.shape=[1,2,3]", "16 to 512 voxels"),
         ("data.spacing=nan", "data.spacing = nan"),
@@ -78,6 +80,10 @@ def test_refused_files(tmp_path):
         load_settings(tmp_path / "absent.toml")
     with pytest.raises(SettingsError, match="not valid TOML"):
         load_settings(write(tmp_path, "[data\n"))
+    with pytest.raises(SettingsError, match=r"unknown setting 'data.fold' in --set; the nearest one is data.folds"):
+        load_settings(write(tmp_path, "[data]\nfolds = 2\n"), None, ("data.fold=3",))
+    changed = load_settings(write(tmp_path, "[data]\nfolds = 2\n"), None, ("data.folds=3",), {"data.folds": 4})
+    assert changed.data.folds == 4
     with pytest.raises(SettingsError, match=r"unknown setting 'data.cohrt' in .*grade.toml"):
         load_settings(write(tmp_path, '[data]\ncohrt = "x"\n'))
 

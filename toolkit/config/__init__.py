@@ -1,5 +1,6 @@
 """Settings: one frozen tree, read from `grade.toml`, presets named by `strategy`, single values by `--set a.b=c`."""
 
+from toolkit.config.first import write_first_settings
 from toolkit.config.load import calibration_settings, dump_settings, export_settings, load_settings
 from toolkit.config.presets import PRESETS
 from toolkit.config.settings import (
@@ -35,4 +36,5 @@ __all__ = [
     "export_settings",
     "load_settings",
     "parse_rule",
+    "write_first_settings",
 ]

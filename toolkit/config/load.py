@@ -6,24 +6,33 @@ Order, later wins: the defaults, the strategy's preset, `grade.toml`, `--set`.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, get_args
 
 import tomli_w
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from toolkit.config.presets import PRESETS
-from toolkit.config.settings import Branch, CalibrationSettings, ExportSettings, Settings
+from toolkit.config.settings import CalibrationSettings, ExportSettings, Settings
 from toolkit.errors import SettingsError
 
 
-def load_settings(file: Path | None, strategy: str | None = None, overrides: tuple[str, ...] = ()) -> Settings:
+def load_settings(
+    file: Path | None,
+    strategy: str | None = None,
+    overrides: tuple[str, ...] = (),
+    changes: Mapping[str, object] = MappingProxyType({}),
+) -> Settings:
     """Settings from a file, a preset and single values.
 
     Args:
         file: a `grade.toml`; None takes the defaults, with paths relative to the working folder.
         strategy: takes precedence over the file's `strategy`.
         overrides: `branch.key=value`, the value in TOML spelling; a bare word is taken as a string.
+        changes: `branch.key` -> value, which wins over `overrides`; None changes nothing.
 
     Raises:
         SettingsError: no such file, no TOML, an unknown key, a value out of range.
@@ -32,6 +41,9 @@ def load_settings(file: Path | None, strategy: str | None = None, overrides: tup
     single: dict[str, Any] = {}
     for text in overrides:
         _merge(single, _parse_override(text))
+    for key, value in changes.items():
+        if value is not None:
+            _merge(single, _branches(key, value))
     name = strategy or single.get("strategy") or written.get("strategy", "stable")
     if name not in PRESETS:
         raise SettingsError(f"strategy '{name}' is unknown; choose one of {', '.join(PRESETS)}.")
@@ -39,7 +51,7 @@ def load_settings(file: Path | None, strategy: str | None = None, overrides: tup
     for layer in (PRESETS[name], written, single, {"strategy": name}):
         _merge(tree, layer)
     base = file.resolve().parent if file else Path.cwd()
-    return _absolute(_validate(tree, file), base)
+    return _absolute(_validate(tree, file, single), base)
 
 
 def calibration_settings(settings: CalibrationSettings, method: str | None, rule: str | None) -> CalibrationSettings:
@@ -109,15 +121,21 @@ def _copy(value: Any) -> Any:
     return {k: _copy(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _validate(tree: dict[str, Any], file: Path | None) -> Settings:
+def _branches(key: str, value: object) -> dict[str, Any]:
+    """`a.b` and a value as `{"a": {"b": value}}`."""
+    name, dot, rest = key.partition(".")
+    return {name: _branches(rest, value) if dot else value}
+
+
+def _validate(tree: dict[str, Any], file: Path | None, single: Mapping[str, Any] = MappingProxyType({})) -> Settings:
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(_field_names(first["loc"]))
-        where = f" in {file}" if file else ""
+        where = " in --set" if _holds(single, first["loc"]) else f" in {file}" if file else ""
         if first["type"] == "extra_forbidden":
-            raise SettingsError(f"unknown setting '{key}'{where}; known there: {_known(first['loc'])}.") from None
+            raise SettingsError(f"unknown setting '{key}'{where}; {_hint(key, first['loc'])}.") from None
         raise SettingsError(f"setting {key} = {first['input']!r}{where}: {_lower(first['msg'])}.") from None
 
 
@@ -134,11 +152,40 @@ def _field_names(loc: tuple[int | str, ...]) -> list[str]:
     return names
 
 
-def _known(loc: tuple[int | str, ...]) -> str:
+def _holds(tree: Mapping[str, Any], loc: tuple[int | str, ...]) -> bool:
+    """Whether a setting was given on the command line, as far as pydantic's location follows what was written."""
+    place: Any = tree
+    for part in loc:
+        if not isinstance(place, Mapping):
+            return True
+        if part not in place:
+            return False
+        place = place[part]
+    return True
+
+
+def _hint(key: str, loc: tuple[int | str, ...]) -> str:
+    """The setting that was probably meant, in any branch, else those of this branch."""
+    keys = [name for name in _keys(Settings, "") if "." in name or "." not in key]
+    names = {name.rpartition(".")[2]: name for name in reversed(keys)}
+    last = key.rpartition(".")[2]
+    near = get_close_matches(key, keys, 1, cutoff=0.75) or [names[n] for n in get_close_matches(last, names, 1, 0.75)]
+    if near:
+        return f"the nearest one is {near[0]}"
     branch: Any = Settings
     for part in loc[:-1]:
-        branch = branch.model_fields[part].annotation
-    return ", ".join(branch.model_fields)
+        fields = getattr(branch, "model_fields", {})
+        kind = fields[part].annotation if part in fields else branch
+        # A table of branches, or a branch that may be missing, has its branch among the arguments.
+        branch = next((one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields")), kind)
+    return f"known there: {', '.join(branch.model_fields)}"
+
+
+def _keys(branch: type[BaseModel], above: str) -> Iterator[str]:
+    for name, field in branch.model_fields.items():
+        yield f"{above}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{above}{name}.")
 
 
 def _lower(message: str) -> str:
@@ -147,12 +194,12 @@ def _lower(message: str) -> str:
 
 
 def _absolute(settings: Settings, base: Path) -> Settings:
-    def fix(branch: Branch) -> dict[str, Any]:
+    def fix(branch: BaseModel) -> dict[str, Any]:
         changed: dict[str, Any] = {}
         for name, value in branch:
             if isinstance(value, Path):
                 changed[name] = base / value.expanduser()
-            elif isinstance(value, Branch):
+            elif isinstance(value, BaseModel):
                 changed[name] = value.model_copy(update=fix(value))
         return changed
 

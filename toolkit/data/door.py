@@ -5,9 +5,11 @@ Nothing passes that a grade could be computed from wrongly: `scan.py` and `grade
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.resample import MemoryOrder
 from toolkit.data.voxels import check_cover, check_images, survey
 from toolkit.errors import PatientRefused
+
+OnBytes: TypeAlias = Callable[[str, bytes], None]
 
 USUAL_BRAIN = (600.0, 2200.0)  # ml, adult, with room to spare; anything else is noted
 
@@ -65,17 +69,21 @@ class Images:
         return float(np.count_nonzero(self.mask) * self.edges.prod() / 1000)
 
 
-def open_patient(patient: Patient) -> Images:
+def open_patient(patient: Patient, on_bytes: OnBytes | None = None) -> Images:
     """Read a patient's files to their last byte and check everything that can be checked without a model.
 
     Args:
         patient: whose files to read.
+        on_bytes: called with a modality and the bytes of its file, the very ones that are then decoded.
 
     Raises:
         PatientRefused: anything about the patient that cannot be trusted, in one phrase.
     """
     files = match_modalities(patient.folder)
-    volumes = {name: read_nifti(file, scratch(name)) for name, file in files.modalities.items()}
+    volumes = {
+        name: read_nifti(file, scratch(name), partial(on_bytes, name) if on_bytes else None)
+        for name, file in files.modalities.items()
+    }
     for name in volumes:
         _check_one_grid(volumes, name)
     first = next(iter(volumes.values()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,13 @@ class Volume:
     notes: tuple[str, ...]
 
 
-def read_nifti(path: Path, scratch: Scratch) -> Volume:
+def read_nifti(path: Path, scratch: Scratch, on_bytes: Callable[[bytes], None] | None = None) -> Volume:
     """Read one `.nii` or `.nii.gz` to its last byte and turn it to RAS.
 
     Args:
         path: the file; whether it is gzipped is seen from its content, not from its name.
         scratch: where to decompress to; the volume lives there until the scratch is used again.
+        on_bytes: called with the file's bytes before anything is made of them.
 
     Returns:
         The volume; nothing is scaled or copied beyond decompression.
@@ -74,6 +76,8 @@ def read_nifti(path: Path, scratch: Scratch) -> Volume:
     name = printable(path.name)
     try:
         raw = _read_bytes(path)
+        if on_bytes:
+            on_bytes(raw)
         gzipped = raw[:2] == GZIP
         if gzipped != name.lower().rstrip().endswith(".gz"):
             notes.append(f"{name} is {'' if gzipped else 'not '}gzip-compressed, whatever its name says")

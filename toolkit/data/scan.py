@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.arrays import Float32, Voxels
 from toolkit.config import Grid
-from toolkit.data.door import Images, open_patient
+from toolkit.data.door import Images, OnBytes, open_patient
 from toolkit.data.header import Affine
 from toolkit.data.memory import scratch_array
 from toolkit.data.patients import MODALITIES, Patient
@@ -47,13 +47,14 @@ class Scan:
     statistics: dict[str, float]
 
 
-def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None) -> Scan:
+def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None, on_bytes: OnBytes | None = None) -> Scan:
     """Read, check and preprocess one patient.
 
     Args:
         patient: whose files to read.
         grid: spacing in mm and shape in voxels of the result.
         edit: changes the checked images, for a control experiment.
+        on_bytes: see `open_patient`.
 
     Returns:
         The scan; the same files give the same bytes, whoever reads them.
@@ -61,7 +62,7 @@ def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None) -> Scan:
     Raises:
         PatientRefused: anything about the patient that cannot be trusted, in one phrase.
     """
-    images = open_patient(patient)
+    images = open_patient(patient, on_bytes)
     if edit:
         images = edit(images)
     matrices = [

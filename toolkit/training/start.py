@@ -7,12 +7,12 @@ from pathlib import Path
 
 from toolkit.config import Settings
 from toolkit.errors import SettingsError
-from toolkit.training.balance import check_conflicts
 from toolkit.training.folds import begin_folds, train_folds
+from toolkit.training.outlook import check_start
 from toolkit.training.prepare import prepare, read_scans
 from toolkit.training.ranks import ALONE, Ranks
 from toolkit.training.run import Run
-from toolkit.training.runs import check_new, create_run, open_run
+from toolkit.training.runs import create_run, open_run
 from toolkit.training.single import continue_run, train_run
 from toolkit.training.spread import IN_THIS_PROCESS, Spread
 from toolkit.training.watch import Watcher
@@ -59,9 +59,9 @@ def start_training(
         RunError: the folder exists, or see `train`.
     """
     ranks = processes.ranks
-    for sentence in check_conflicts(settings, allow_conflicts):
+    # Nobody waits for a cohort to be read and then learns that the device is not there.
+    for sentence in ranks.in_turn(lambda: check_start(settings, folder, allow_conflicts, ranks)):
         watcher.note(sentence)
-    check_new(folder)  # before the cohort is read
     prepared = ranks.in_turn(lambda: prepare(settings.data, watcher))
     if settings.data.folds:
         _check_alone(ranks)

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from deploy.record import Record
+from deploy.results.record import Record
 
 MANUFACTURER = "glioma-grade"
 MODEL_NAME = "grade"

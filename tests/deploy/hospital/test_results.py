@@ -15,7 +15,7 @@ from deploy.hospital.results.identity import Answer
 from deploy.hospital.results.pictures import key_pictures
 from deploy.hospital.results.report import read_values
 from deploy.hospital.results.write import write_answer
-from deploy.record import Record, Seconds
+from deploy.results.record import Record, Seconds
 from tests.deploy.hospital.programs import needs, run, validation_errors
 from tests.deploy.hospital.tiny import JAPANESE, images_of, reread, tiny_study
 

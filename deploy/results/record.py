@@ -33,7 +33,7 @@ class Record(Frozen):
         notes: oddities that were accepted.
         runtime: what answered, such as `onnx fp32 cpu`.
         engine: SHA-256 of the file that answered; empty when refused before.
-        inputs: SHA-256 of the four files, see `deploy.audit.hash_inputs`; empty when they could not be read.
+        inputs: SHA-256 of the four files, see `hash_inputs` in audit.py; empty when they could not be read.
         seconds: see `Seconds`.
     """
 

@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from deploy.audit import FIRST, Audit, Chain, hash_inputs, verify_audit
 from deploy.model import Model
 from deploy.predict import PredictOptions, predict
-from deploy.record import Record, Seconds
-from deploy.runtimes import Choice
+from deploy.results.audit import FIRST, Audit, verify_audit
+from deploy.results.inputs import Inputs, hash_inputs
+from deploy.results.journal import Chain
+from deploy.results.record import Record, Seconds
+from deploy.runtime import Choice
+from tests.deploy.conftest import ignore
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.errors import GradeError
-
-from .conftest import ignore
 
 
 def record(number: int) -> Record:
@@ -120,14 +123,39 @@ def test_lines_missing_at_the_end_are_found_by_the_results(file: Path) -> None:
     file.unlink()
     for number in range(6):  # all made anew
         Audit(file.parent, {}, "abc", ids=False).add(record(number))
-    with pytest.raises(GradeError, match="made anew"):
+    with pytest.raises(GradeError, match="all were written again"):
         verify_audit(file)
 
 
-def test_a_broken_file_is_not_continued(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(GradeError, match="was altered or cut off; move the file away"):
+def test_a_half_line_is_cut_off_and_an_altered_one_is_not_continued(file: Path) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-30])  # a call died while it wrote
+    with pytest.raises(GradeError, match="line 5 was altered or cut off"):
+        verify_audit(file)
+    assert Audit(file.parent, {}, "abc", ids=False).add(record(6)).lines == 5
+    assert verify_audit(file).lines == 5
+    file.write_bytes(whole[:-10] + b"x" + whole[-9:])
+    with pytest.raises(GradeError, match="was altered; move the file away"):
         Audit(file.parent, {}, "abc", ids=False).add(record(6))
+    file.write_bytes(b'{"half')
+    assert Audit(file.parent, {}, "abc", ids=False).add(record(6)).lines == 1
+    assert verify_audit(file).lines == 1
+
+
+def test_a_full_disk_leaves_no_half_line(file: Path) -> None:
+    whole = file.read_bytes()
+    program = f"""
+import resource, sys
+sys.path[:0] = [{str(Path(__file__).parents[3])!r}]
+from pathlib import Path
+from deploy.results.audit import Audit
+from tests.deploy.results.test_audit import record
+resource.setrlimit(resource.RLIMIT_FSIZE, ({len(whole) + 300}, {len(whole) + 300}))  # a line is longer
+Audit(Path({str(file.parent)!r}), {{}}, "abc", ids=False).add(record(6))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "cannot be written: File too large" in done.stderr
+    assert file.read_bytes() == whole
 
 
 def test_several_writers_make_one_chain(tmp_path: Path) -> None:
@@ -150,3 +178,15 @@ def test_inputs_by_hand(patients: tuple[Patient, ...], tmp_path: Path) -> None:
     assert hash_inputs(Patient("x", tmp_path)) == ""
     os.mkfifo(tmp_path / "x_t2.nii.gz")
     assert hash_inputs(Patient("x", tmp_path)) == ""  # and does not wait for a writer
+
+
+def test_inputs_are_those_that_were_read(patients: tuple[Patient, ...]) -> None:
+    """What was handed over counts, not what is on disk; a file that nobody read is read."""
+    files = match_modalities(patients[0].folder).modalities
+    inputs, expected = Inputs(), ""
+    for name, file in files.items():
+        content = b"other" if name == "t1" else file.read_bytes()
+        if name != "t2":
+            inputs.add(name, content)
+        expected += f"{hashlib.sha256(content).hexdigest()} {name}\n"
+    assert inputs.digest(patients[0]) == hashlib.sha256(expected.encode()).hexdigest()

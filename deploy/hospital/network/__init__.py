@@ -1,0 +1,1 @@
+"""DICOM over the network: receive, send, ask; DIMSE and DICOMweb."""

@@ -1,0 +1,118 @@
+"""A watched folder: what is put there, a folder or a zip, is taken as studies; no DICOM networking is needed.
+
+WATCH/NAME             put there by anybody; taken once nothing in it has changed for a while
+WATCH/taken/NAME       what was taken, until it is as old as received files may be
+WATCH/rejected/NAME    what held no image of magnetic resonance
+WATCH/answers/NAME/    the objects of the answer
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from deploy.hospital.network.receive import KEPT, put_image, read_identity
+from deploy.hospital.service.queue import TICKET, Queue, Ticket, study_key
+from deploy.hospital.study.files import Files, UnreadableFile, list_files
+from toolkit.errors import CohortError, GradeError
+from toolkit.files import write_file
+from toolkit.service_settings import ServiceSettings
+
+_ANSWERS, _TAKEN, _REJECTED = "answers", "taken", "rejected"
+_DAY = 86400.0
+
+
+class Drops:
+    """Takes what is dropped into a folder.
+
+    Args:
+        watch: the folder; it and its own three are made where they are missing.
+        queue: where studies go.
+        settings: how long nothing may change, and how long things are kept.
+        labels: whether to note Patient IDs.
+
+    Raises:
+        GradeError: the folder cannot be made.
+    """
+
+    def __init__(self, watch: Path, queue: Queue, settings: ServiceSettings, labels: bool) -> None:
+        self._watch, self._queue, self._settings, self._labels = watch, queue, settings, labels
+        self._seen: dict[str, tuple[tuple[int, int], float]] = {}  # name -> files and newest change, since when
+        self.answers = watch / _ANSWERS
+        try:
+            for name in (_ANSWERS, _TAKEN, _REJECTED):
+                (watch / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise GradeError(f"{watch} cannot be watched: {error.strerror}; name another folder.") from error
+
+    def take(self, on_trouble: Callable[[str], None]) -> None:
+        """Take everything that is whole, then delete what was taken long ago."""
+        present = [item for item in sorted(self._watch.iterdir()) if not item.name.startswith(".")]
+        for item in present:
+            if item.name in (_ANSWERS, _TAKEN, _REJECTED) or not self._is_quiet(item):
+                continue
+            studies = self._take(item)
+            if not studies:
+                on_trouble("something in the watched folder holds no MR image; it is in rejected/ now")
+            self._put_away(item, _TAKEN if studies else _REJECTED)
+        self._delete_old()
+
+    def _is_quiet(self, item: Path) -> bool:
+        try:
+            files = [item, *item.rglob("*")] if item.is_dir() else [item]
+            look = (len(files), max(file.stat().st_mtime_ns for file in files))
+        except OSError:  # being written, or renamed
+            return False
+        now = time.monotonic()
+        if item.name not in self._seen or self._seen[item.name][0] != look:
+            self._seen[item.name] = (look, now)
+        return now - self._seen[item.name][1] >= self._settings.quiet
+
+    def _take(self, item: Path) -> int:
+        """How many studies came out of it. Killed in between, it is simply done again."""
+        studies: set[str] = set()
+        for content in _contents(item):
+            identity = read_identity(content)
+            if identity is None or identity.kind not in KEPT:
+                continue
+            key = study_key(identity.study)
+            with self._queue.receiving(key) as folder:
+                if key not in studies:
+                    name = item.name if not studies else f"{item.name}-{key[:8]}"
+                    label = identity.patient if self._labels else ""
+                    ticket = Ticket(sender="folder", label=label, drop=name)
+                    write_file(folder.parent / TICKET, ticket.model_dump_json(indent=1))
+                    studies.add(key)
+                put_image(folder, identity.instance, content)
+        return len(studies)
+
+    def _put_away(self, item: Path, place: str) -> None:
+        target = self._watch / place / item.name
+        if target.exists():
+            target = target.with_name(f"{item.name}.{time.time_ns()}")
+        item.rename(target)
+        self._seen.pop(item.name, None)
+
+    def _delete_old(self) -> None:
+        limit = time.time() - self._settings.keep_days * _DAY
+        for place in (_TAKEN, _ANSWERS, _REJECTED):
+            for item in (self._watch / place).iterdir():
+                if item.stat().st_ctime < limit:  # when it was put there
+                    shutil.rmtree(item, ignore_errors=True) if item.is_dir() else item.unlink(missing_ok=True)
+
+
+def _contents(item: Path) -> Iterator[bytes]:
+    """The bytes of each file that may be DICOM; zips as the front door opens them, bombs refused."""
+    try:
+        listing = list_files(item)
+    except CohortError:
+        return
+    with Files() as files:
+        for source in listing.sources:
+            try:
+                with files.open(source) as stream:
+                    yield stream.read()
+            except UnreadableFile:
+                continue

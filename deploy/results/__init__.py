@@ -1,0 +1,1 @@
+"""What is known of a patient after a prediction, and the folder that keeps it."""
