@@ -1,8 +1,9 @@
-# Two commands set everything up: `make demo` and `make test`. `make docs` builds the pages as a site in build/site.
+# Two commands set everything up: `make demo` and `make test`. `make docs` builds the pages as a site in build/site,
+# `make sbom` lists what the Docker image `predict` holds.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs clean
+.PHONY: demo test docs sbom clean
 
 demo: .venv/cpu
 	$(BIN)/grade demo
@@ -23,6 +24,13 @@ docs: .venv/docs
 	    -e 's#](\.\./CHANGELOG\.md#](changelog.md#g' -e 's#](CHANGELOG\.md#](changelog.md#g' \
 	    -e 's#](\.\./docs/#](#g' -e 's#](\.\./README\.md#](index.md#g' build/site-source/*.md
 	$(BIN)/mkdocs build --strict --quiet
+
+# What is in the Docker image `predict`, by Python package with hash (CycloneDX); the base image is not in it.
+sbom: .venv/dev
+	mkdir -p build/sbom
+	cat requirements/predict.txt requirements/rtx.txt > build/sbom/predict.txt
+	$(BIN)/cyclonedx-py requirements build/sbom/predict.txt --pyproject pyproject.toml --output-reproducible \
+	    -o build/sbom/predict.cdx.json
 
 .venv/cpu .venv/dev .venv/docs: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -22,7 +22,7 @@ from benchmarks.common import arguments, linked, report
 from deploy.cluster import LOCAL, Watching, predict_on_cluster
 from deploy.model import open_model
 from deploy.predict import PredictOptions, predict
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.patients import find_patients
 

@@ -24,7 +24,7 @@ from deploy.manifest import Manifest
 from deploy.model import open_model
 from deploy.predict import PredictOptions, predict
 from deploy.results.record import Record
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES

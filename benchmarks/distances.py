@@ -21,7 +21,8 @@ from benchmarks.common import arguments, report
 from benchmarks.unfamiliar import metastases, some, spoil
 from deploy.familiarise import fit_space, tolerance_limit
 from deploy.model import open_model
-from deploy.runtimes import Choice, Runtime, open_runtime
+from deploy.runtime import Choice, Runtime
+from deploy.runtimes.open import open_runtime
 from toolkit.config import Grid
 from toolkit.data.patients import Patient, find_patients
 from toolkit.data.scan import read_scan

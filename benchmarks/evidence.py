@@ -15,7 +15,8 @@ import numpy as np
 from benchmarks.common import arguments, report
 from deploy.evidence import between, occlusion
 from deploy.model import open_model
-from deploy.runtimes import Choice, open_runtime
+from deploy.runtime import Choice
+from deploy.runtimes.open import open_runtime
 from toolkit.data.labels import read_cohort
 from toolkit.data.patients import match_modalities
 from toolkit.data.scan import read_scan

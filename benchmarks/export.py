@@ -93,8 +93,9 @@ def exported(checkout: Path, run: Path, out: Path, kind: str) -> list[list[Any]]
 def apart(run: Path, one: Path, other: Path) -> float:
     """The largest difference of the probability between two models on the run's validation patients."""
     from deploy.model import open_model
-    from deploy.parity import probability
-    from deploy.runtimes import Choice, open_runtime
+    from deploy.runtime import Choice
+    from deploy.runtimes.open import open_runtime
+    from deploy.selftest import probability
     from toolkit.data.scan import read_scan
     from toolkit.training.runs import open_run
 

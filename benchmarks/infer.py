@@ -27,10 +27,11 @@ from safetensors.torch import load_file
 
 from benchmarks.common import arguments, report
 from deploy.model import WEIGHTS, Model, open_model
-from deploy.parity import load_selftest, probability
-from deploy.runtimes import Array, Choice, RuntimeOutputs, open_runtime
+from deploy.runtime import Array, Choice, RuntimeOutputs
 from deploy.runtimes.onnx import CUDA, INPUT, OnnxRuntime, open_onnx
+from deploy.runtimes.open import open_runtime
 from deploy.runtimes.torch import open_torch, recorded_network
+from deploy.selftest import load_selftest, probability
 from toolkit.data.patients import find_patients
 from toolkit.data.scan import read_scan
 from toolkit.errors import GradeError

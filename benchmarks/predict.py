@@ -22,7 +22,8 @@ from benchmarks.read import monai_chain
 from deploy.model import Model, open_model
 from deploy.predict import PredictOptions, Summary, predict
 from deploy.reader import reader
-from deploy.runtimes import Choice, open_runtime
+from deploy.runtime import Choice
+from deploy.runtimes.open import open_runtime
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient, find_patients, match_modalities
 from toolkit.data.scan import read_scan

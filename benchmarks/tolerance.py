@@ -18,7 +18,8 @@ from benchmarks.common import arguments, report
 from benchmarks.distances import features
 from deploy.familiarise import tolerance_limit
 from deploy.model import FAMILIARITY, open_model
-from deploy.runtimes import Choice, open_runtime
+from deploy.runtime import Choice
+from deploy.runtimes.open import open_runtime
 from toolkit.data.patients import find_patients
 from toolkit.evaluation.familiarity import DISTANCE_CONFIDENCE, DISTANCE_RATE, FeatureSpace
 

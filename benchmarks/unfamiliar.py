@@ -23,7 +23,7 @@ from benchmarks.common import arguments, report
 from deploy.model import Model, open_model
 from deploy.predict import PredictOptions, predict
 from deploy.results.record import Record
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.patients import MODALITIES, Patient, find_patients, match_modalities
 

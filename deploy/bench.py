@@ -12,8 +12,10 @@ from deploy.cuda import cards
 from deploy.flavours import importable
 from deploy.machine import gpus, system
 from deploy.model import Model, library_versions
-from deploy.parity import check_parity, load_selftest, probability, run_selftest
-from deploy.runtimes import Array, Choice, Runtime, bench_file, open_runtime
+from deploy.parity import check_parity
+from deploy.runtime import Array, Choice, Runtime
+from deploy.runtimes.open import bench_file, open_runtime
+from deploy.selftest import load_selftest, probability, run_selftest
 from toolkit.config import Grid
 from toolkit.data.memory import Scratch
 from toolkit.data.nifti import read_nifti

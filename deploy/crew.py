@@ -24,12 +24,12 @@ from threadpoolctl import threadpool_limits
 from deploy.grader import Grader, Timings, padded
 from deploy.model import open_model
 from deploy.pace import choose_batch_size
-from deploy.parity import run_selftest
 from deploy.predict import Plan, PredictOptions
 from deploy.reader import Read, read_patient
 from deploy.results.record import Record, Seconds
-from deploy.runtimes import open_runtime
 from deploy.runtimes.halving import Halving
+from deploy.runtimes.open import open_runtime
+from deploy.selftest import run_selftest
 from toolkit.config import Grid
 from toolkit.data.patients import Patient, printable
 from toolkit.data.scan import Edit

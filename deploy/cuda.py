@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deploy.flavours import Card
-from deploy.runtimes import Array
+from deploy.runtime import Array
 from toolkit.errors import OutOfMemory, RuntimeUnavailable
 
 try:

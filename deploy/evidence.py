@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
-from deploy.runtimes import Array, Runtime
+from deploy.runtime import Array, Runtime
 from toolkit.data.header import Affine
 from toolkit.data.layout import EVIDENCE_MARK
 from toolkit.files import write_file
@@ -114,5 +114,5 @@ def _piece(starts: list[Places], index: tuple[int, ...], edge: int) -> tuple[sli
 
 
 def _logit(runtime: Runtime, batch: Array) -> Array:
-    logits = runtime.infer(batch).logits
-    return logits[:, 1] - logits[:, 0]
+    logit: Array = runtime.infer(batch).logit.astype(np.float32)
+    return logit

@@ -29,10 +29,12 @@ from deploy.model import (
     open_model,
     write_manifest,
 )
-from deploy.parity import Gate, choose_patients, run_selftest, write_selftest
+from deploy.parity import Gate, choose_patients
 from deploy.reader import reader
-from deploy.runtimes import Choice, Runtime, open_runtime
+from deploy.runtime import Choice, Runtime
+from deploy.runtimes.open import open_runtime
 from deploy.runtimes.torch import TorchRuntime, load_folded
+from deploy.selftest import run_selftest, write_selftest
 from deploy.trained import Trained, model_spec, network_record, read_trained, whole_manifest
 from toolkit.config import ExportSettings, Grid
 from toolkit.data.patients import Patient

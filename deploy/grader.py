@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from deploy.model import Model
 from deploy.reader import Read
 from deploy.results.record import Record, Seconds
-from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
+from deploy.runtime import Array, Choice, Runtime, RuntimeOutputs, label
+from deploy.runtimes.open import open_runtime
 from deploy.verdict import Judge
 from toolkit.data.patients import printable
 from toolkit.data.scan import Scan
@@ -112,8 +113,13 @@ class Grader:
             What came of each; the scans are those of the batch, good until the next patient is added.
         """
         start = perf_counter()
+        answers: Iterator[_Answer] = iter(())
         with self.timings.stage("infer"):
-            answers = iter(self._answers())
+            if self.filled:
+                # On a GPU every batch has one shape: the search for the fastest algorithms is run once, and an answer
+                # does not depend on how many patients came along.
+                scans = self._batch if padded(self.runtime) else self._batch[: self.filled]
+                answers = iter(self._answers(self.runtime.infer(scans)))
         share = (perf_counter() - start) / max(self.filled, 1)
         graded = [self._graded(read, None if read.scan is None else next(answers), share) for read in self.reads]
         self.timings.reading += sum(read.seconds for read in self.reads)
@@ -127,13 +133,8 @@ class Grader:
         size = self.batch_size if padded(answer.runtime) else 1
         return Graded(record, Seen(read.scan, answer.runtime, size) if record.grade else None)
 
-    def _answers(self) -> list[_Answer]:
-        if not self.filled:
-            return []
-        # On a GPU every batch has one shape: the search for the fastest algorithms is run once, and an answer does not
-        # depend on how many patients came along.
-        scans = self._batch if padded(self.runtime) else self._batch[: self.filled]
-        outputs = self.runtime.infer(scans)
+    def _answers(self, outputs: RuntimeOutputs) -> list[_Answer]:
+        """One for each patient in the batch."""
         answers = self._read_off(outputs, self.runtime)[: self.filled]
         return [
             answer if answer.probability is not None else self._again(answer, self._batch[row : row + 1])
@@ -152,13 +153,13 @@ class Grader:
             exact = self._read_off(self._exact.infer(scan), self._exact)[0]
         except RuntimeUnavailable as error:
             return answer._replace(note=f"the network's answer is not a number in fp16, and fp32 failed: {error}")
-        note = f"{_label(answer.runtime)} gave no number, so it was answered again in fp32"
+        note = f"{label(answer.runtime)} gave no number, so it was answered again in fp32"
         return exact._replace(note=note if exact.probability is not None else "the network's answer is not a number")
 
     def _read_off(self, outputs: RuntimeOutputs, runtime: Runtime) -> list[_Answer]:
         finite: NDArray[np.bool_] = np.all(np.isfinite(outputs.logits), axis=1)
-        exact = np.where(finite[:, None], outputs.logits, 0).astype(np.float64)
-        values = self.model.manifest.calibration.probability(exact[:, 1] - exact[:, 0])
+        numbers = outputs._replace(logits=np.where(finite[:, None], outputs.logits, 0))
+        values = self.model.manifest.calibration.probability(numbers.logit)
         rows = zip(values, finite, outputs.features, strict=True)
         return [_Answer(float(p) if fine else None, "", runtime, features) for p, fine, features in rows]
 
@@ -170,7 +171,7 @@ class Grader:
             "patient": printable(read.patient.id),
             "folder": printable(str(read.patient.folder)),
             "threshold": threshold,
-            "runtime": _label(answer.runtime if answer else self.runtime),
+            "runtime": label(answer.runtime if answer else self.runtime),
             "engine": answer.runtime.engine_hash if answer else "",
             "inputs": read.inputs,
             "seconds": Seconds(read=read.seconds, infer=infer),
@@ -197,7 +198,3 @@ class Grader:
 def padded(runtime: Runtime) -> bool:
     """Whether every batch is filled up to one shape: on a GPU."""
     return runtime.device != "cpu"
-
-
-def _label(runtime: Runtime) -> str:
-    return f"{runtime.name} {runtime.precision} {runtime.device}"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from deploy.manifest import OutputShapes
 from deploy.model import Precision
-from deploy.runtimes import RuntimeOutputs
+from deploy.runtime import RuntimeOutputs
 from deploy.runtimes.onnx import INPUT
 from toolkit.config import Grid
 from toolkit.errors import ModelError

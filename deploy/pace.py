@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from deploy.grader import padded
 from deploy.model import Model
-from deploy.parity import run_selftest
 from deploy.reader import Read
-from deploy.runtimes import Runtime
+from deploy.runtime import Runtime
 from deploy.runtimes.halving import Halving
+from deploy.selftest import run_selftest
 from toolkit.config import PredictSettings
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient

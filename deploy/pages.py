@@ -23,7 +23,7 @@ from deploy.grader import Seen
 from deploy.model import Model
 from deploy.results.names import EVIDENCE, INDEX, PATIENTS, file_name, map_of, page_of, unwritable
 from deploy.results.record import Record
-from deploy.runtimes import Array
+from deploy.runtime import Array
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.evaluation.pictures import FIRST, INK, SECOND, svg
 from toolkit.files import write_file

@@ -1,29 +1,24 @@
-"""Does the exported thing decide like the trained thing? The gate at export, and the self-test before predicting."""
+"""Does the exported model make the same decisions as the trained network? The gate at export."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import ceil
-from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 
 from deploy.manifest import Comparison, ParityReport
-from deploy.model import SELFTEST, Draft, Precision
-from deploy.runtimes import Array, Runtime, RuntimeOutputs
+from deploy.model import Draft, Precision
+from deploy.runtime import Array, Runtime, RuntimeOutputs, label
+from deploy.selftest import LIMITS, finite, probability
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, MODALITIES, Cohort
 from toolkit.errors import ModelError
 from toolkit.evaluation.calibration import Calibration
 
 MAX_PATIENTS = 64
-LIMITS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3}  # of the probability
 # Of features, evidence and an extreme scan's logits, as a share of the largest value: those logits run into thousands.
 SHARES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
-SELFTEST_LOGITS = 1e-3  # float32 on another machine, as a share of the logits where these exceed 1
 BATCHES = (2, 3)  # beside 1
-_BLOCK = 8  # voxels along the edge of the self-test's cubes
 
 
 class _Tally:
@@ -31,7 +26,7 @@ class _Tally:
 
     def __init__(self, runtime: Runtime, calibration: Calibration) -> None:
         self.runtime, self.calibration = runtime, calibration
-        self.label = _label(runtime)
+        self.label = label(runtime)
         self.limit, self.share = LIMITS[runtime.precision], SHARES[runtime.precision]
         self.difference = self.logit_difference = self.map_difference = self.extremes_difference = 0.0
         self.flips = 0
@@ -40,7 +35,7 @@ class _Tally:
         self.failures: list[str] = []
 
     def patient(self, name: str, wanted: RuntimeOutputs, found: RuntimeOutputs, keep: bool) -> None:
-        if not _finite(found):
+        if not finite(found):
             self.failures.append(f"{name} gives values that are not finite")
             return
         p, q = probability(wanted, self.calibration)[0], probability(found, self.calibration)[0]
@@ -57,7 +52,7 @@ class _Tally:
         self.map_difference = max(self.map_difference, share)
 
     def extreme(self, name: str, wanted: RuntimeOutputs, found: RuntimeOutputs) -> None:
-        if not _finite(found):
+        if not finite(found):
             if self.runtime.precision == "fp16":
                 self.overflows.append(name)  # prediction sees that as well, and answers in fp32
             else:
@@ -209,76 +204,9 @@ def extreme_scans(grid: Grid) -> Iterator[tuple[str, Array]]:
     yield "half empty", half
 
 
-def probability(outputs: RuntimeOutputs, calibration: Calibration) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Calibrated P(HGG) of each scan of a batch, (B,); the logits must be finite."""
-    logits = outputs.logits.astype(np.float64)
-    return calibration.probability(logits[:, 1] - logits[:, 0])
-
-
-def write_selftest(folder: Path, reference: Runtime, grid: Grid) -> None:
-    """Write `selftest.npz`: a synthetic scan, stored as coarse cubes, and the reference's logits for it.
-
-    Args:
-        folder: the model.
-        reference: torch in float32.
-        grid: of the scan.
-    """
-    cubes = tuple(ceil(n / _BLOCK) for n in grid.shape)
-    coarse = np.random.default_rng(0).standard_normal((len(MODALITIES), *cubes), np.float32)
-    logits = reference.infer(_fine(coarse, grid)[None]).logits[0]
-    np.savez_compressed(folder / SELFTEST, coarse=coarse, logits=logits)
-
-
-def run_selftest(model: Draft, runtime: Runtime, batch: int = 1) -> float:
-    """Let a runtime answer the stored scan, as it will answer patients.
-
-    Args:
-        model: its self-test.
-        runtime: to be tested.
-        batch: in which prediction will run; each scan of it is compared.
-
-    Returns:
-        Seconds a scan; on a GPU they include the search for the fastest algorithms.
-
-    Raises:
-        ModelError: the answer differs from the exporting machine's by more than rounding explains.
-    """
-    scan, logits = load_selftest(model)
-    scans = np.repeat(scan[None], batch, axis=0)  # (B, 4, X, Y, Z)
-    start = perf_counter()
-    outputs = runtime.infer(scans)
-    seconds = (perf_counter() - start) / batch
-    wanted = RuntimeOutputs(logits[None], outputs.features, outputs.evidence)
-    if not _finite(outputs):
-        raise ModelError(
-            f"self-test failed: {_label(runtime)} gives values that are not finite; choose another runtime."
-        )
-    calibration = model.manifest.calibration
-    off = float(np.abs(probability(outputs, calibration) - probability(wanted, calibration)).max())
-    off_logit = float(np.abs(outputs.logits - logits).max())
-    allowed_logit = SELFTEST_LOGITS * max(1.0, float(np.abs(logits).max())) if runtime.precision == "fp32" else np.inf
-    if off > LIMITS[runtime.precision] or off_logit > allowed_logit:
-        raise ModelError(
-            f"self-test failed: {_label(runtime)} differs by {off:.2g} in"
-            f" probability and {off_logit:.2g} in a logit from the exporting machine, so it may grade nobody; check the"
-            " driver and the libraries, or choose another runtime."
-        )
-    return seconds
-
-
-def load_selftest(model: Draft) -> tuple[Array, Array]:
-    """The stored scan, float32 (4, X, Y, Z), and the exporting machine's logits for it, (2,).
-
-    Raises:
-        ModelError: the file was altered.
-    """
-    with np.load(model.file(SELFTEST), allow_pickle=False) as stored:
-        return _fine(stored["coarse"], model.manifest.grid), stored["logits"]
-
-
 def _reference(reference: Runtime, name: str, scan: Array) -> RuntimeOutputs:
     outputs = reference.infer(scan[None])
-    if not _finite(outputs):
+    if not finite(outputs):
         raise ModelError(f"the trained network's own answer to {name} is not finite; train again.")
     return outputs
 
@@ -296,7 +224,7 @@ def _check_batches(tally: _Tally, scans: Sequence[Array], batches: Sequence[int]
     for batch in batches:
         order = [k % len(scans) for k in range(batch)]
         outputs = tally.runtime.infer(np.stack([scans[k] for k in order]))  # (B, 4, X, Y, Z)
-        if not _finite(outputs):
+        if not finite(outputs):
             tally.failures.append(f"a batch of {batch} gives values that are not finite")
             return
         off = float(np.abs(probability(outputs, tally.calibration) - [tally.alone[k] for k in order]).max())
@@ -304,22 +232,6 @@ def _check_batches(tally: _Tally, scans: Sequence[Array], batches: Sequence[int]
             tally.failures.append(f"a batch of {batch} differs by {off:.2g} in probability from single scans")
 
 
-def _fine(coarse: Array, grid: Grid) -> Array:
-    """Coarse (4, x, y, z) -> (4, X, Y, Z), each value a cube of voxels."""
-    scan = coarse
-    for axis, n in enumerate(grid.shape, start=1):
-        scan = np.repeat(scan, _BLOCK, axis=axis).take(range(n), axis=axis)
-    return np.ascontiguousarray(scan)
-
-
-def _finite(outputs: RuntimeOutputs) -> bool:
-    return all(bool(np.isfinite(array).all()) for array in outputs)
-
-
 def _share(wanted: Array, found: Array) -> float:
     """Largest difference as a share of the largest wanted value, or of 1 if that is larger."""
     return float(np.abs(wanted - found).max() / max(1.0, float(np.abs(wanted).max())))
-
-
-def _label(runtime: Runtime) -> str:
-    return f"{runtime.name} {runtime.precision} on {runtime.device}"

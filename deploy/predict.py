@@ -19,8 +19,9 @@ from deploy.reader import Read, reader
 from deploy.results.audit import Audit
 from deploy.results.ledger import Earlier, Ledger
 from deploy.results.record import Record
-from deploy.runtimes import Choice, open_runtime
+from deploy.runtime import Choice
 from deploy.runtimes.halving import Halving
+from deploy.runtimes.open import open_runtime
 from toolkit.config import PredictSettings
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient

@@ -11,9 +11,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from deploy.engine_files import EngineRecord, read_plan, records
 from deploy.model import ENGINES, ONNX, Model, Precision
-from deploy.parity import load_selftest
-from deploy.runtimes import RuntimeOutputs
+from deploy.runtime import RuntimeOutputs
 from deploy.runtimes.onnx import INPUT
+from deploy.selftest import load_selftest
 from toolkit.errors import ModelError
 from toolkit.files import building, check_output, put
 

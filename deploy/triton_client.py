@@ -11,11 +11,11 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.grader import Grader, Timings
 from deploy.model import ONNX, Model, Precision
-from deploy.parity import run_selftest
 from deploy.reader import read_patient
 from deploy.results.record import Record
-from deploy.runtimes import Array, RuntimeOutputs, check_scans, checked
+from deploy.runtime import Array, RuntimeOutputs, check_scans, checked
 from deploy.runtimes.onnx import INPUT
+from deploy.selftest import run_selftest
 from deploy.triton import FINGERPRINT, NAMES
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
@@ -24,7 +24,7 @@ from toolkit.errors import ModelError, RuntimeUnavailable
 
 @dataclass
 class TritonRuntime:
-    """A model on a server, as `deploy.runtimes.Runtime`; `open_triton` makes one."""
+    """A model on a server, as `deploy.runtime.Runtime`; `open_triton` makes one."""
 
     model: Model
     client: InferenceServerClient
@@ -40,7 +40,7 @@ class TritonRuntime:
         return self.model.manifest.files[ONNX[self.precision]]
 
     def infer(self, scans: Array) -> RuntimeOutputs:
-        """See `deploy.runtimes.Runtime.infer`; several threads may ask at once, which is what the server batches.
+        """See `deploy.runtime.Runtime.infer`; several threads may ask at once, which is what the server batches.
 
         Raises:
             RuntimeUnavailable: the server does not answer.

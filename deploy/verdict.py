@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deploy.model import FAMILIARITY, Model
-from deploy.runtimes import Array
+from deploy.runtime import Array
 from toolkit.evaluation.conformal import Conformal
 from toolkit.evaluation.familiarity import Familiarity, FeatureSpace
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deploy.model import ENGINES, MANIFEST, SEAL, SIGNATURE, Model, open_model
-from deploy.parity import run_selftest
-from deploy.runtimes import Choice, open_runtime
+from deploy.runtime import Choice
+from deploy.runtimes.open import open_runtime
+from deploy.selftest import run_selftest
 from toolkit.errors import GradeError, ModelError
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import sysconfig
 import tomllib
+import zipfile
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -37,31 +39,89 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
+FILES = ("predict.txt", "rtx.txt")
+
+
+def requirements(name: str) -> str:
+    return (ROOT / "requirements" / name).read_text()
+
+
 @pytest.fixture(scope="module")
 def installed() -> dict[str, str]:
-    """Name -> version that the image `predict` pins; comments do not count."""
-    return pins("\n".join(line for line in stage("build-predict").splitlines() if not line.startswith("#")))
+    """Name -> version of what the image `predict` asks for."""
+    known = pins(requirements("predict.txt"))
+    asked = map(canonicalize_name, requirements("predict.in").split())
+    return {name: known[name] for name in asked} | pins(requirements("rtx.txt"))
 
 
-def test_versions_are_those_of_the_constraints(installed: dict[str, str]) -> None:
-    known = pins((ROOT / "constraints.txt").read_text())
-    assert len(installed) == 13
-    assert {name: known.get(name) for name in installed} == installed
+@pytest.mark.parametrize("name", FILES)
+def test_versions_are_those_of_the_constraints(name: str) -> None:
+    known, found = pins((ROOT / "constraints.txt").read_text()), pins(requirements(name))
+    assert found
+    assert {name: known[name] for name in found if name in known} == {
+        name: version for name, version in found.items() if name in known
+    }
 
 
-def test_names_are_those_of_pyproject(project: dict, installed: dict[str, str]) -> None:
-    core = {Requirement(text).name for text in project["dependencies"]}
-    extras = {Requirement(text).name for name in ("gpu", "rtx") for text in project["optional-dependencies"][name]}
-    assert set(installed) == (core - LEFT_OUT) | extras
-    assert set(re.findall(r"'\.\[([\w,]+)\]'", stage("build-train"))) == {"gpu,rtx"}
-    for text in [*project["dependencies"], *project["optional-dependencies"]["rtx"]]:
-        wanted = Requirement(text)
-        if wanted.name in installed:
-            assert wanted.specifier.contains(installed[wanted.name])
+@pytest.mark.parametrize("name", FILES)
+def test_every_package_has_its_hash(name: str) -> None:
+    lines = re.sub(r"^#.*\n", "", requirements(name), flags=re.MULTILINE)
+    assert re.fullmatch(r"(?:[\w.-]+==[\w.+]+ \\\n    --hash=sha256:[0-9a-f]{64}\n)+", lines)
 
 
-def needed(names: set[str]) -> set[str]:
-    """Names and all that these depend on, as installed here."""
+def test_nothing_that_is_needed_is_without_a_hash(installed: dict[str, str]) -> None:
+    found = {**pins(requirements("predict.txt")), **pins(requirements("rtx.txt"))}
+    machine = {"python_version": "3.12", "python_full_version": "3.12.3", "extra": ""}
+    assert needed(set(installed), machine) <= set(found)
+
+
+def test_nothing_is_installed_without_hashes() -> None:
+    calls = re.findall(r"pip install ([^&\n]*)", stage("build-predict").replace("\\\n", " "))
+    assert len(calls) == 3
+    for call in calls:
+        ours = call.split() == ["--no-cache-dir", "--no-deps", "--no-build-isolation", "."]
+        assert ours or "--require-hashes" in call, call
+    assert re.search(r"^ARG BASE=\S+@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
+
+
+def test_pip_takes_the_file_and_refuses_another_wheel(tmp_path: Path) -> None:
+    """The real pip, without an index: a wheel of our own under a name that the file pins."""
+    wheel = tmp_path / "threadpoolctl-3.8.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(
+            "threadpoolctl-3.8.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: threadpoolctl\nVersion: 3.8.0\n"
+        )
+    (pinned,) = re.findall(r"threadpoolctl==.*\n.*\n", requirements("predict.txt"))
+    (tmp_path / "r.txt").write_text(pinned)
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-index", "--no-deps"]
+    command += ["--find-links", str(tmp_path), "--require-hashes", "-r", str(tmp_path / "r.txt")]
+    answer = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert answer.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in answer.stderr
+
+
+def test_the_list_of_parts_names_every_package(tmp_path: Path) -> None:
+    program, out = Path(sysconfig.get_path("scripts")) / "cyclonedx-py", tmp_path / "predict.cdx.json"
+    command = [
+        program,
+        "requirements",
+        ROOT / "requirements/predict.txt",
+        "--pyproject",
+        ROOT / "pyproject.toml",
+        "-o",
+        out,
+    ]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=120)
+    found = json.loads(out.read_text())
+    assert found["bomFormat"] == "CycloneDX"
+    assert found["metadata"]["component"]["name"] == "glioma-grade"
+    listed = {canonicalize_name(part["name"]): part for part in found["components"]}
+    assert {name: part["version"] for name, part in listed.items()} == pins(requirements("predict.txt"))
+    assert all("SHA-256" in json.dumps(part) for part in listed.values())
+
+
+def needed(names: set[str], machine: dict[str, str] | None = None) -> set[str]:
+    """Names and all that these depend on, as installed here, by the markers of a machine."""
     found: set[str] = set()
     waiting = [canonicalize_name(name) for name in names]
     while waiting:
@@ -74,7 +134,9 @@ def needed(names: set[str]) -> set[str]:
         except PackageNotFoundError:
             continue
         wanted = [Requirement(text) for text in texts]
-        waiting += [canonicalize_name(w.name) for w in wanted if not w.marker or w.marker.evaluate({"extra": ""})]
+        waiting += [
+            canonicalize_name(w.name) for w in wanted if not w.marker or w.marker.evaluate(machine or {"extra": ""})
+        ]
     return found
 
 
@@ -115,8 +177,8 @@ def test_the_images_are_what_the_page_says() -> None:
     page = (ROOT / "docs" / "deploy.md").read_text()
     for target in re.findall(r"--target ([\w-]+)", page):
         assert f" AS {target}\n" in DOCKERFILE
-    for version in re.findall(r"tensorrt==([\d.]+)", page):
-        assert f"tensorrt=={version}" in DOCKERFILE
+    known = pins((ROOT / "constraints.txt").read_text())
+    assert set(re.findall(r"tensorrt-cu13\S*==([\d.]+)", page)) <= {known.get("tensorrt", "11.4.0.106")}
 
 
 def test_hadolint() -> None:

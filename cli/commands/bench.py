@@ -34,7 +34,7 @@ def command(
     from cli.screens.bench import show_bench
     from deploy.bench import bench, candidates
     from deploy.model import open_model
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
     from toolkit.data.patients import find_patients
 
     opened = open_model(model)

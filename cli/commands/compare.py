@@ -48,15 +48,16 @@ def command(
     ] = Path("study"),
 ) -> None:
     """Train strategies over several seeds and compare them: a table, a page, a verdict on each claim. Resumable."""
-    from cli.screens.compare import StudyScreen, names, settings_loader, show_study
     from toolkit.owned import check_shared
+
+    check_shared(out, ["study.json"], ["runs"], "a study")
+    from cli.screens.compare import StudyScreen, names, settings_loader, show_study
     from toolkit.training.compare import carry_out, plan_arms, plan_runs
     from toolkit.training.findings import write_study
     from toolkit.training.launch import check_devices
     from toolkit.training.spread import Spread
 
     check_devices(devices)
-    check_shared(out, ["study.json"], ["runs"], "a study")
     over = Spread(jobs or devices, devices)
     arms = plan_arms(names(strategies), names(ablate))
     planned = plan_runs(arms, seeds, folds, settings_loader(config, overrides, cohort))

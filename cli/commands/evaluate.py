@@ -35,6 +35,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Grade patients of known grade: metrics with intervals, sites, a confusion table, pictures and a page."""
+    from toolkit.owned import check_shared
+
+    check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     from cli.console import bar, note, show_json
     from cli.options import settings_from
     from cli.privacy import hide_table
@@ -44,7 +47,7 @@ def command(
     from deploy.evaluate import evaluate_control, evaluate_model
     from deploy.model import open_model
     from deploy.predict import PredictOptions
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
     from toolkit.config import LabelTable
     from toolkit.data.labels import read_cohort
 

@@ -77,8 +77,9 @@ def command(
 
 def _self_test(model: Model | None) -> None:
     from cli.console import say
-    from deploy.parity import run_selftest
-    from deploy.runtimes import Choice, open_runtime
+    from deploy.runtime import Choice
+    from deploy.runtimes.open import open_runtime
+    from deploy.selftest import run_selftest
     from toolkit.errors import ModelError
 
     if model is None:

@@ -36,7 +36,7 @@ def command(
     extra("pynetdicom", "hospital")
     from cli.screens.serve import Wanted, serve
     from deploy.model import open_model
-    from deploy.runtimes import Choice
+    from deploy.runtime import Choice
 
     if require_signature:
         opened = open_model(model)

@@ -13,7 +13,7 @@ from deploy.export import export_run
 from deploy.model import Model
 from deploy.predict import PredictOptions
 from deploy.results.record import Record
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings, Settings, load_settings
 from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES

@@ -14,7 +14,7 @@ from cli.console import hidden, say
 from deploy.hospital.answer import AnswerOptions, open_answerer
 from deploy.hospital.service.serve import Job, Service
 from deploy.model import open_model
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.errors import GradeError
 from toolkit.hospital_settings import HospitalSettings
 

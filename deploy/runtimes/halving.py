@@ -1,4 +1,4 @@
-"""A runtime that goes on with smaller batches when the device's memory does not suffice."""
+"""A runtime that continues with smaller batches when the device's memory does not suffice."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deploy.model import Precision
-from deploy.runtimes import Array, Runtime, RuntimeOutputs
+from deploy.runtime import Array, Runtime, RuntimeOutputs
 from toolkit.errors import OutOfMemory
 
 
 @dataclass
 class Halving:
-    """See `deploy.runtimes.Runtime`.
+    """See `deploy.runtime.Runtime`.
 
     Attributes:
         runtime: what computes.
-        most: scans that it is given at once; halved at each want of memory, and never raised again. None: no limit yet.
+        most: scans that it is given at once; halved after each out-of-memory error, and never raised again. None: no
+            limit yet.
     """
 
     runtime: Runtime
@@ -33,26 +34,25 @@ class Halving:
 
     @property
     def engine_hash(self) -> str:
-        """See `deploy.runtimes.Runtime`."""
+        """See `deploy.runtime.Runtime`."""
         return self.runtime.engine_hash
 
     def infer(self, scans: Array) -> RuntimeOutputs:
-        """See `deploy.runtimes.Runtime.infer`.
+        """See `deploy.runtime.Runtime.infer`.
 
         Raises:
             OutOfMemory: a single scan is too much.
         """
-        while True:
+        parts: list[RuntimeOutputs] = []
+        done = 0
+        while done < len(scans):
+            part = scans[done : done + (self.most or len(scans))]
             try:
-                return self._infer(scans, self.most or len(scans))
+                parts.append(self.runtime.infer(part))
             except OutOfMemory:
-                tried = min(self.most or len(scans), len(scans))
-                if tried <= 1:
+                if len(part) == 1:
                     raise
-                self.most = tried // 2
-
-    def _infer(self, scans: Array, most: int) -> RuntimeOutputs:
-        if len(scans) <= most:
-            return self.runtime.infer(scans)
-        parts = [self.runtime.infer(scans[start : start + most]) for start in range(0, len(scans), most)]
-        return RuntimeOutputs(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+                self.most = len(part) // 2
+            else:
+                done += len(part)
+        return parts[0] if len(parts) == 1 else RuntimeOutputs(*map(np.concatenate, zip(*parts, strict=True)))

@@ -15,7 +15,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from deploy.model import ONNX, Draft, Precision
-from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
+from deploy.runtime import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from toolkit.files import first_line
 
@@ -41,7 +41,7 @@ _WANT_OF_MEMORY = re.compile("out of memory|failed to allocate memory|alloc_fail
 
 @dataclass
 class OnnxRuntime:
-    """See `deploy.runtimes.Runtime`.
+    """See `deploy.runtime.Runtime`.
 
     Attributes:
         unfused: opens the session that takes this one's place where the card cannot fuse biases with convolutions;
@@ -59,39 +59,36 @@ class OnnxRuntime:
 
     @property
     def engine_hash(self) -> str:
-        """See `deploy.runtimes.Runtime`."""
+        """See `deploy.runtime.Runtime`."""
         return self.model.manifest.files[ONNX[self.precision]]
 
     def infer(self, scans: Array) -> RuntimeOutputs:
-        """See `deploy.runtimes.Runtime.infer`."""
+        """See `deploy.runtime.Runtime.infer`."""
         check_scans(scans, self.model.manifest)
-        try:
-            found = self._answer(scans)
-        except _RUN_ERRORS as error:
-            kind = OutOfMemory if _WANT_OF_MEMORY.search(str(error)) else RuntimeUnavailable
-            raise kind(
-                f"ONNX Runtime failed on {self.device} with a batch of {len(scans)}: {first_line(error)};"
-                " a smaller batch needs less memory."
-            ) from error
-        return checked(RuntimeOutputs(*found), len(scans), self.model.manifest)
+        while True:
+            try:
+                if self.device == "cpu":
+                    found = self.session.run(list(RuntimeOutputs._fields), {INPUT: scans})
+                else:
+                    found = self._on_card(scans).run(scans)
+                return checked(RuntimeOutputs(*found), len(scans), self.model.manifest)
+            except _RUN_ERRORS as error:
+                no_memory = _WANT_OF_MEMORY.search(str(error)) is not None
+                if self.unfused is None or no_memory:
+                    kind = OutOfMemory if no_memory else RuntimeUnavailable
+                    raise kind(
+                        f"ONNX Runtime failed on {self.device} with a batch of {len(scans)}: {first_line(error)};"
+                        " a smaller batch needs less memory."
+                    ) from error
+            # cuDNN cannot fuse in every layout (an H200 failed without NHWC), and may not on every card.
+            self.session, self.unfused, self._bound = self.unfused(), None, None
 
-    def _answer(self, scans: Array) -> list[Array]:
-        try:
-            return self._run(scans)
-        except _RUN_ERRORS as error:
-            if self.unfused is None or _WANT_OF_MEMORY.search(str(error)):
-                raise
-        # cuDNN cannot in every layout (an H200 failed without NHWC), and may not on every card.
-        self.session, self.unfused, self._bound = self.unfused(), None, None
-        return self._run(scans)
-
-    def _run(self, scans: Array) -> list[Array]:
-        if self.device == "cpu":
-            return self.session.run(list(RuntimeOutputs._fields), {INPUT: scans})  # type: ignore[no-any-return]
+    def _on_card(self, scans: Array) -> BoundBatch:
+        """Memory on the device for a batch of this size."""
         if self._bound is None or self._bound.batch != len(scans):
             self._bound = None  # its memory is free before the next is taken
             self._bound = BoundBatch(self.session, scans, "cuda", int(self.device.removeprefix("cuda:")))
-        return self._bound.run(scans)
+        return self._bound
 
 
 class BoundBatch:
@@ -114,7 +111,7 @@ class BoundBatch:
 
 
 def open_onnx(model: Draft, choice: Choice) -> OnnxRuntime:
-    """Open a model in ONNX Runtime; as `deploy.runtimes.open_runtime`."""
+    """Open a model in ONNX Runtime; as `deploy.runtimes.open.open_runtime`."""
     offered = onnxruntime.get_available_providers()
     if choice.device == "cpu":
         return _open(model, choice, "cpu", "as asked for")

@@ -21,9 +21,10 @@ from deploy.flavours import TITLES, Card, Target, usable_targets
 from deploy.machine import user_cache
 from deploy.manifest import ModelSpec
 from deploy.model import ENGINES, Draft, Precision
-from deploy.parity import check_parity, load_selftest
-from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
+from deploy.parity import check_parity
+from deploy.runtime import Array, Choice, RuntimeOutputs, check_scans, checked
 from deploy.runtimes.onnx import INPUT, open_onnx
+from deploy.selftest import load_selftest
 from toolkit.config import ExportSettings
 from toolkit.errors import GradeError, ModelError, OutOfMemory, RuntimeUnavailable
 from toolkit.files import write_file
@@ -36,7 +37,7 @@ SLOTS = 2
 
 @dataclass
 class TensorRtRuntime:
-    """See `deploy.runtimes.Runtime`."""
+    """See `deploy.runtime.Runtime`."""
 
     model: Draft
     device: str
@@ -49,11 +50,11 @@ class TensorRtRuntime:
 
     @property
     def engine_hash(self) -> str:
-        """See `deploy.runtimes.Runtime`."""
+        """See `deploy.runtime.Runtime`."""
         return self.engine.record.plan
 
     def infer(self, scans: Array) -> RuntimeOutputs:
-        """See `deploy.runtimes.Runtime.infer`."""
+        """See `deploy.runtime.Runtime.infer`."""
         (outputs,) = self.infer_all([scans])
         return outputs
 
@@ -176,7 +177,7 @@ class _Jit:
 
 
 def open_tensorrt(model: Draft, choice: Choice) -> TensorRtRuntime:
-    """Open a model in TensorRT; as `deploy.runtimes.open_runtime`.
+    """Open a model in TensorRT; as `deploy.runtimes.open.open_runtime`.
 
     An engine that is not there, or is another card's, version's or model's, is built first; one that was never compared
     on this card is compared with ONNX Runtime in fp32 before it may answer.

@@ -10,7 +10,7 @@ from safetensors.torch import load
 
 from deploy.manifest import NetworkRecord
 from deploy.model import WEIGHTS, Draft, Precision
-from deploy.runtimes import Array, Choice, RuntimeOutputs, check_scans, checked
+from deploy.runtime import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.config import NetworkSettings
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from toolkit.files import first_line
@@ -20,7 +20,7 @@ from toolkit.training.network import GradeNet, build_network, fold_batchnorm, wi
 
 @dataclass
 class TorchRuntime:
-    """See `deploy.runtimes.Runtime`."""
+    """See `deploy.runtime.Runtime`."""
 
     model: Draft
     device: str
@@ -31,11 +31,11 @@ class TorchRuntime:
 
     @property
     def engine_hash(self) -> str:
-        """See `deploy.runtimes.Runtime`."""
+        """See `deploy.runtime.Runtime`."""
         return self.model.manifest.files[WEIGHTS]
 
     def infer(self, scans: Array) -> RuntimeOutputs:
-        """See `deploy.runtimes.Runtime.infer`."""
+        """See `deploy.runtime.Runtime.infer`."""
         check_scans(scans, self.model.manifest)
         kind = torch.float16 if self.precision == "fp16" else torch.float32
         batch = torch.from_numpy(scans).to(self.device, kind, memory_format=torch.channels_last_3d)  # (B, 4, X, Y, Z)
@@ -51,7 +51,7 @@ class TorchRuntime:
 
 
 def open_torch(model: Draft, choice: Choice) -> TorchRuntime:
-    """Open a model in PyTorch; as `deploy.runtimes.open_runtime`."""
+    """Open a model in PyTorch; as `deploy.runtimes.open.open_runtime`."""
     device = _device(choice.device)
     on_gpu = device != "cpu"
     precision: Precision = ("fp16" if on_gpu else "fp32") if choice.precision == "auto" else choice.precision

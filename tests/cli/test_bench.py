@@ -3,13 +3,13 @@ import json
 import pytest
 
 import deploy.bench
-import deploy.runtimes
+import deploy.runtimes.open
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_cuda")
 def test_a_table_and_json(project, grade, monkeypatch, tmp_path):
-    monkeypatch.setattr(deploy.runtimes, "user_cache", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(deploy.runtimes.open, "user_cache", lambda kind: tmp_path / kind)
     monkeypatch.setattr(deploy.bench, "SECONDS", 0.01)
     assert grade("train", "--name", "a", "--set", "training.epochs=1")[0] == 0
     assert grade("export")[0] == 0

@@ -32,3 +32,26 @@ def test_a_demo_among_other_files(tmp_path):
     with pytest.raises(GradeError, match=r"holds thesis\.tex"):
         begin(tmp_path, seed=0)
     assert [path.name for path in Path(tmp_path).iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "predictions.csv", "report.html", "evidence"])
+def test_results_are_not_written_among_other_files(grade, tmp_path, name):
+    for patient in ("HGG/a", "LGG/b"):
+        (tmp_path / "cohort" / patient).mkdir(parents=True)
+        (tmp_path / "cohort" / patient / "x_t1.nii.gz").touch()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    for words in (("predict", tmp_path / "cohort"), ("evaluate", "model", tmp_path / "cohort")):
+        code, _, err = grade(*words, "--out", out)
+        assert code == 1
+        assert f"holds something other than results of grade, {name} for one; name another" in " ".join(err.split())
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, "mine")]
+
+
+def test_a_study_is_not_written_among_other_files(grade, tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    code, _, err = grade("compare", tmp_path, "--out", tmp_path)
+    assert code == 1
+    assert "holds something other than a study, report.html for one" in " ".join(err.split())
+    assert (tmp_path / "report.html").read_text() == "mine"

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import deploy.bench
-import deploy.runtimes
+import deploy.runtimes.open
 from deploy.bench import Measured, Speed, bench, candidates, fastest
 from deploy.model import Model
-from deploy.runtimes import Choice, Runtime, RuntimeOutputs, open_runtime
+from deploy.runtime import Choice, Runtime, RuntimeOutputs
+from deploy.runtimes.open import open_runtime
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError, RuntimeUnavailable
 
@@ -26,7 +27,7 @@ ON_CPU = Choice("onnx", "cpu", "fp32")
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Results go here, and measuring is short."""
-    monkeypatch.setattr(deploy.runtimes, "user_cache", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(deploy.runtimes.open, "user_cache", lambda kind: tmp_path / kind)
     monkeypatch.setattr(deploy.bench, "SECONDS", 0.01)
     return tmp_path / "bench"
 

@@ -20,7 +20,7 @@ from deploy.bundle_parts import ReadScand, list_patients
 from deploy.model import Model, open_model
 from deploy.predict import PredictOptions, predict
 from deploy.results.record import Record
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError, PatientRefused

@@ -26,7 +26,7 @@ from deploy.model import Model, open_model
 from deploy.predict import Plan, PredictOptions, predict
 from deploy.results.audit import verify_audit
 from deploy.results.record import Record
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.door import Images
 from toolkit.data.patients import Patient, find_patients
@@ -182,7 +182,7 @@ from pathlib import Path
 from deploy.cluster import Watching, predict_on_cluster
 from deploy.model import open_model
 from deploy.predict import PredictOptions
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.patients import find_patients
 

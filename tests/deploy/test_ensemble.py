@@ -11,7 +11,8 @@ import torch
 from deploy import graph
 from deploy.export import export_run
 from deploy.graph import write_onnx
-from deploy.runtimes import Choice, open_runtime
+from deploy.runtime import Choice
+from deploy.runtimes.open import open_runtime
 from tests.deploy.conftest import SETTINGS, ignore, warm
 from toolkit.data.patients import Cohort
 from toolkit.data.scan import read_scan

@@ -15,7 +15,8 @@ from onnx import numpy_helper
 from deploy.export import export_run
 from deploy.manifest import OutputShapes
 from deploy.model import Model, Precision, file_hashes, open_model
-from deploy.runtimes import Choice, open_runtime
+from deploy.runtime import Choice
+from deploy.runtimes.open import open_runtime
 from toolkit.config import Grid
 from toolkit.data.patients import Cohort
 from toolkit.data.scan import read_scan
@@ -97,7 +98,7 @@ def test_a_failed_gate_leaves_the_old_model(
     before = file_hashes(folder)
     shapes = open_model(exported).manifest.outputs
     monkeypatch.setattr("deploy.export.write_onnx", reuse(exported, shapes, shift=0.1))
-    with pytest.raises(ModelError, match=r"onnx fp16 on cpu.*differs by 0\.02.*more than 0\.005"):
+    with pytest.raises(ModelError, match=r"onnx fp16 cpu.*differs by 0\.02.*more than 0\.005"):
         export_run(run, folder, SETTINGS.export, None, ignore)
     assert file_hashes(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["model"]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from deploy.model import ONNX, SELFTEST, WEIGHTS, Model, open_model, write_manifest
-from deploy.runtimes import Choice, open_runtime
+from deploy.runtime import Choice
+from deploy.runtimes.open import open_runtime
 from toolkit.errors import ModelError
 
 

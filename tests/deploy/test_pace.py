@@ -13,8 +13,9 @@ from deploy import pace
 from deploy.model import Model
 from deploy.pace import find_pace
 from deploy.reader import Read
-from deploy.runtimes import Array, Choice, RuntimeOutputs, open_runtime
+from deploy.runtime import Array, Choice, RuntimeOutputs
 from deploy.runtimes.halving import Halving
+from deploy.runtimes.open import open_runtime
 from toolkit.config import PredictSettings
 from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient

@@ -18,7 +18,8 @@ from deploy.pages import Pages, strongest_slice
 from deploy.predict import PredictOptions, predict
 from deploy.results.names import file_name
 from deploy.results.record import Record
-from deploy.runtimes import Choice, RuntimeOutputs, open_runtime
+from deploy.runtime import Choice, RuntimeOutputs
+from deploy.runtimes.open import open_runtime
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.data.scan import read_scan

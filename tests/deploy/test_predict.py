@@ -24,7 +24,8 @@ import deploy.reader
 from deploy.model import Model
 from deploy.predict import PredictOptions, Summary, predict
 from deploy.results.record import Record
-from deploy.runtimes import Array, Choice, Runtime, RuntimeOutputs, open_runtime
+from deploy.runtime import Array, Choice, Runtime, RuntimeOutputs
+from deploy.runtimes.open import open_runtime
 from toolkit.config import Grid, PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Scan, read_scan
@@ -311,7 +312,7 @@ import sys
 from pathlib import Path
 from deploy.model import open_model
 from deploy.predict import PredictOptions, predict
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.patients import find_patients
 options = PredictOptions(Path({str(tmp_path / "out")!r}), Choice(), PredictSettings())

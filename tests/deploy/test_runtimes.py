@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from deploy.model import Model, Precision
-from deploy.parity import LIMITS, probability
-from deploy.runtimes import Array, Choice, RuntimeOutputs, checked, open_runtime
+from deploy.runtime import Array, Choice, RuntimeOutputs, checked
 from deploy.runtimes import onnx as onnx_runtime
 from deploy.runtimes.halving import Halving
 from deploy.runtimes.onnx import BoundBatch
+from deploy.runtimes.open import open_runtime
+from deploy.selftest import LIMITS, probability
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
 from .conftest import SETTINGS

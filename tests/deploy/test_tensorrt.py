@@ -18,8 +18,9 @@ from cuda.bindings import runtime as cudart
 from deploy import cuda, flavours
 from deploy.engine_files import read_record
 from deploy.model import Model, open_model
-from deploy.runtimes import Choice, RuntimeOutputs, open_runtime
+from deploy.runtime import Choice, RuntimeOutputs
 from deploy.runtimes import tensorrt as runner
+from deploy.runtimes.open import open_runtime
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
 from .conftest import SETTINGS
@@ -150,7 +151,7 @@ def test_an_engine_that_answers_otherwise_is_refused(box: Any, folder: Path, mon
         return outputs._replace(logits=outputs.logits + np.float32([0, 1]))
 
     monkeypatch.setattr(runner._Slot, "finish", wrong)
-    with pytest.raises(ModelError, match="tensorrt fp16 on cuda:0: patient self-test differs by"):
+    with pytest.raises(ModelError, match="tensorrt fp16 cuda:0: patient self-test differs by"):
         open_runtime(open_model(folder), Choice("tensorrt"))
     assert read_record(only_record(folder)).parity == "not run (no GPU)"
 

@@ -21,10 +21,10 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from deploy.engine_files import Engine, EngineRecord, store_engine
 from deploy.model import Model, open_model, write_manifest
-from deploy.parity import load_selftest
 from deploy.predict import PredictOptions, predict
 from deploy.results.record import Record
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
+from deploy.selftest import load_selftest
 from deploy.triton import read_config, write_repository
 from deploy.triton_client import grade_patients, open_triton
 from toolkit.config import PredictSettings

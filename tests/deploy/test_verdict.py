@@ -14,7 +14,7 @@ from deploy.manifest import Manifest
 from deploy.model import Model, file_hashes, open_model, write_manifest
 from deploy.predict import PredictOptions, predict
 from deploy.results.record import Record
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from deploy.verdict import Judge, Verdict
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient

@@ -18,7 +18,7 @@ from deploy.results.audit import FIRST, Audit, verify_audit
 from deploy.results.inputs import Inputs, hash_inputs
 from deploy.results.journal import Chain
 from deploy.results.record import Record, Seconds
-from deploy.runtimes import Choice
+from deploy.runtime import Choice
 from tests.deploy.conftest import ignore
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient, match_modalities

@@ -1,0 +1,71 @@
+"""Opens the runtime that was asked for, and imports no other."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from deploy.machine import user_cache
+from deploy.model import Draft
+from deploy.runtime import Choice, Runtime
+from toolkit.errors import RuntimeUnavailable
+
+
+def open_runtime(model: Draft, choice: Choice) -> Runtime:
+    """Open a model in a runtime.
+
+    Args:
+        model: its graph or weights are checked against their hash and loaded.
+        choice: only `auto` leaves a choice; what was chosen, and why, is in the runtime's `chosen`.
+
+    Raises:
+        RuntimeUnavailable: the runtime or device asked for is not there.
+        ModelError: the model was altered, or cannot be loaded.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", choice.device):
+        raise RuntimeUnavailable(f"device '{choice.device}' is unknown; write auto, cpu, cuda or cuda:N.")
+    if choice.name == "auto":
+        return _open_auto(model, choice)
+    if choice.name == "onnx":
+        from deploy.runtimes.onnx import open_onnx
+
+        return open_onnx(model, choice)
+    if choice.name == "torch":
+        from deploy.runtimes.torch import open_torch
+
+        return open_torch(model, choice)
+    if choice.name == "tensorrt":
+        from deploy.runtimes.tensorrt import open_tensorrt
+
+        return open_tensorrt(model, choice)
+    raise RuntimeUnavailable(f"runtime '{choice.name}' is unknown; choose one of auto, onnx, tensorrt, torch.")
+
+
+def _open_auto(model: Draft, choice: Choice) -> Runtime:
+    """ONNX Runtime, or TensorRT where `grade bench` found that faster; which, and why, is in `chosen`."""
+    on_onnx = choice._replace(name="onnx")
+    if choice.device == "cpu" or fastest_runtime(model) == "onnx":
+        return open_runtime(model, on_onnx)
+    try:
+        runtime, reason = open_runtime(model, choice._replace(name="tensorrt")), "the fastest here, by grade bench"
+    except RuntimeUnavailable as error:
+        runtime, reason = open_runtime(model, on_onnx), f"TensorRT was the fastest by grade bench, but {error}"
+    runtime.chosen = f"{runtime.chosen.rstrip('.')}; {reason.rstrip('.')}."
+    return runtime
+
+
+def fastest_runtime(model: Draft) -> str:
+    """What `grade bench` found the fastest here for this model; `onnx` where it was not run."""
+    try:
+        found: Any = json.loads(bench_file(model).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "onnx"
+    name = found.get("fastest") if isinstance(found, dict) else None
+    return name if name in ("onnx", "tensorrt") else "onnx"
+
+
+def bench_file(model: Draft) -> Path:
+    """Where `grade bench` keeps what it measured of a model for this user."""
+    return user_cache("bench") / f"{model.fingerprint}.json"
