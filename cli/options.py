@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     from deploy.model import Model
@@ -190,6 +191,23 @@ def signed_by(key: Path | None, not_before: datetime | None, revoked: Path | Non
         refuse_revoked(model, day, revoked)
 
     return check
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], because: str) -> None:
+    """Refuse options that would have no effect in this call.
+
+    Args:
+        context: of the command.
+        names: of its parameters.
+        because: the end of the sentence.
+
+    Raises:
+        typer.BadParameter: one of them was given.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{parameter.opts[0]} has no effect {because}.")
 
 
 def signatures() -> ModuleType:

@@ -145,7 +145,7 @@ class TrainingSettings(Branch):
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="auto: fp16 on a GPU, off on a CPU")
     sync_batchnorm: bool = Field(False, description="on several GPUs, cut every batch into a part for each")
     cuda_graph: bool = Field(True, description="replay each step as a CUDA graph, on a GPU")
-    deterministic: bool = Field(False, description="on a GPU too: same seed, same card, same bits")
+    deterministic: bool = Field(True, description="on a GPU too: same seed, same card, same bits")
     tensorboard: bool = False
     augment: AugmentSettings = AugmentSettings()
 
