@@ -16,9 +16,11 @@ from cli.options import (
     Config,
     Device,
     ModelFolder,
+    NotBefore,
     Overwrite,
     PublicKey,
     Resume,
+    Revoked,
     RuntimeName,
 )
 
@@ -46,6 +48,8 @@ def command(
     ] = None,
     config: Config = DEFAULT_CONFIG,
     require_signature: PublicKey = None,
+    not_before: NotBefore = None,
+    revoked: Revoked = None,
     report: Annotated[
         bool,
         typer.Option(
@@ -71,7 +75,7 @@ def command(
     import json
 
     from cli.console import show_json
-    from cli.options import extra, settings_from, signatures
+    from cli.options import extra, settings_from, signed_by
     from cli.screens.predict import graded, reported, show_plan
     from cli.screens.studies import studies_in
     from deploy.model import open_model
@@ -97,9 +101,9 @@ def command(
         raise typer.Exit(show_plan(patients, as_json))
     check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     opened = open_model(model)
-    if require_signature:
+    if signed := signed_by(require_signature, not_before, revoked):
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
-        signatures().check_signature(opened, require_signature)
+        signed(opened)
     site = settings_from(config, None)
     if dicom:
         from cli.screens.bring_in import patients_of
@@ -107,7 +111,7 @@ def command(
         patients = patients_of(paths, dicom, out.with_name(f"{out.name}-ingested"), opened, site.hospital.series)
     written = site.predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
-    choice = Choice(runtime, device)
+    choice = Choice(runtime, device, own_engines=require_signature is not None)
     options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)
     if cluster:
         from cli.screens.cluster import graded_on_cluster

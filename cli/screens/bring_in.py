@@ -46,7 +46,7 @@ def brain_of(model: Model) -> tuple[Brain, str]:
         ModelError: as `check_brain`.
     """
     check_brain(model)
-    return open_brain(model.file(BRAIN), cores()), model.manifest.files[BRAIN]
+    return open_brain(model.read(BRAIN), cores()), model.manifest.files[BRAIN]
 
 
 def bring_in(sources: Iterable[Source | Refused], out: Path, model: Model) -> list[Ingested | Refused]:
@@ -101,8 +101,7 @@ def cohort_of(sources: Iterable[Source | Refused], labels: Path, out: Path, mode
         stage("reading headers")
         studies = list(sources)
     with bar("bringing in", len(studies)) as done:
-        brain = model.file(BRAIN), model.manifest.files[BRAIN]
-        return build_cohort(studies, LabelTable(file=labels), out, brain, done)
+        return build_cohort(studies, LabelTable(file=labels), out, model.folder, done)
 
 
 def show_brought_in(done: list[Ingested | Refused], out: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploy.hospital.ingest import Ingested, Refused, Source, ingest
 from deploy.hospital.space.brain import Brain, open_brain
+from deploy.model import BRAIN, open_model
 from toolkit.config import LabelTable
 from toolkit.data.labels import read_labels
 from toolkit.data.patients import CLASSES
@@ -29,7 +30,7 @@ def build_cohort(
     sources: Sequence[Source | Refused],
     labels: LabelTable,
     out: Path,
-    brain: tuple[Path, str],
+    model: Path,
     on_done: Callable[[Ingested | Refused], None],
 ) -> list[Ingested | Refused]:
     """Bring labelled studies into `out/<id>/` and write `labels.csv` and `refused.csv` there.
@@ -40,7 +41,7 @@ def build_cohort(
         sources: of an archive.
         labels: grades by PatientID, StudyInstanceUID or the study's key.
         out: the cohort.
-        brain: file of the network and its SHA-256.
+        model: folder of the model whose brain mask is taken.
         on_done: called with each study as it is done.
 
     Returns:
@@ -56,7 +57,7 @@ def build_cohort(
     for one in done:
         on_done(one)
     grades = {source.id: grade for source, grade in wanted}
-    for result in _in_processes([source for source, _ in wanted], out, brain):
+    for result in _in_processes([source for source, _ in wanted], out, model):
         done.append(result)
         on_done(result)
         _write_tables(out, done, grades)
@@ -94,11 +95,11 @@ def _labelled(
     return wanted, refused
 
 
-def _in_processes(sources: Sequence[Source], out: Path, brain: tuple[Path, str]) -> Iterator[Ingested | Refused]:
+def _in_processes(sources: Sequence[Source], out: Path, model: Path) -> Iterator[Ingested | Refused]:
     count = processes(len(sources))
     threads = max(1, cores() // count)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _start, (*brain, threads)) as pool:
+    with ProcessPoolExecutor(count, context, _start, (model, threads)) as pool:
         jobs = [pool.submit(_bring_in, source, out) for source in sources]
         try:
             for job in as_completed(jobs):
@@ -107,8 +108,9 @@ def _in_processes(sources: Sequence[Source], out: Path, brain: tuple[Path, str])
             pool.shutdown(cancel_futures=True)
 
 
-def _start(file: Path, sha256: str, threads: int) -> None:
-    _open["brain"] = open_brain(file, threads), sha256
+def _start(folder: Path, threads: int) -> None:
+    model = open_model(folder)
+    _open["brain"] = open_brain(model.read(BRAIN), threads), model.manifest.files[BRAIN]
 
 
 def _bring_in(source: Source, out: Path) -> Ingested | Refused:
