@@ -16,13 +16,13 @@ from scipy.stats import nct, norm, shapiro, skew
 
 from benchmarks.common import arguments, report
 from benchmarks.distances import features
-from deploy.familiarise import tolerance_limit
 from deploy.model import open_model
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from deploy.verdict import read_space
 from toolkit.data.patients import find_patients
 from toolkit.evaluation.familiarity import DISTANCE_CONFIDENCE, DISTANCE_RATE
+from toolkit.evaluation.familiarity_fit import tolerance_limit
 
 SIZES = (10, 15, 19, 25, 28, 29, 46, 57)
 TURNS = 2000

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from deploy.familiarise import fit_space, tolerance_limit
 from toolkit.evaluation.familiarity import Bound, Familiarity, FeatureSpace, fit_bounds
+from toolkit.evaluation.familiarity_fit import fit_space, tolerance_limit
 
 RATES = {
     "distance_rate": 0.1,
