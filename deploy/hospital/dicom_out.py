@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 from pydicom.dataset import Dataset
 
-from deploy.hospital.ingest import RECORD
+from deploy.hospital.brought import RECORD
 from deploy.hospital.results.evidence_map import REFERENCE, Evidence
 from deploy.hospital.results.identity import Answer
 from deploy.hospital.results.pictures import Level, key_pictures
