@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import ModuleType
 
     from toolkit.config import Settings
@@ -150,6 +151,23 @@ def settings_from(
 
     file = config if config.exists() or config != DEFAULT_CONFIG else None
     return load_settings(file, strategy, tuple(overrides or ()), changes)
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], because: str) -> None:
+    """Refuse options that would have no effect in this call.
+
+    Args:
+        context: of the command.
+        names: of its parameters.
+        because: the end of the sentence.
+
+    Raises:
+        typer.BadParameter: one of them was given.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{parameter.opts[0]} has no effect {because}.")
 
 
 def signatures() -> ModuleType:

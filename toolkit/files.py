@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from glob import escape
 from pathlib import Path
 from typing import BinaryIO
@@ -149,6 +149,55 @@ def sweep(folder: Path, pattern: str = ".*.tmp") -> None:
                 path.unlink(missing_ok=True)
         finally:
             os.close(held)
+
+
+@contextmanager
+def alone(file: Path, busy: GradeError) -> Iterator[None]:
+    """Work that one process at a time may do; the right to it goes with the process, however it ends.
+
+    Args:
+        file: hidden and empty; there while the work lasts.
+        busy: raised where another process works.
+
+    Raises:
+        GradeError: `busy`, or the same kind where the file cannot be made.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    while True:
+        try:
+            descriptor = os.open(file, flags, 0o666)
+        except OSError as error:
+            raise type(busy)(
+                f"{file} cannot be opened: {error.strerror}; fix its permissions, or delete it."
+            ) from error
+        with ExitStack() as opened:
+            opened.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise busy from None
+            except OSError:
+                pass  # a file system without locks
+            if _same_file(descriptor, file):  # else whoever had it deleted it, and a third may have made another
+                opened.callback(file.unlink, missing_ok=True)
+                yield
+                return
+
+
+def check_plain(file: Path, what: str, kind: type[GradeError]) -> None:
+    """Refuse what would be read without end or without an answer: a pipe, a device, a folder.
+
+    Raises:
+        GradeError: of that kind; `file` is missing, or not a plain file. A link to one will do.
+    """
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        raise kind(f"there is no {what} {file}; correct its name.") from None
+    except OSError as error:
+        raise kind(f"{what} {file} cannot be read: {error.strerror}.") from error
+    if not stat.S_ISREG(mode):
+        raise kind(f"{what} {file} is not a plain file; name a file.")
 
 
 def first_line(error: BaseException) -> str:

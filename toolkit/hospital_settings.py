@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from toolkit.frozen import Frozen
 from toolkit.service_settings import ServiceSettings
 
 
@@ -19,10 +20,8 @@ def _to_tuple(value: Any) -> Any:
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_to_tuple)]
 
 
-class SeriesNames(BaseModel):
+class SeriesNames(Frozen):
     """`[hospital.series]`: the site's own names, each a word or a regular expression for SeriesDescription."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     flair: Patterns = ()
     t1: Patterns = Field((), description="before contrast")

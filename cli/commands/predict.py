@@ -54,6 +54,10 @@ def command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(help="Also write each study's answer as DICOM: report and picture.", rich_help_panel=OUTPUT),
+    ] = None,
     audit_ids: Annotated[
         bool, typer.Option("--audit-ids", help="Write patients' ids to audit.jsonl.", rich_help_panel=OUTPUT)
     ] = False,
@@ -86,6 +90,12 @@ def command(
         )
     if cluster:
         extra("ray", "cluster")
+    if dicom_out:
+        from deploy.hospital.study.files import is_dicom
+
+        extra("highdicom", "hospital")
+        if not any(map(is_dicom, paths)):
+            raise typer.BadParameter("--dicom-out answers DICOM studies, and none of the paths holds one.")
     patients = find_patients(paths)
     if dry_run:
         raise typer.Exit(show_plan(patients, as_json))
@@ -104,6 +114,10 @@ def command(
         code = graded_on_cluster(patients, opened, options, cluster, as_json)
     else:
         code = (reported if report else graded)(patients, opened, options, as_json)
+    if dicom_out:
+        from cli.screens.dicom_out import write_out
+
+        write_out(paths, out, opened, settings_from(config, None).hospital, dicom_out)
     if as_json:
         show_json(json.loads((out / "predictions.json").read_text(encoding="utf-8")))
     raise typer.Exit(code)

@@ -18,6 +18,7 @@ from cli.options import (
     Strategy,
     check_device,
     device_words,
+    refuse_given,
 )
 
 EXAMPLES = (
@@ -28,8 +29,15 @@ EXAMPLES = (
     "grade train --resume",
 )
 
+# What a resumed run has already decided.
+DECIDED = (
+    *("config", "strategy", "overrides", "pretrained", "group", "folds", "repeats", "allow_conflicts", "device"),
+    "dry_run",
+)
+
 
 def command(
+    context: typer.Context,
     config: Config = DEFAULT_CONFIG,
     strategy: Annotated[Strategy | None, typer.Option(help="A preset of settings.", rich_help_panel=SETTINGS)] = None,
     overrides: Overrides = None,
@@ -80,6 +88,8 @@ def command(
     ] = False,
 ) -> None:
     """Train and calibrate on the cohort that grade.toml names. Writes runs/NAME and points runs/latest at it."""
+    if resume:
+        refuse_given(context, DECIDED, "with --resume: a run continues with the settings that it began with")
     from cli.console import show_json
     from cli.options import settings_from
     from cli.privacy import hide_cohort
@@ -95,9 +105,6 @@ def command(
         "data.repeats": repeats,
         "training.device": device,
     }
-    given = [*(overrides or []), *filter(None, (strategy, *changes.values()))]
-    if resume and (given or dry_run or allow_conflicts):
-        raise typer.BadParameter("--resume continues with the settings of the run; leave other options out.")
     again = runs / (name or "latest")
     with joined() as ranks:
         settings = open_run(again).settings if resume else settings_from(config, overrides, strategy, changes)

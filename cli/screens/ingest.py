@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.console import note, out, say, stages, table
-from deploy.hospital.study.choose import Row, StudyRefused, choose_series
+from deploy.hospital.study.choose import Row, StudyRefused, check_forced, choose_series
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.study import Study, find_studies
 from toolkit.data.patients import MODALITIES
@@ -45,6 +45,7 @@ def show_studies(path: Path, rules: SeriesRules, as_json: bool) -> int:
     with stages() as stage:
         stage("reading headers")
         studies = find_studies(path)
+    check_forced(studies, rules)
     facts, refused = [], 0
     for study in studies:
         rows, reason = _chosen(study, rules)

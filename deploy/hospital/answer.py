@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
 from deploy.grader import Graded, Grader, Timings
 from deploy.hospital.dicom import study_sources
+from deploy.hospital.dicom_out import Out, write_study
 from deploy.hospital.ingest import SPACE, Refused, ingest
-from deploy.hospital.results.identity import Answer
 from deploy.hospital.results.pictures import Level, key_pictures
-from deploy.hospital.results.write import write_answer
 from deploy.hospital.service.work import Answerer, Outcome
 from deploy.hospital.space.brain import Brain, open_brain
-from deploy.hospital.study.choose import choose_series
-from deploy.hospital.study.files import Files
-from deploy.hospital.study.headers import read_dataset
 from deploy.hospital.study.kinds import SeriesRules
-from deploy.hospital.study.series import Series
 from deploy.hospital.study.study import find_studies
 from deploy.model import BRAIN, Model, open_model
 from deploy.reader import read_patient
@@ -117,18 +110,16 @@ class StudyAnswerer:
         rules = SeriesRules(names=self.options.series.given)
         study = find_studies(images)[0]
         source = next(iter(study_sources(images, rules)))
-        graded, used = self._refused(study.key, getattr(source, "reason", "")), dict[str, list[Dataset]]()
+        graded = self._refused(study.key, getattr(source, "reason", ""))
         if not isinstance(source, Refused):
             try:
                 patient = ingest(source, results.parent / _PATIENTS, self.brain, _ignore).patient
-                used = {name: _headers([series]) for name, series in choose_series(study, rules).chosen.items()}
                 graded = self._grade(patient)
             except PatientRefused as reason:
                 graded = self._refused(study.key, str(reason))
         record = graded.record
         levels = self._pictures(graded, results)
-        answer = Answer(record, self.model.fingerprint, _headers(study.series), used if record.grade else {})
-        write_answer(answer, levels, self.options.objects, results)
+        write_study(study, record, levels, Out(self.model, rules, self.options.objects), results)
         return Outcome(record.grade, record.probability, record.verdict, record.reason)
 
     def _grade(self, patient: Patient) -> Graded:
@@ -159,11 +150,6 @@ class StudyAnswerer:
         page = results / "patients" / f"{file_name(graded.record.patient)}.html"
         page.rename(results / PAGE)
         return key_pictures(seen.scan.data)
-
-
-def _headers(series: Iterable[Series]) -> list[Dataset]:
-    with Files() as files:
-        return [read_dataset(image.source, files, pixels=False) for one in series for image in one.instances]
 
 
 def _ignore(_: object) -> None:

@@ -72,6 +72,22 @@ def test_resume_without_a_run(project, grade):
     refused(grade("train", "--resume"), "there is no run")
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--set", "training.epochs=4"),
+        ("--strategy", "legacy"),
+        ("--config", "grade.toml"),
+        ("--folds", "3"),
+        ("--allow-conflicts",),
+    ],
+)
+def test_what_a_resumed_run_has_decided_is_not_asked_for(grade, given):
+    code, _, err = grade("train", "--resume", *given)
+    assert code == 2
+    assert f"{given[0]} has no effect with --resume" in " ".join(err.replace("│", " ").split())
+
+
 def test_corrupt_checkpoint(project, grade):
     assert grade("train", "--name", "short", "--set", "training.epochs=1")[0] == 0
     for name in ("last.pt", "best.safetensors"):

@@ -1,7 +1,14 @@
 """Settings: one frozen tree, read from `grade.toml`, presets named by `strategy`, single values by `--set a.b=c`."""
 
 from toolkit.config.first import write_first_settings
-from toolkit.config.load import calibration_settings, dump_settings, export_settings, load_settings
+from toolkit.config.load import (
+    calibration_settings,
+    differences,
+    dump_settings,
+    export_settings,
+    load_settings,
+    parse_settings,
+)
 from toolkit.config.presets import PRESETS
 from toolkit.config.settings import (
     AugmentSettings,
@@ -32,9 +39,11 @@ __all__ = [
     "Strategy",
     "TrainingSettings",
     "calibration_settings",
+    "differences",
     "dump_settings",
     "export_settings",
     "load_settings",
     "parse_rule",
+    "parse_settings",
     "write_first_settings",
 ]

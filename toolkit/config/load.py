@@ -80,6 +80,31 @@ def dump_settings(settings: Settings) -> str:
     return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
 
 
+def parse_settings(text: str) -> Settings:
+    """What `dump_settings` wrote.
+
+    Raises:
+        SettingsError: the text is something else.
+    """
+    try:
+        return _validate(tomllib.loads(text), None)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"the settings are not valid TOML: {error}.") from error
+
+
+def differences(before: Settings, now: Settings) -> dict[str, tuple[Any, Any]]:
+    """The keys whose values differ, `branch.key`, with both values."""
+    old, new = (_flat(settings.model_dump(mode="json")) for settings in (before, now))
+    return {key: (old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)}
+
+
+def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return found
+
+
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))

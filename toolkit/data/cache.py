@@ -7,8 +7,12 @@ or setting never meets an old entry.
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -19,13 +23,50 @@ from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.scan import PREPROCESSING, read_scan
 from toolkit.errors import CohortError, PatientRefused
-from toolkit.files import replacing
+from toolkit.files import replacing, sweep
 from toolkit.machine import most_readers
+
+
+@dataclass(frozen=True)
+class CachedScan:
+    """An entry of the cache; no file is open but while it is read, so that a cohort may be of any size.
+
+    Attributes:
+        file: of the entry.
+        shape: (4, X, Y, Z), float32.
+        images: by which the content of the patient's files is known again, hexadecimal.
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+    images: str
+
+    def read(self) -> Float32:
+        """The scan, float32 (4, X, Y, Z), a read-only memory map.
+
+        Raises:
+            CohortError: the entry is gone or damaged.
+        """
+        try:
+            scan: Float32 = np.load(self.file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            raise CohortError(f"the cache entry {self.file} is damaged; delete it.") from None
+        if scan.shape != self.shape or scan.dtype != np.float32:
+            raise CohortError(f"the cache entry {self.file} is damaged; delete it.")
+        return scan
+
+
+Scan: TypeAlias = Float32 | CachedScan
+
+
+def voxels_of(scan: Scan) -> Float32:
+    """A scan's numbers, wherever they are."""
+    return scan.read() if isinstance(scan, CachedScan) else scan
 
 
 def cached_scans(
     patients: Sequence[Patient], grid: Grid, folder: Path, on_done: Callable[[Patient], None]
-) -> list[Float32]:
+) -> list[CachedScan]:
     """Scans of all patients, read from the cache or preprocessed into it; several threads.
 
     Args:
@@ -35,14 +76,14 @@ def cached_scans(
         on_done: called after each patient, in the order in which they end.
 
     Returns:
-        For each patient float32 (4, X, Y, Z), a read-only memory map.
+        For each patient where its scan is.
 
     Raises:
-        CohortError: patients were refused (all of them are named), or the folder cannot be written.
+        CohortError: patients were refused (all of them are named), or the folder cannot be written or has no room.
     """
     refused: list[str] = []
 
-    def one(patient: Patient) -> Float32 | None:
+    def one(patient: Patient) -> CachedScan | None:
         try:
             scan = _cached(patient, grid, folder)
         except PatientRefused as reason:
@@ -53,6 +94,8 @@ def cached_scans(
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        _check_room(len(patients), grid, folder)
         # threads over patients, not inside BLAS
         with threadpool_limits(1), Ahead(one, patients, most_readers()) as reads:
             scans = [reads.take() for _ in patients]
@@ -63,28 +106,45 @@ def cached_scans(
     if refused:
         shown = "; ".join(sorted(refused)[:5]) + (f"; and {len(refused) - 5} more" if len(refused) > 5 else "")
         raise CohortError(
-            f"{len(refused)} of {len(patients)} patients cannot be used: {shown}. Mend them or take them out."
+            f"{len(refused)} of {len(patients)} patients cannot be used: {shown}. Fix them or take them out."
         )
     return [scan for scan in scans if scan is not None]
 
 
-def _cached(patient: Patient, grid: Grid, folder: Path) -> Float32:
-    file = folder / f"{_key(patient, grid)}.npy"
-    if not file.exists():
-        preprocessed = read_scan(patient, grid).data
-        with replacing(file, CohortError) as stream:
-            np.save(stream, preprocessed)
-    try:
-        scan: Float32 = np.load(file, mmap_mode="r")
-    except (ValueError, EOFError):
-        raise CohortError(f"the cache entry {file} is damaged; delete it.") from None
-    if scan.shape != (4, *grid.shape) or scan.dtype != np.float32:
-        raise CohortError(f"the cache entry {file} is damaged; delete it.")
-    return scan
+def _check_room(count: int, grid: Grid, folder: Path) -> None:
+    """Refuse a cohort that cannot fit, even if all that is in the folder were of this cohort."""
+    there = sum(entry.stat().st_size for entry in folder.glob("*.npy"))
+    free = shutil.disk_usage(folder).free
+    wanted = count * 4 * math.prod(grid.shape) * 4
+    if wanted > there + free:
+        raise CohortError(
+            f"the cache {folder} needs {wanted / 1e9:.1f} GB for {count} patients on a grid of"
+            f" {' x '.join(map(str, grid.shape))}, and the disk has {free / 1e9:.1f} GB free; name a folder on another"
+            " disk with [data] cache, or take a coarser grid."
+        )
 
 
-def _key(patient: Patient, grid: Grid) -> str:
-    digest = hashlib.sha256(f"{PREPROCESSING} {grid.spacing!r} {grid.shape!r}".encode())
+def _cached(patient: Patient, grid: Grid, folder: Path) -> CachedScan:
+    images = content_of(patient)
+    key = hashlib.sha256(f"{PREPROCESSING} {grid.spacing!r} {grid.shape!r} {images}".encode()).hexdigest()[:32]
+    entry = CachedScan(folder / f"{key}.npy", (4, *grid.shape), images)
+    if not entry.file.is_file():
+        scan = read_scan(patient, grid).data
+        if content_of(patient) != images:
+            raise PatientRefused("its files changed while they were read; start again when nobody writes to them")
+        with replacing(entry.file, CohortError) as stream:
+            np.save(stream, scan)
+    entry.read()
+    return entry
+
+
+def content_of(patient: Patient) -> str:
+    """By which the content of a patient's four files is known again: 32 hexadecimal digits.
+
+    Raises:
+        PatientRefused: a file is missing, or cannot be read.
+    """
+    digest = hashlib.sha256()
     for name, file in match_modalities(patient.folder).modalities.items():
         try:
             with file.open("rb") as opened:

@@ -6,16 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from toolkit.config import Settings
+from toolkit.config import Settings, differences
 from toolkit.errors import Interrupted, RunError, SettingsError
+from toolkit.files import alone
 from toolkit.training.balance import check_conflicts
 from toolkit.training.prepare import Prepared, prepare
 from toolkit.training.ranks import ALONE, Ranks
+from toolkit.training.run import Run
 from toolkit.training.runs import create_run, open_run
 from toolkit.training.single import continue_run, train_run
 from toolkit.training.spread import Spread, spread
+from toolkit.training.unchanged import check_cohort
 from toolkit.training.watch import Quiet, StudyWatcher, Watcher
 
 # What --ablate can name: one change each to the first strategy.
@@ -125,18 +127,32 @@ def carry_out(planned: Sequence[PlannedRun], runs: Path, over: Spread, watcher: 
         Name -> sentence of each training that failed, for example because its numbers became infinite.
 
     Raises:
-        Interrupted: SIGINT; what ended is kept, and the same command goes on.
-        RunError: a run of that name has other settings.
+        Interrupted: SIGINT; what ended is kept, and the same command continues.
+        RunError: a run of that name has other settings, or another process trains this study.
         SettingsError: no cohort is named.
-        CohortError: the cohort cannot be used.
+        CohortError: the cohort cannot be used, or is not that of the runs that were begun.
     """
-    waiting = [one for one in planned if not _ended(one, runs)]
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{runs} cannot be made: {error.strerror}; name another folder with --out.") from error
+    busy = RunError(f"another process trains the study in {runs.parent}; wait for it, or stop it.")
+    with alone(runs / ".lock", busy):
+        begun = {one: run for one in planned if (run := _begun(one, runs))}
+        waiting = [one for one in planned if one not in begun or not begun[one].ended]
+        for sentence in dict.fromkeys(s for one in waiting for s in check_conflicts(one.settings, allow=True)):
+            watcher.note(sentence)
+        prepared = prepare(planned[0].settings.data, watcher)  # fills the cache, for other processes too
+        for run in begun.values():
+            check_cohort(run, prepared.everyone, prepared.scans)
+        return _train_waiting(waiting, runs, prepared, over, watcher)
+
+
+def _train_waiting(
+    waiting: Sequence[PlannedRun], runs: Path, prepared: Prepared, over: Spread, watcher: StudyWatcher
+) -> dict[str, str]:
+    """Name -> sentence of each training that failed."""
     failed: dict[str, str] = {}
-    if not waiting:
-        return failed
-    for sentence in dict.fromkeys(s for one in waiting for s in check_conflicts(one.settings, allow=True)):
-        watcher.note(sentence)
-    prepared = prepare(waiting[0].settings.data, watcher)  # fills the cache, for other processes too
 
     def ended(one: PlannedRun, failure: str | None) -> None:
         watcher.run_ended(one.name, failure)
@@ -152,26 +168,23 @@ def carry_out(planned: Sequence[PlannedRun], runs: Path, over: Spread, watcher: 
     return failed
 
 
-def _ended(planned: PlannedRun, runs: Path) -> bool:
+def _begun(planned: PlannedRun, runs: Path) -> Run | None:
+    """The run of a training, if there is one.
+
+    Raises:
+        RunError: it has other settings.
+    """
     folder = runs / planned.name
     if not folder.exists():
-        return False
+        return None
     run = open_run(folder)
-    there, wanted = (_flat(settings.model_dump(mode="json")) for settings in (run.settings, planned.settings))
-    for key in wanted:
-        if key != "data.cache" and there[key] != wanted[key]:
+    for key, (there, wanted) in differences(run.settings, planned.settings).items():
+        if key != "data.cache":
             raise RunError(
-                f"run {folder} was made with {key} = {there[key]!r}, not {wanted[key]!r}; name another folder with"
+                f"run {folder} was made with {key} = {there!r}, not {wanted!r}; name another folder with"
                 " --out, or delete the run."
             )
-    return run.ended
-
-
-def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
-    return found
+    return run
 
 
 def _in_own_process(runs: Path, prepared: Prepared, planned: PlannedRun, ranks: Ranks) -> str | None:
@@ -199,4 +212,4 @@ def _begin(planned: PlannedRun, runs: Path, prepared: Prepared, watcher: Watcher
         split = prepared.folds(planned.settings.data, count, planned.seed)[number - 1]
     else:
         split = prepared.split(planned.settings.data, planned.seed)
-    train_run(create_run(runs, planned.name, planned.settings, split), prepared.scans, watcher, ranks)
+    train_run(create_run(runs, planned.name, planned.settings, split, prepared.images), prepared.scans, watcher, ranks)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.arrays import Float32
 from toolkit.config import Settings
+from toolkit.data.cache import Scan
 from toolkit.data.split import Split
 from toolkit.errors import RunError
 from toolkit.training.ensemble import Ensemble
@@ -39,7 +39,7 @@ def begin_folds(folder: Path, settings: Settings, prepared: Prepared) -> Run:
     """
     data, seed = settings.data, settings.training.seed
     splits = [split for repeat in range(data.repeats) for split in prepared.folds(data, data.folds, seed + repeat)]
-    run = create_run(folder.parent, folder.name, settings, Split(prepared.cohort, prepared.cohort))
+    run = create_run(folder.parent, folder.name, settings, Split(prepared.cohort, prepared.cohort), prepared.images)
     for number, split in enumerate(splits, start=1):
         own = settings.model_copy(
             update={
@@ -47,11 +47,11 @@ def begin_folds(folder: Path, settings: Settings, prepared: Prepared) -> Run:
                 "training": settings.training.model_copy(update={"seed": seed + number - 1}),
             }
         )
-        create_run(run.folder, fold_name(number), own, split)
+        create_run(run.folder, fold_name(number), own, split, prepared.images)
     return run
 
 
-def train_folds(run: Run, scans: Mapping[Path, Float32], progress: Progress, over: Spread = IN_THIS_PROCESS) -> None:
+def train_folds(run: Run, scans: Mapping[Path, Scan], progress: Progress, over: Spread = IN_THIS_PROCESS) -> None:
     """Train the folds that have not ended, then pool all answers.
 
     Args:
@@ -64,6 +64,12 @@ def train_folds(run: Run, scans: Mapping[Path, Float32], progress: Progress, ove
         Interrupted: SIGINT; folds that have ended are kept.
         RunError: see `train`.
     """
+    with run.alone():
+        _train_waiting(run, scans, progress, over)
+        pool(run)
+
+
+def _train_waiting(run: Run, scans: Mapping[Path, Scan], progress: Progress, over: Spread) -> None:
     folds = fold_runs(run)
     point_latest(run)
     waiting = [fold.folder for fold in folds if not fold.ended]
@@ -77,7 +83,6 @@ def train_folds(run: Run, scans: Mapping[Path, Float32], progress: Progress, ove
         for folder in waiting:
             progress.note(f"{folder.name} of {len(folds)}.")
             train_run(open_run(folder), scans, progress)
-    pool(run)
 
 
 def _in_own_process(folder: Path, ranks: Ranks) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -17,8 +15,6 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from toolkit.config import NetworkSettings
-from toolkit.errors import RunError
-from toolkit.files import first_line
 from toolkit.training.pooling import pool
 from toolkit.training.stem import block_weight, convolve_blocks, takes_blocks
 
@@ -50,9 +46,6 @@ _PLANS: dict[int, tuple[str, list[int], str]] = {
 PLANES = [64, 128, 256, 512]  # channels of the four stages, before a bottleneck's expansion
 _EXPANSION = {"basic": 1, "bottleneck": 4}
 _GROUPS = 32  # of channels in a GroupNorm (Wu & He 2018)
-_MATCH_NEEDED = 0.95  # a share below means: another depth, or no MedicalNet file
-_COUNTER = "num_batches_tracked"  # BatchNorm's counter: no weight, and absent from files of torch 0.4
-_CLASSIFIERS = ("fc.", "conv_seg.")
 
 
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
@@ -70,15 +63,6 @@ class Outputs(NamedTuple):
     logits: Tensor
     features: Tensor
     evidence: Tensor
-
-
-class PretrainedReport(NamedTuple):
-    """Names of the backbone's tensors, and of the file's, after `load_pretrained`."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: tuple[str, ...]
 
 
 class Backbone(ResNet):  # type: ignore[misc]  # MONAI carries no types
@@ -196,7 +180,7 @@ def build_network(settings: NetworkSettings, cosine_head: bool, scale: float = 1
     """A network with fresh weights, drawn from torch's global generator.
 
     Args:
-        settings: depth, stem stride, normalisation and dropout; `pretrained` is left to `load_pretrained`.
+        settings: depth, stem stride, normalisation and dropout; `pretrained` is left to `pretrained.load_pretrained`.
         cosine_head: the head that LDAM needs, in place of the linear one.
         scale: of the cosines, LDAM's s; a state dict brings its own.
     """
@@ -237,39 +221,6 @@ def with_weights(build: Callable[[], AnyNetwork], weights: Mapping[str, Tensor])
     return network.eval()
 
 
-def load_pretrained(network: GradeNet, file: Path) -> PretrainedReport:
-    """Load a MedicalNet file into the backbone; the file's classifier is ignored.
-
-    Args:
-        network: changed in place, unless an error is raised.
-        file: `{"state_dict": {"module.conv1.weight": ...}}`; a first convolution of one input channel is spread over
-            the four modalities, each a quarter, so that four equal channels answer as one did.
-
-    Raises:
-        RunError: no such file, no state dict, or fewer than 95 % of the backbone's tensors match.
-    """
-    given = _read_state(file)
-    own = {name: x for name, x in network.backbone.state_dict().items() if not name.endswith(_COUNTER)}
-    stem = given.get("conv1.weight")
-    if stem is not None and stem.ndim == 5 and stem.shape[1] == 1:
-        given["conv1.weight"] = stem.repeat(1, CHANNELS, 1, 1, 1) / CHANNELS  # (64, 4, 7, 7, 7)
-    matched = tuple(name for name in own if name in given and given[name].shape == own[name].shape)
-    report = PretrainedReport(
-        matched=matched,
-        missing=tuple(name for name in own if name not in given),
-        unexpected=tuple(name for name in given if name not in own),
-        mismatched=tuple(name for name in own if name in given and given[name].shape != own[name].shape),
-    )
-    if len(matched) < _MATCH_NEEDED * len(own):
-        raise RunError(
-            f"{file} matches {len(matched)} of the backbone's {len(own)} tensors"
-            f" ({_count('missing', report.missing)}; {_count('of another shape', report.mismatched)};"
-            f" {_count('unexpected', report.unexpected)}); take the MedicalNet file of the network's depth."
-        )
-    network.backbone.load_state_dict({name: given[name] for name in matched}, strict=False)
-    return report
-
-
 def fold_batchnorm(network: AnyNetwork) -> AnyNetwork:
     """A copy in eval mode, each BatchNorm folded into the convolution before it; the outputs stay the same.
 
@@ -298,23 +249,3 @@ def _use_group_norm(module: nn.Module) -> None:
 
 def _weigh(feature_map: Tensor, weight: Tensor) -> Tensor:
     return (feature_map * weight[:, None, None, None]).sum(dim=1)  # (B, x, y, z)
-
-
-def _read_state(file: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise RunError(f"there is no file of pretrained weights {file}; correct network.pretrained.") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = first_line(error)
-        raise RunError(f"pretrained weights {file} cannot be read: {reason}; fetch the file again.") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-        raise RunError(f"{file} holds no state_dict of tensors; take a MedicalNet file.")
-    names = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-    return {name: x for name, x in names.items() if not name.startswith(_CLASSIFIERS) and not name.endswith(_COUNTER)}
-
-
-def _count(what: str, names: tuple[str, ...]) -> str:
-    first = ", ".join(names[:3])
-    return f"{len(names)} {what}: {first}" if names else f"0 {what}"

@@ -16,7 +16,8 @@ from toolkit.data.split import Split, split_cohort
 from toolkit.errors import SettingsError
 from toolkit.training.balance import check_conflicts
 from toolkit.training.compute import choose_compute
-from toolkit.training.network import build_network, load_pretrained
+from toolkit.training.network import build_network
+from toolkit.training.pretrained import load_pretrained
 from toolkit.training.ranks import ALONE, Ranks
 from toolkit.training.runs import check_new
 

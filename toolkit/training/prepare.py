@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolkit.arrays import Float32
 from toolkit.config import DataSettings
-from toolkit.data.cache import cached_scans
+from toolkit.data.cache import CachedScan, Scan, cached_scans, voxels_of
 from toolkit.data.folds import split_folds
 from toolkit.data.labels import read_cohort
 from toolkit.data.leakage import content_print, same_content
@@ -33,8 +32,14 @@ class Prepared:
 
     cohort: Cohort
     validation: Cohort | None
-    scans: dict[Path, Float32]
+    scans: dict[Path, Scan]
     twins: Sequence[Sequence[int]]
+
+    @property
+    def images(self) -> dict[Path, str]:
+        """By which the content of each patient's images is known again, by the folder's absolute path."""
+        entries = ((folder, scan) for folder, scan in self.scans.items() if isinstance(scan, CachedScan))
+        return {folder.absolute(): scan.images for folder, scan in entries}
 
     @property
     def everyone(self) -> Cohort:
@@ -73,11 +78,13 @@ def prepare(data: DataSettings, watcher: Watcher) -> Prepared:
         raise SettingsError(
             'no cohort is named: write [data] cohort = "folder" into grade.toml, or --set data.cohort=folder.'
         )
-    cohort, validation = _cohorts(data.cohort, data, watcher)
+    cohort, validation = _cohorts(data.cohort, data)
+    for sentence in (*cohort.notes, *(validation.notes if validation else ())):
+        watcher.note(sentence)
     prepared = Prepared(cohort, validation, {}, ())
     everyone = prepared.everyone
     scans = read_scans(everyone, data, watcher)  # before the run folder: a cohort that cannot be read leaves none
-    twins = same_content([content_print(list(scan)) for scan in scans.values()])
+    twins = same_content([content_print(list(voxels_of(scan))) for scan in scans.values()])
     for group in twins:
         names = ", ".join(everyone.patients[position].id for position in group)
         watcher.note(f"{names} hold the same images; they stay on one side of the split.")
@@ -85,25 +92,32 @@ def prepare(data: DataSettings, watcher: Watcher) -> Prepared:
     return replace(prepared, scans=scans, twins=twins)
 
 
-def _cohorts(folder: Path, data: DataSettings, watcher: Watcher) -> tuple[Cohort, Cohort | None]:
+def named_cohort(data: DataSettings) -> Cohort | None:
+    """Everybody whom the settings name, with today's grades; None where they name no cohort.
+
+    Raises:
+        CohortError: the cohort or its labels cannot be used.
+    """
+    if data.cohort is None:
+        return None
+    cohort, validation = _cohorts(data.cohort, data)
+    return cohort.joined(validation) if validation else cohort
+
+
+def _cohorts(folder: Path, data: DataSettings) -> tuple[Cohort, Cohort | None]:
     """Everybody with a grade, and who validates where that is a folder of its own."""
-    cohorts = [read_cohort(folder, data.labels)]
-    if isinstance(data.validation, Path):
-        cohorts.append(read_cohort(data.validation, data.labels))
-    for cohort in cohorts:
-        for sentence in cohort.notes:
-            watcher.note(sentence)
-    return cohorts[0], cohorts[1] if len(cohorts) > 1 else None
+    validation = read_cohort(data.validation, data.labels) if isinstance(data.validation, Path) else None
+    return read_cohort(folder, data.labels), validation
 
 
-def read_scans(cohort: Cohort, data: DataSettings, watcher: Watcher) -> dict[Path, Float32]:
+def read_scans(cohort: Cohort, data: DataSettings, watcher: Watcher) -> dict[Path, Scan]:
     """The scan of each patient's folder, in the order of the cohort."""
     with watcher.reading(len(cohort)) as on_done:
         scans = cached_scans(cohort.patients, data.grid, data.cache, on_done)
     return {patient.folder: scan for patient, scan in zip(cohort.patients, scans, strict=True)}
 
 
-def training_data(cohort: Cohort, scans: Mapping[Path, Float32]) -> TrainingData:
+def training_data(cohort: Cohort, scans: Mapping[Path, Scan]) -> TrainingData:
     """A cohort with its scans, which are looked up by the patients' folders."""
     return TrainingData(cohort, [scans[patient.folder] for patient in cohort.patients])
 

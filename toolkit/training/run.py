@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from toolkit.arrays import Float64, Int64
-from toolkit.config import Settings
+from toolkit.config import Settings, dump_settings
 from toolkit.data.patients import CLASSES, Cohort, Patient
 from toolkit.errors import RunError
 from toolkit.evaluation.calibration import Calibration
-from toolkit.files import first_line, first_problem, replacing, write_file
+from toolkit.files import alone, first_line, first_problem, write_file
 from toolkit.frozen import Frozen
+from toolkit.training.checkpoint import read_checkpoint, read_weights, write_checkpoint, write_weights
 from toolkit.training.network import GradeNet, build_network, with_weights
 from toolkit.training.tables import read_table, table_text
 
-SPLIT = ("patient", "grade", "site", "split", "folder")
+SPLIT = ("patient", "grade", "site", "split", "folder", "images")
 _STEPS = ("epoch", "step", "loss")
 _VALIDATION = ("patient", "grade", "logit_lgg", "logit_hgg")
 
@@ -81,7 +79,8 @@ class ValidationTable:
 class Checkpoint:
     """The state at the end of the last epoch of `history`; tensors and plain numbers only.
 
-    `steps` has the mean loss of each optimiser step, epoch by epoch; `average` is empty where nothing is averaged.
+    `steps` has the mean loss of each optimiser step, epoch by epoch; `average` is empty where nothing is averaged;
+    `settings` and `split` are the texts of `settings.toml` and `split.csv` that the epochs were trained with.
     """
 
     history: list[EpochRow]
@@ -90,6 +89,8 @@ class Checkpoint:
     average: dict[str, Any]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
+    settings: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,11 @@ class Run:
     def ended(self) -> bool:
         """Whether it was trained to its end: the page is the last file to be written."""
         return (self.folder / "report.html").is_file()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """The right to train this run; a second process gets a RunError."""
+        busy = RunError(f"run {self.folder} is being trained by another process; wait for it, or stop it.")
+        return alone(self.folder / ".lock", busy)
 
     def history(self) -> list[EpochRow]:
         """The finished epochs, in order."""
@@ -134,6 +140,15 @@ class Run:
         """Write the whole of `history.csv`."""
         rows = [row.model_dump() for row in history]
         self.write("history.csv", table_text(tuple(EpochRow.model_fields), rows))
+
+    def split_text(self) -> str:
+        """The text of `split.csv`."""
+        return self._file("split.csv", "it was not created by `grade train`").read_text(encoding="utf-8")
+
+    def split_rows(self) -> list[dict[str, str]]:
+        """The rows of `split.csv`; `images` is empty where the content of a patient's images was not noted."""
+        file = self._file("split.csv", "it was not created by `grade train`")
+        return read_table(file, SPLIT[:-1], optional=SPLIT[-1:])
 
     def training_patients(self) -> Cohort:
         """Who was trained on."""
@@ -182,14 +197,16 @@ class Run:
         """The network of the best epoch, in eval mode, on the CPU."""
         file = self._file("best.safetensors", "no epoch has finished")
         try:
-            return with_weights(self.build_network, load(file.read_bytes()))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise RunError(f"{file} cannot be loaded: {first_line(error)}; train again.") from error
+            return with_weights(self.build_network, read_weights(file))
+        except RuntimeError as error:
+            raise RunError(
+                f"{file} cannot be loaded, it does not fit the run's settings: {first_line(error)}; train again."
+            ) from error
 
     def save_best(self, network: GradeNet) -> None:
         """Write `best.safetensors`."""
         tensors = {name: x.detach().cpu().contiguous() for name, x in network.state_dict().items()}
-        write_file(self.folder / "best.safetensors", save(tensors), RunError)
+        write_weights(self.folder / "best.safetensors", tensors)
 
     def environment(self) -> dict[str, str]:
         """Versions and device that trained, by name."""
@@ -202,30 +219,26 @@ class Run:
     def load_last(self) -> Checkpoint | None:
         """The last finished epoch; None before there is one."""
         file = self.folder / "last.pt"
-        if not file.exists():
+        if not file.exists() and not file.is_symlink():
             return None
+        content = read_checkpoint(file)
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
-            history = [EpochRow.model_validate(row) for row in content["history"]]
-            parts = ("steps", "network", "average", "optimizer", "scaler")
-            return Checkpoint(history, *(content[name] for name in parts))
-        except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
+            content["history"] = [EpochRow.model_validate(row) for row in content["history"]]
+            last = Checkpoint(**content)
+            if [row.epoch for row in last.history] != list(range(1, len(last.steps) + 1)):
+                raise ValueError("its epochs are not counted from 1 on")
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise RunError(
-                f"{file} cannot be read: {first_line(error)}; delete it to train this run from the first epoch."
+                f"{file} cannot be used: {first_line(error)}; delete it to train this run from the first epoch."
             ) from error
+        return last
 
     def save_last(self, checkpoint: Checkpoint) -> None:
         """Write `last.pt`, then `steps.csv` and `history.csv`."""
-        content = {
-            "history": [row.model_dump() for row in checkpoint.history],
-            "steps": checkpoint.steps,
-            "network": checkpoint.network,
-            "average": checkpoint.average,
-            "optimizer": checkpoint.optimizer,
-            "scaler": checkpoint.scaler,
-        }
-        with replacing(self.folder / "last.pt", RunError, durable=True) as stream:
-            torch.save(content, stream)
+        content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
+        content["history"] = [row.model_dump() for row in checkpoint.history]
+        content["settings"], content["split"] = dump_settings(self.settings), self.split_text()
+        write_checkpoint(self.folder / "last.pt", content)
         self.write_steps(checkpoint.steps)
         self.write_history(checkpoint.history)
 
@@ -241,7 +254,7 @@ class Run:
 
     def _patients(self, part: str) -> Cohort:
         file = self._file("split.csv", "it was not created by `grade train`")
-        rows = [row for row in read_table(file, SPLIT) if row["split"] == part]
+        rows = [row for row in self.split_rows() if row["split"] == part]
         patients = tuple(Patient(row["patient"], Path(row["folder"])) for row in rows)
         grades = tuple(_class(row["grade"], file) for row in rows)
         sites = tuple(row["site"] or None for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -48,7 +49,9 @@ def check_new(folder: Path) -> None:
         raise RunError(f"run {folder} exists; take another name, or continue it with --resume.")
 
 
-def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run:
+def create_run(
+    parent: Path, name: str, settings: Settings, split: Split, images: Mapping[Path, str] | None = None
+) -> Run:
     """Begin a run folder and point `latest` beside it at it.
 
     Args:
@@ -56,6 +59,7 @@ def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run
         name: of the new folder.
         settings: written to `settings.toml`.
         split: written to `split.csv`.
+        images: by which the content of the images in a patient's folder is known again; written there as well.
 
     Raises:
         RunError: the name is taken, or the folder cannot be written.
@@ -64,16 +68,20 @@ def create_run(parent: Path, name: str, settings: Settings, split: Split) -> Run
     check_new(folder)
     with building(folder, "run", RunError) as hidden:  # so that no run is there half
         begun = Run(hidden, settings)
-        _write_split(begun, split)
+        _write_split(begun, split, images or {})
         begun.write("labels.txt", split.training.labels + "\n")
         begun.write("settings.toml", dump_settings(settings))
-        hidden.rename(folder)
+        try:
+            hidden.rename(folder)
+        except OSError:
+            check_new(folder)  # another process may have taken the name by now
+            raise
     run = Run(folder, settings)
     point_latest(run)
     return run
 
 
-def _write_split(run: Run, split: Split) -> None:
+def _write_split(run: Run, split: Split, images: Mapping[Path, str]) -> None:
     rows = [
         {
             "patient": patient.id,
@@ -81,6 +89,7 @@ def _write_split(run: Run, split: Split) -> None:
             "site": site or "",
             "split": part,
             "folder": str(patient.folder.absolute()),
+            "images": images.get(patient.folder.absolute(), ""),
         }
         for part, cohort in (("training", split.training), ("validation", split.validation))
         for patient, grade, site in zip(

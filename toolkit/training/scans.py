@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.arrays import Float32
+from toolkit.data.cache import Scan, voxels_of
 from toolkit.data.patients import Cohort
 from toolkit.errors import RunError
 from toolkit.training.compute import Compute
@@ -25,11 +25,11 @@ class TrainingData:
 
     Attributes:
         cohort: N patients and their grades.
-        scans: N arrays, float32 (4, X, Y, Z), all of one shape; memory maps will do.
+        scans: N arrays, float32 (4, X, Y, Z), all of one shape, or entries of the cache.
     """
 
     cohort: Cohort
-    scans: Sequence[Float32]
+    scans: Sequence[Scan]
 
 
 class ScanStore:
@@ -42,7 +42,7 @@ class ScanStore:
         gigabytes: its size.
     """
 
-    def __init__(self, scans: Sequence[Float32], compute: Compute) -> None:
+    def __init__(self, scans: Sequence[Scan], compute: Compute) -> None:
         shapes = {scan.shape for scan in scans}
         if len(shapes) != 1:
             raise RunError(f"scans of one training need one shape; found {sorted(shapes)}: empty the cache.")
@@ -56,7 +56,7 @@ class ScanStore:
         # Pinned memory is copied to the GPU without waiting.
         self._scans = torch.empty(shape, dtype=dtype, device=place, pin_memory=not self.resident)
         for i, scan in enumerate(scans):
-            self._scans[i] = torch.from_numpy(np.array(scan, np.float32))
+            self._scans[i] = torch.from_numpy(np.array(voxels_of(scan), np.float32))
 
     def __len__(self) -> int:
         return len(self._scans)

@@ -15,12 +15,14 @@ from toolkit.errors import RunError
 from toolkit.files import first_line
 from toolkit.training.batch import BatchStep
 from toolkit.training.compute import Compute
-from toolkit.training.network import GradeNet, load_pretrained
+from toolkit.training.network import GradeNet
+from toolkit.training.pretrained import load_pretrained
 from toolkit.training.ranks import ALONE, Ranks, flat_gradients
 from toolkit.training.run import Checkpoint, EpochRow, Run
 from toolkit.training.runs import point_latest
 from toolkit.training.scans import ScanStore, TrainingData
 from toolkit.training.statistics import share_statistics
+from toolkit.training.unchanged import check_checkpoint
 from toolkit.training.watch import Progress
 
 
@@ -89,6 +91,8 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
     torch.manual_seed(settings.seed)
     network = run.build_network()
     last = run.load_last()
+    if last is not None:
+        check_checkpoint(run, last)
     if last is None and run.settings.network.pretrained is not None:
         _load_pretrained(network, run.settings, progress)
     shared = settings.sync_batchnorm and ranks.size > 1
@@ -138,7 +142,7 @@ def _restore(session: Session, run: Run, last: Checkpoint) -> None:
         session.optimizer.load_state_dict(last.optimizer)
         if last.scaler:
             session.scaler.load_state_dict(last.scaler)
-    except (RuntimeError, ValueError, LookupError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunError(
             f"{run.folder / 'last.pt'} does not fit the run's settings: {first_line(error)};"
             " delete it to train this run from the first epoch."

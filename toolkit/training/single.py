@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
-from toolkit.arrays import Float32
+from toolkit.data.cache import Scan
+from toolkit.files import sweep
 from toolkit.training.loop import train
-from toolkit.training.prepare import read_scans, training_data
+from toolkit.training.prepare import named_cohort, read_scans, training_data
 from toolkit.training.ranks import ALONE, Ranks
 from toolkit.training.run import Run
+from toolkit.training.unchanged import check_cohort
 from toolkit.training.watch import Progress, Watcher
 
 
-def train_run(run: Run, scans: Mapping[Path, Float32], progress: Progress, ranks: Ranks = ALONE) -> None:
+def train_run(run: Run, scans: Mapping[Path, Scan], progress: Progress, ranks: Ranks = ALONE) -> None:
     """Train an ordinary run to its end, from where it was left.
 
     Args:
@@ -27,17 +30,33 @@ def train_run(run: Run, scans: Mapping[Path, Float32], progress: Progress, ranks
         RunError: see `train`.
     """
     training, validation = (training_data(side, scans) for side in (run.training_patients(), run.validation_patients()))
-    train(run, training, validation, progress, ranks)
+    with run.alone() if ranks.first else nullcontext():
+        if ranks.first:
+            sweep(run.folder)
+        train(run, training, validation, progress, ranks)
 
 
 def continue_run(run: Run, watcher: Watcher, ranks: Ranks = ALONE) -> None:
-    """Read a run's patients, and train it as `train_run` does.
+    """Read a run's patients again, and train it as `train_run` does.
 
     Raises:
         CohortError: its patients have changed or cannot be used.
         Interrupted: SIGINT.
         RunError: see `train`.
     """
+    train_run(run, ranks.in_turn(lambda: read_again(run, watcher)), watcher, ranks)
+
+
+def read_again(run: Run, watcher: Watcher) -> dict[Path, Scan]:
+    """The scans of a run that was begun earlier, by each patient's folder.
+
+    Raises:
+        CohortError: its patients have changed or cannot be used.
+    """
+    now = named_cohort(run.settings.data)
+    if now is not None:
+        check_cohort(run, now, {})  # before anything is read
     everyone = run.training_patients().joined(run.validation_patients())
-    scans = ranks.in_turn(lambda: read_scans(everyone, run.settings.data, watcher))
-    train_run(run, scans, watcher, ranks)
+    scans = read_scans(everyone, run.settings.data, watcher)
+    check_cohort(run, now or everyone, scans)
+    return scans

@@ -9,11 +9,11 @@ from toolkit.config import Settings
 from toolkit.errors import SettingsError
 from toolkit.training.folds import begin_folds, train_folds
 from toolkit.training.outlook import check_start
-from toolkit.training.prepare import prepare, read_scans
+from toolkit.training.prepare import prepare
 from toolkit.training.ranks import ALONE, Ranks
 from toolkit.training.run import Run
 from toolkit.training.runs import create_run, open_run
-from toolkit.training.single import continue_run, train_run
+from toolkit.training.single import continue_run, read_again, train_run
 from toolkit.training.spread import IN_THIS_PROCESS, Spread
 from toolkit.training.watch import Watcher
 
@@ -71,7 +71,7 @@ def start_training(
     split = prepared.split(settings.data, settings.training.seed)
     if prepared.validation and (fewer := len(prepared.cohort) - len(split.training)):
         watcher.note(f"{fewer} patients of the cohort are among those that validate; they are not trained on.")
-    run = ranks.lead(lambda: create_run(folder.parent, folder.name, settings, split))
+    run = ranks.lead(lambda: create_run(folder.parent, folder.name, settings, split, prepared.images))
     train_run(run, prepared.scans, watcher, ranks)
     return run
 
@@ -91,7 +91,7 @@ def resume_training(folder: Path, watcher: Watcher, processes: Processes = THIS_
     run = open_run(folder)
     if run.settings.data.folds:
         _check_alone(processes.ranks)
-        scans = read_scans(run.validation_patients(), run.settings.data, watcher)
+        scans = read_again(run, watcher)
         train_folds(run, scans, watcher, processes.over)
     else:
         continue_run(run, watcher, processes.ranks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,9 @@ from deploy.hospital.study.kinds import Judgement, SeriesRules, judge
 from deploy.hospital.study.series import Series, not_an_image
 from deploy.hospital.study.study import Study
 from toolkit.data.patients import MODALITIES
-from toolkit.errors import PatientRefused
+from toolkit.errors import CohortError, PatientRefused
+
+_UNCLEAR = "nothing says whether it is before or after contrast"
 
 
 class Row(NamedTuple):
@@ -63,31 +65,42 @@ def choose_series(study: Study, rules: SeriesRules) -> Selection:
         StudyRefused: a modality has no series, contrast cannot be told, or what is forced cannot be.
     """
     judged = {series.uid: judge(series, rules) for series in study.series}
+    try:
+        forced = {modality: _named(study, modality, word) for modality, word in rules.forced.items()}
+        _no_series_twice(forced)
+    except StudyRefused as refusal:
+        raise StudyRefused(
+            str(refusal), tuple(_row(series, judged[series.uid], {}, {}) for series in study.series)
+        ) from None
     by_uid = {series.uid: series for series in study.series}
-    forced = {modality: _named(study, modality, word) for modality, word in rules.forced.items()}
-    _no_series_twice(forced)
-    taken = {series.uid for series in forced.values()}
-    free = {uid: judgement for uid, judgement in judged.items() if uid not in taken}
-    _settle_contrast(by_uid, free, judged, forced)
-    chosen: dict[str, Series] = {}
+    for modality, series in forced.items():
+        judged[series.uid] = Judgement(modality, True, "named by --series", 9)  # type: ignore[arg-type]
+    _settle_contrast(by_uid, judged)
+    chosen: dict[str, Series] = dict(forced)
     lost: dict[str, str] = {}
     for modality in MODALITIES:
-        candidates = [by_uid[uid] for uid, one in free.items() if one.kind == modality and one.usable]
-        candidates.sort(key=lambda series: _rank(series, judged[series.uid]), reverse=True)
-        if modality in forced:
-            chosen[modality] = forced[modality]
-            lost |= {series.uid: f"lost to series {forced[modality].name}, named by --series" for series in candidates}
-        elif candidates:
-            chosen[modality] = candidates[0]
-            lost |= {series.uid: _why_lost(series, candidates[0], judged) for series in candidates[1:]}
-    rows = tuple(
-        _row(series, judged[series.uid] if series.uid in taken else free[series.uid], chosen, lost, forced)
-        for series in study.series
-    )
+        candidates = [by_uid[uid] for uid, one in judged.items() if one.kind == modality and one.usable]
+        if not candidates:
+            continue
+        winner = chosen.setdefault(modality, max(candidates, key=lambda series: _rank(series, judged[series.uid])))
+        lost |= {series.uid: _why_lost(series, winner, judged) for series in candidates if series.uid != winner.uid}
+    rows = tuple(_row(series, judged[series.uid], chosen, lost) for series in study.series)
     if missing := [modality for modality in MODALITIES if modality not in chosen]:
-        raise StudyRefused("; ".join(_why_missing(modality, rows) for modality in missing), rows)
+        raise StudyRefused(_why_missing(missing, rows), rows)
     _same_patient(chosen, rows)
     return Selection({modality: chosen[modality] for modality in MODALITIES}, rows)
+
+
+def check_forced(studies: Sequence[Study], rules: SeriesRules) -> None:
+    """See that what `--series` names is meant for one study.
+
+    Raises:
+        CohortError: the path holds several studies; series 8 of one is not series 8 of another.
+    """
+    if rules.forced and len(studies) > 1:
+        raise CohortError(
+            f"--series names a series of one study, and there are {len(studies)}; name one study's folder."
+        )
 
 
 def _named(study: Study, modality: str, word: str) -> Series:
@@ -116,32 +129,25 @@ def _no_series_twice(forced: Mapping[str, Series]) -> None:
         seen[series.uid] = modality
 
 
-def _settle_contrast(
-    by_uid: Mapping[str, Series],
-    free: dict[str, Judgement],
-    judged: Mapping[str, Judgement],
-    forced: Mapping[str, Series],
-) -> None:
-    """T1 series without a mark of contrast, by what the study's other series say; `free` is changed."""
-    after = [by_uid[uid] for uid, one in free.items() if one.kind == "t1ce" and one.usable]
-    after += [forced["t1ce"]] if "t1ce" in forced else []
+def _settle_contrast(by_uid: Mapping[str, Series], judged: dict[str, Judgement]) -> None:
+    """T1 series without a mark of contrast, by what the study's other series say; `judged` is changed."""
+    after = [by_uid[uid] for uid, one in judged.items() if one.kind == "t1ce" and one.usable]
     first = min((series for series in after if series.acquired), key=lambda series: series.acquired, default=None)
     starts = [header.agent_start for series in by_uid.values() for header in series.instances if header.agent_start]
-    for uid, one in list(free.items()):
+    for uid, one in list(judged.items()):
         series = by_uid[uid]
-        if (
+        if one.kind == "t1?" and one.usable:
+            judged[uid] = _settled(series, one, first, min(starts, default=""))
+        elif (
             one.kind == "t1"
             and one.usable
             and first is not None
-            and series.acquired
             and series.acquired > first.acquired
+            and one.marks == 0
         ):
-            free[uid] = Judgement(
-                "t1", False, f"{one.reason}; but it was acquired after series {first.name}, which is after contrast"
-            )
-        elif one.kind == "t1?" and one.usable:
-            free[uid] = _settled(series, one, first, min(starts, default=""))
-    _earliest_alone(by_uid, free)
+            why = f"{one.reason}, but acquired after series {first.name}, which is after contrast"
+            judged[uid] = Judgement("conflict", False, why)
+    _earliest_alone(by_uid, judged)
 
 
 def _settled(series: Series, one: Judgement, first: Series | None, start: str) -> Judgement:
@@ -151,7 +157,7 @@ def _settled(series: Series, one: Judgement, first: Series | None, start: str) -
             return Judgement("t1", True, f"{said}, acquired before the injection")
         return Judgement("t1ce", True, f"{said}, acquired after the injection", 1)
     if first is None or not when or when == first.acquired:
-        return Judgement("t1?", False, f"{one.reason}; nothing says whether it is before or after contrast")
+        return Judgement("t1?", False, f"{one.reason}; {_UNCLEAR}")
     if when < first.acquired:
         return Judgement("t1", True, f"{said}, acquired before series {first.name}, which is after contrast")
     return Judgement("t1?", False, f"{said}, but acquired after series {first.name}, which is after contrast")
@@ -188,7 +194,7 @@ def _rank(series: Series, judgement: Judgement) -> tuple[int | bool | str, ...]:
 
 
 _BETTER = (
-    "carries more marks of contrast",
+    "was named, or carries more marks of contrast",
     "is original, not derived",
     "has more slices",
     "is 3-D",
@@ -205,34 +211,30 @@ def _why_lost(series: Series, winner: Series, judged: Mapping[str, Judgement]) -
     return f"lost to series {winner.name}, which {why}"
 
 
-def _row(
-    series: Series, one: Judgement, chosen: Mapping[str, Series], lost: Mapping[str, str], forced: Mapping[str, Series]
-) -> Row:
+def _row(series: Series, one: Judgement, chosen: Mapping[str, Series], lost: Mapping[str, str]) -> Row:
     place = next((modality for modality, taken in chosen.items() if taken.uid == series.uid), "")
-    if place in forced:
-        return Row(series, place, place, "named by --series", f"chosen as {place}")
     if place:
         return Row(series, one.kind, place, one.reason, f"chosen as {place}")
-    if series.uid in lost:
-        return Row(series, one.kind, "", one.reason, lost[series.uid])
-    return Row(series, one.kind, "", one.reason, "left out")
+    return Row(series, one.kind, "", one.reason, lost.get(series.uid, "left out"))
 
 
-def _why_missing(modality: str, rows: tuple[Row, ...]) -> str:
-    if modality in ("t1", "t1ce"):
-        unclear = [row for row in rows if row.kind == "t1?"]
-        if len(unclear) > 1 and all("nothing says" in row.reason for row in unclear):
+def _why_missing(missing: Sequence[str], rows: tuple[Row, ...]) -> str:
+    """One clause for each reason; modalities that share one share the clause."""
+    clauses: dict[str, list[str]] = {}
+    for modality in missing:
+        kinds = (modality, "t1?") if modality in ("t1", "t1ce") else (modality,)
+        word = kinds[0].removesuffix("ce").upper()
+        near = [row for row in rows if row.kind in kinds or (row.kind == "conflict" and word in row.reason.upper())]
+        unclear = [row for row in near if row.kind == "t1?" and row.reason.endswith(_UNCLEAR)]
+        if len(unclear) > 1:
             names = " and ".join(row.series.name for row in unclear)
-            return (
-                f"{modality} missing: which of the series {names} is after contrast? Name it with --series t1ce=NUMBER"
-            )
-        near = [row for row in rows if row.kind in (modality, "t1?") and not row.chosen]
-    else:
-        near = [row for row in rows if row.kind == modality]
-    near += [row for row in rows if not row.kind and ", but " in row.reason]  # facts that contradict each other
-    if not near:
-        return f"{modality} missing: no series is of this kind"
-    return f"{modality} missing: " + ", ".join(f"series {row.series.name}: {row.reason}" for row in near[:3])
+            why = f"which of series {names} is after contrast? {_UNCLEAR}; name it with --series t1ce=NUMBER"
+        elif near:
+            why = ", and ".join(f"series {row.series.name}: {row.reason}" for row in near[:3] if not row.chosen)
+        else:
+            why = ""
+        clauses.setdefault(why or "no series is of this kind", []).append(modality)
+    return "; ".join(f"{' and '.join(names)} missing: {why}" for why, names in clauses.items())
 
 
 def _same_patient(chosen: Mapping[str, Series], rows: tuple[Row, ...]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.hospital.study.files import Files, Listing, Rejected, Source, UnreadableFile, require
+from deploy.hospital.study.files import Files, require
+from deploy.hospital.study.source import Listing, Rejected, Source, UnreadableFile
 from toolkit.data.patients import printable
 from toolkit.errors import CohortError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from deploy.hospital.study.files import Source
+from deploy.hospital.study.source import Source
 
 Triple = tuple[float, float, float]
 

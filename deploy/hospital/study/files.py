@@ -4,77 +4,34 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from deploy.hospital.study.source import (
+    FIRST,
+    LARGEST_MEMBER,
+    NIFTI,
+    OTHER,
+    SMALL,
+    Listing,
+    Rejected,
+    Source,
+    UnreadableFile,
+    is_start,
+    plain,
+)
+from deploy.hospital.study.zips import add_members
 from toolkit.data.patients import printable
 from toolkit.errors import CohortError, RuntimeUnavailable
 
+__all__ = ["Files", "Listing", "Rejected", "Source", "UnreadableFile", "is_dicom", "list_files", "require"]
 LARGEST_FILE = 2 << 30  # bytes; a slice has 0.5 MB, an enhanced 3-D series 100 MB
-LARGEST_MEMBER = 512 << 20  # bytes of one unpacked member of a zip, which is read into memory
-LARGEST_ZIP = 8 << 30  # bytes of all members, unpacked
-MOST_MEMBERS = 100_000
-HIGHEST_RATIO = 200  # unpacked over packed; MR images reach 4, an empty slice 100
-_FIRST = 132  # preamble and magic word
-_SMALL = 16 << 20  # bytes; smaller files are read in one go
-_NIFTI = re.compile(r"\.(nii(\.gz)?|hdr|img(\.gz)?)\s*$", re.IGNORECASE)
-_OTHER = re.compile(r"\.(?!dcm$|dicom$|ima$|dic$)[a-z][a-z0-9]{1,5}$", re.IGNORECASE)  # a viewer's files on a DVD
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where one file is.
-
-    Attributes:
-        path: the file, or the zip that holds it.
-        member: its name inside the zip; empty for a file of its own.
-    """
-
-    path: Path
-    member: str = ""
-
-    @property
-    def name(self) -> str:
-        """The file's name, as one printable line."""
-        return printable(f"{self.path.name}/{self.member}" if self.member else self.path.name)
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A file that is part of no series.
-
-    Attributes:
-        source: where it is.
-        reason: why, without a full stop.
-    """
-
-    source: Source
-    reason: str
-
-
-@dataclass
-class Listing:
-    """What a path holds.
-
-    Attributes:
-        sources: files that may be DICOM, in a fixed order.
-        rejected: files that cannot be read, with the reason.
-    """
-
-    sources: list[Source] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-
-
-class UnreadableFile(Exception):
-    """One file cannot be used; the text is the reason. It never leaves this room."""
 
 
 class Files:
@@ -105,7 +62,7 @@ class Files:
         try:
             return io.BytesIO(self._unpack(source)) if source.member else _open(source.path)
         except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-            raise UnreadableFile(f"cannot be read: {_plain(error)}") from error
+            raise UnreadableFile(f"cannot be read: {plain(error)}") from error
         except zlib.error as error:
             raise UnreadableFile(f"cannot be unpacked: {error}") from error
 
@@ -133,7 +90,7 @@ def _open(path: Path) -> BinaryIO:
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise UnreadableFile(f"has {size / 2**30:.1f} GiB; the limit is {LARGEST_FILE >> 30} GiB")
-    if size > _SMALL:
+    if size > SMALL:
         return _Clamped(path, size)
     return io.BytesIO(path.read_bytes())
 
@@ -187,8 +144,8 @@ def is_dicom(path: Path) -> bool:
     if not path.exists():
         return False
     if path.is_file():
-        return _starts_as_dicom(path) or (zipfile.is_zipfile(path) and not _NIFTI.search(path.name))
-    return any(not _NIFTI.search(file.name) and _starts_as_dicom(file) for file in _walk(path, (), Listing()))
+        return _starts_as_dicom(path) or (zipfile.is_zipfile(path) and not NIFTI.search(path.name))
+    return any(not NIFTI.search(file.name) and _starts_as_dicom(file) for file in _walk(path, (), Listing()))
 
 
 def _walk(folder: Path, above: tuple[str, ...], listing: Listing) -> Iterator[Path]:
@@ -198,7 +155,7 @@ def _walk(folder: Path, above: tuple[str, ...], listing: Listing) -> Iterator[Pa
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        listing.rejected.append(Rejected(Source(folder), f"the folder cannot be opened: {_plain(error)}"))
+        listing.rejected.append(Rejected(Source(folder), f"the folder cannot be opened: {plain(error)}"))
         return
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
@@ -207,7 +164,7 @@ def _walk(folder: Path, above: tuple[str, ...], listing: Listing) -> Iterator[Pa
         try:
             mode = path.stat().st_mode
         except OSError as error:
-            listing.rejected.append(Rejected(Source(path), f"cannot be opened: {_plain(error)}"))
+            listing.rejected.append(Rejected(Source(path), f"cannot be opened: {plain(error)}"))
             continue
         if stat.S_ISDIR(mode):
             yield from _walk(path, (*above, real), listing)
@@ -227,99 +184,22 @@ def _add(file: Path, listing: Listing) -> None:
             if file.name.upper() != "DICOMDIR":
                 listing.sources.append(source)
         elif _is_zip(file):
-            _add_members(file, listing)
-        elif not _OTHER.search(file.name) and file.name.upper() != "DICOMDIR" and not _NIFTI.search(file.name):
+            add_members(file, listing)
+        elif not OTHER.search(file.name) and file.name.upper() != "DICOMDIR" and not NIFTI.search(file.name):
             reason = "is empty" if not file.stat().st_size else "is not DICOM: its header is missing or damaged"
             listing.rejected.append(Rejected(source, reason))
     except OSError as error:
-        listing.rejected.append(Rejected(source, f"cannot be read: {_plain(error)}"))
+        listing.rejected.append(Rejected(source, f"cannot be read: {plain(error)}"))
 
 
 def _starts_as_dicom(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
-            return _is_start(stream.read(_FIRST + 8))
+            return is_start(stream.read(FIRST + 8))
     except OSError:
         return False
-
-
-def _is_start(first: bytes) -> bool:
-    if first[128:132] == b"DICM":
-        return True
-    group = first[:2]  # files without a preamble begin with their first element: an explicit VR or a short length
-    return (
-        group in (b"\x08\x00", b"\x02\x00")
-        and first[3:4] == b"\x00"
-        and len(first) > 8
-        and (first[4:6].isalpha() or first[6:8] == b"\x00\x00")
-    )
 
 
 def _is_zip(file: Path) -> bool:
     with file.open("rb") as stream:
         return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06") and zipfile.is_zipfile(file)
-
-
-def _add_members(file: Path, listing: Listing) -> None:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            total = sum(member.file_size for member in members)
-            if len(members) > MOST_MEMBERS or total > LARGEST_ZIP:
-                listing.rejected.append(Rejected(Source(file), _bomb(len(members), total)))
-                return
-            _add_each(archive, members, listing)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, ValueError, RuntimeError) as error:
-        listing.rejected.append(Rejected(Source(file), f"is a damaged zip: {_plain(error)}"))
-
-
-def _add_each(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], listing: Listing) -> None:
-    names: set[str] = set()
-    for member in members:
-        source = Source(Path(str(archive.filename)), member.filename)
-        parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-        hidden = any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)
-        if member.is_dir() or hidden or parts[-1:] == ("DICOMDIR",):
-            continue
-        reason = _member_fault(member, parts) or ("is in the zip twice" if member.filename in names else "")
-        names.add(member.filename)
-        if reason:
-            listing.rejected.append(Rejected(source, reason))
-            continue
-        try:
-            with archive.open(member) as stream:
-                first = stream.read(_FIRST + 8)
-        except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError, zlib.error) as error:
-            listing.rejected.append(Rejected(source, f"cannot be unpacked: {_plain(error)}"))
-            continue
-        if _is_start(first):
-            listing.sources.append(source)
-        elif first[:4] == b"PK\x03\x04":
-            listing.rejected.append(Rejected(source, "is a zip inside a zip; unpack it first"))
-        elif not _OTHER.search(parts[-1]) and not _NIFTI.search(parts[-1]):
-            listing.rejected.append(Rejected(source, "is not DICOM: its header is missing or damaged"))
-
-
-def _member_fault(member: zipfile.ZipInfo, parts: tuple[str, ...]) -> str:
-    if ".." in parts or parts[0].startswith("/") or ":" in parts[0]:
-        return "points outside the zip"
-    if stat.S_ISLNK(member.external_attr >> 16):
-        return "is a symbolic link inside a zip"
-    if member.flag_bits & 1:
-        return "is encrypted; unpack the zip with its password first"
-    if member.file_size > LARGEST_MEMBER:
-        return f"unpacks to {member.file_size / 2**20:.0f} MiB; the limit is {LARGEST_MEMBER >> 20} MiB"
-    if member.file_size > _SMALL and member.file_size > HIGHEST_RATIO * max(member.compress_size, 1):
-        return f"unpacks to {member.file_size // max(member.compress_size, 1)} times its size, as only a zip bomb does"
-    return ""
-
-
-def _bomb(count: int, total: int) -> str:
-    return (
-        f"holds {count} files of {total / 2**30:.1f} GiB; "
-        f"the limits of a zip are {MOST_MEMBERS} files and {LARGEST_ZIP >> 30} GiB"
-    )
-
-
-def _plain(error: Exception) -> str:
-    return str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from deploy.hospital.study.names import Name, read_name, read_site_name
 from deploy.hospital.study.series import FEWEST_SLICES, SMALLEST_EXTENT, Series, not_an_image
 
-Kind = Literal["", "flair", "t1", "t1ce", "t2", "t1?"]
+Kind = Literal["", "flair", "t1", "t1ce", "t2", "t1?", "conflict"]
 _TYPES = {
     "LOCALIZER", "ADC", "TRACEW", "TRACE", "FA", "DIFFUSION", "PERFUSION", "FMRI", "P", "PHASE", "PHASE MAP", "B0 MAP",
     "R", "I", "REAL", "IMAGINARY", "PROJECTION IMAGE", "MIP", "MINIP", "SUBTRACT", "SUBTRACTION", "ASL", "RCBV",
@@ -60,7 +60,8 @@ class Judgement(NamedTuple):
     """What a series is taken for.
 
     Attributes:
-        kind: the modality; `t1?` where nothing says whether it is before or after contrast; empty if none.
+        kind: the modality; `t1?` where nothing says whether it is before or after contrast; `conflict` where facts
+            contradict each other; empty if none.
         usable: whether it may be chosen.
         reason: the facts, without a full stop.
         marks: how many independent facts say that it is after contrast.
@@ -93,7 +94,7 @@ def judge(series: Series, rules: SeriesRules) -> Judgement:
         return Judgement("", False, out)
     kind, reason, marks = _kind(series, name)
     if kind == "conflict":
-        return Judgement("", False, reason)
+        return Judgement("conflict", False, reason)
     unfit = series.fault or _too_small(series)
     if unfit or not kind:
         return Judgement(kind, False, unfit or reason)  # type: ignore[arg-type]
@@ -128,12 +129,12 @@ def _too_small(series: Series) -> str:
 
 def _kind(series: Series, name: Name) -> tuple[str, str, int]:
     """Kind (or `conflict`), its reason, and the marks of contrast."""
+    said = f"the name says {name.said}" if name.said else "the name says nothing"
     if mixed := _mixed(series):
-        return "conflict", mixed, 0
+        return "conflict", f"{said}, but {mixed}", 0
     physics = _physics(series)
     if physics.kind == "other":
         return "", physics.text, 0
-    said = f"the name says {name.said}" if name.said else "the name says nothing"
     if name.kind:
         if name.kind not in physics.possible or (physics.kind and physics.kind != name.kind):
             means = f", which means {physics.kind.upper()}" if physics.kind else ""
@@ -210,7 +211,7 @@ def _physics(series: Series) -> _Physics:
 def _strict(tr: float | None, te: float | None, ti: float | None, sequences: set[str]) -> str:
     if tr is None or te is None:
         return ""
-    if ti is not None and ti >= 1500 and te >= 60 and tr >= 4000:
+    if ti is not None and ti >= 1500 and te >= 60 and tr >= 4000 and _may_invert(sequences):
         return "flair"
     if te < 35 and (400 <= ti <= 1300 if ti is not None else tr < 1000):
         return "t1"
@@ -225,8 +226,16 @@ def _possible(tr: float | None, te: float | None, ti: float | None, sequences: s
         "t1": (te is None or te < 35)
         and (300 <= ti <= 1400 if ti is not None else tr is None or tr < 2000 or (gradient and (te or 0) < 10)),
         "t2": (te is None or te >= 60) and (tr is None or tr >= 2000) and ti is None and "IR" not in sequences,
-        "flair": (te is None or te >= 60) and (tr is None or tr >= 4000) and (ti is None or ti >= 1400),
+        "flair": (te is None or te >= 60)
+        and (tr is None or tr >= 4000)
+        and (ti is None or ti >= 1400)
+        and _may_invert(sequences),
     }
+
+
+def _may_invert(sequences: set[str]) -> bool:
+    """Whether the sequence may have an inversion; GE writes RM for any sequence of its own."""
+    return not sequences or bool(sequences & {"IR", "RM"})
 
 
 def _sure_alone(series: Series, physics: _Physics) -> bool:

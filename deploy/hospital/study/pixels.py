@@ -14,8 +14,9 @@ from pydicom.uid import UID
 
 from deploy.hospital.study.codestream import claimed_size
 from deploy.hospital.study.facts import Header
-from deploy.hospital.study.files import Files, UnreadableFile, require
+from deploy.hospital.study.files import Files, require
 from deploy.hospital.study.headers import damage_named, read_dataset
+from deploy.hospital.study.source import UnreadableFile
 
 _RLE = "1.2.840.10008.1.2.5"
 _ROOM = 65536  # bytes that a compressed image may have beyond its raw size
@@ -34,6 +35,7 @@ def open_pixels(header: Header, files: Files) -> Iterator[Callable[[int], NDArra
     """
     ds = read_dataset(header.source, files)
     name = header.source.name
+    plugin = "pydicom" if header.syntax == _RLE else ""  # pylibjpeg's, in Rust, panics on damaged segments
     try:
         with damage_named():
             _checked(ds, header)
@@ -41,7 +43,7 @@ def open_pixels(header: Header, files: Files) -> Iterator[Callable[[int], NDArra
         def decode(index: int) -> NDArray[np.generic]:
             try:
                 with damage_named():
-                    pixels = pixel_array(ds, index=index, raw=True)
+                    pixels = pixel_array(ds, index=index, raw=True, decoding_plugin=plugin)
             except UnreadableFile as reason:
                 raise UnreadableFile(f"cannot be decoded: {name} {reason}") from None
             if pixels.shape != (header.rows, header.columns):

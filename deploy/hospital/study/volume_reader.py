@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.hospital.study.files import Files, UnreadableFile, require
-from deploy.hospital.study.series import Series, Slot, UnusableSeries
+from deploy.hospital.study.files import Files, require
+from deploy.hospital.study.series import Series
+from deploy.hospital.study.source import UnreadableFile
+from deploy.hospital.study.stack import Slot, UnusableSeries
 from deploy.hospital.volume import Volume
 from toolkit.errors import PatientRefused
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.deploy.hospital.quick import MODEL, quick
 from toolkit.service_settings import ServiceSettings
 
 if __name__ == "__main__":
-    settings = ServiceSettings.model_validate_json(Path(sys.argv[1]).read_bytes())
+    settings = ServiceSettings.model_validate(json.loads(Path(sys.argv[1]).read_bytes()))
     service = Service(Job(settings, quick(float(sys.argv[2])), MODEL, say=lambda line: print(line, flush=True)))
     signal.signal(signal.SIGTERM, lambda *_: service.stop())
     service.run()

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from cli.main import app
 from deploy.hospital.network.nodes import PeerUnavailable
 from deploy.hospital.network.query import find_studies_at, listed, pull_study
 from deploy.hospital.network.send import echo, send_files
 from deploy.hospital.network.web import store_files
 from deploy.hospital.results.report import read_values
-from tests.deploy.hospital.orthanc import orthanc
+from tests.deploy.hospital.orthanc import Orthanc, orthanc
 from tests.deploy.hospital.programs import needs, run, validation_errors
 from tests.deploy.hospital.quick import full, record_of_phantom
 from tests.deploy.hospital.tiny import images_of, tiny_study, write_study
@@ -73,6 +76,36 @@ def _events(folder: Path) -> list[str]:
     return [json.loads(line)["event"] for line in (folder / "service.jsonl").read_text().splitlines()]
 
 
+def _by_command(folder: Path, archive: Orthanc, port: int, study: str) -> None:
+    """The commands as the README writes them, twice each."""
+    web = f"http://127.0.0.1:{archive.http}/dicom-web"
+    peer = f'aet = "PACS"\nhost = "127.0.0.1"\nport = {archive.port}\nweb = "{web}"'
+    config = folder / "grade.toml"
+    config.write_text(f"[hospital]\nport = {port}\n[hospital.peers.PACS]\n{peer}\n")
+
+    def grade(*words: str) -> Result:
+        return CliRunner().invoke(app, [*words, "--config", str(config)])
+
+    assert "PACS answers" in grade("pacs", "echo", "PACS").stderr
+    found = json.loads(grade("pacs", "find", "PACS", "--patient", "P00005", "--json").stdout)
+    assert [row["StudyInstanceUID"] for row in found] == [study]
+    assert grade("pacs", "find", "PACS").exit_code == 2
+    (folder / "list.csv").write_text("accession\nA00005\nA99999\n")
+    for outcome in ("fetched", "there already"):
+        done = grade("pull", "PACS", "--worklist", str(folder / "list.csv"), "--out", str(folder / "got"))
+        assert done.exit_code == 0, done.output
+        assert outcome in (folder / "got" / "pulled.csv").read_text()
+    assert len(list((folder / "got").rglob("*.dcm"))) == 8
+    assert grade("pull", "PACS", "--study", "1.2.3", "--study", study, "--out", str(folder / "got")).exit_code == 3
+    for more in ([], ["--web"]):
+        name = "web" if more else "dimse"
+        write_study(tiny_study(6 + len(more)), folder / name)
+        first, second = (grade("send", str(folder / name), "--to", "PACS", *more).stderr for _ in range(2))
+        assert "8 objects sent to PACS" in first
+        assert "0 objects sent to PACS; 8 were there" in second
+    assert archive.get("/statistics")["CountStudies"] == 3
+
+
 @needs_orthanc
 @needs_dicomweb
 def test_asking_and_fetching(tmp_path: Path) -> None:
@@ -103,6 +136,7 @@ def test_asking_and_fetching(tmp_path: Path) -> None:
             with pytest.raises(PeerUnavailable):
                 pull_study(settings, "PACS", "1.2.3.4", tmp_path / "none", web)
             assert not (tmp_path / "none").exists()
+        _by_command(tmp_path, archive, port, images[0].StudyInstanceUID)
         with pytest.raises(PeerUnavailable, match="does not answer"):
             echo(settings, "AWAY")
         with pytest.raises(GradeError, match="no host and port"):

@@ -12,6 +12,7 @@ import pytest
 
 from deploy.hospital.service.queue import STATES, Queue, study_key
 from deploy.results.audit import verify_audit
+from tests.campaign.service import killed
 from tests.deploy.hospital.quick import MISSING, broken, quick
 from tests.deploy.hospital.tiny import images_of, tiny_study, write_study
 from tests.deploy.hospital.ward import Archive, send, serving, wait_until, ward_settings
@@ -160,12 +161,16 @@ def test_a_study_that_kills_the_worker_is_given_up_and_the_others_are_answered(t
 
 def test_it_ends_after_the_study_in_hand_and_resumes(tmp_path: Path, archive: Archive) -> None:
     settings = ward_settings(tmp_path / "hospital", archive)
-    studies = [images_of(tiny_study(number)) for number in (1, 2, 3)]
-    with serving(settings, quick(1.0)) as service:
-        for images in studies:
-            send(images, settings.port)
-        wait_until(lambda: service.queue.keys("running"), what="at work")
     queue = Queue(settings.folder)
+    studies = [images_of(tiny_study(number)) for number in (1, 2, 3)]
+    for number, images in enumerate(studies, start=1):
+        folder = queue.path("ready", key_of(images))
+        write_study(tiny_study(number), tmp_path / str(number))
+        (folder / "images").mkdir(parents=True)
+        for place, file in enumerate(sorted((tmp_path / str(number)).rglob("*.dcm"))):
+            file.rename(folder / "images" / f"{place}.dcm")
+    with serving(settings, quick(3.0)) as service:
+        wait_until(lambda: service.queue.keys("running"), what="at work")
     assert queue.keys("running") == []
     assert 1 <= len(queue.keys("done")) < 3
     queue.path("ready", queue.keys("ready")[0]).rename(queue.path("running", "x" * 32))  # as a kill would leave it
@@ -206,6 +211,10 @@ def test_a_watched_folder_without_a_network(tmp_path: Path) -> None:
         wait_until((watch / "rejected" / "letter.txt").is_file, what="rejected")
         assert (watch / "taken" / "case one").is_dir()
         assert not (watch / "case one").exists()
+
+
+def test_killed_at_any_instant_nothing_is_lost(tmp_path: Path) -> None:
+    assert killed(tmp_path, kills=2, count=6)  # `python -m tests.campaign service`: 20 and 60
 
 
 def test_old_studies_are_deleted(tmp_path: Path) -> None:

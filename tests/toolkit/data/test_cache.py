@@ -1,8 +1,12 @@
+import shutil
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 from toolkit.config import Grid
+from toolkit.data import cache
 from toolkit.data.cache import cached_scans
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.scan import read_scan
@@ -23,7 +27,7 @@ def patient(tmp_path):
 
 
 def get(patient, grid, folder):
-    return cached_scans([patient], grid, folder, lambda _: None)[0]
+    return cached_scans([patient], grid, folder, lambda _: None)[0].read()
 
 
 def test_the_cache_holds_the_scan_byte_for_byte(tmp_path, patient):
@@ -62,3 +66,44 @@ def test_a_cache_that_cannot_be_written(tmp_path, patient):
     (tmp_path / "file").touch()
     with pytest.raises(CohortError, match="cannot be written"):
         get(patient, GRID, tmp_path / "file" / "cache")
+
+
+def test_no_file_stays_open_for_a_patient(tmp_path, patient):
+    def opened():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    cached_scans([patient], GRID, tmp_path / "cache", lambda _: None)
+    before = opened()
+    scans = cached_scans([patient] * 30, GRID, tmp_path / "cache", lambda _: None)
+    assert len(scans) == 30
+    assert opened() == before
+
+
+def test_a_cohort_that_cannot_fit_is_refused_before_anything_is_read(tmp_path, patient, monkeypatch):
+    free = shutil.disk_usage(tmp_path)._replace(free=4 * 16**3 * 4 * 2)  # two scans
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    seen = []
+    with pytest.raises(CohortError, match=r"needs 0\.0 GB for 3 patients on a grid of 16 x 16 x 16, and the disk has"):
+        cached_scans([patient] * 3, GRID, tmp_path / "cache", seen.append)
+    assert not seen
+    assert len(cached_scans([patient] * 2, GRID, tmp_path / "cache", seen.append)) == 2
+
+
+def test_files_that_change_while_they_are_read_are_refused(tmp_path, patient, monkeypatch):
+    def read_and_change(*args):
+        scan = read_scan(*args)
+        file = patient.folder / "p1_t2.nii.gz"
+        nib.save(nib.Nifti1Image(nib.load(file).get_fdata()[::-1].astype(np.int16), np.eye(4)), file)
+        return scan
+
+    monkeypatch.setattr(cache, "read_scan", read_and_change)
+    with pytest.raises(CohortError, match="its files changed while they were read"):
+        get(patient, GRID, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_a_killed_training_left_is_cleaned(tmp_path, patient):
+    get(patient, GRID, tmp_path / "cache")
+    (tmp_path / "cache" / ".abc.npy.tmp").write_bytes(b"half a scan")
+    get(patient, GRID, tmp_path / "cache")
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npy"]

@@ -12,6 +12,7 @@ from toolkit.errors import Interrupted, RunError, SettingsError
 from toolkit.training import compare
 from toolkit.training.balance import check_conflicts
 from toolkit.training.compare import LEVERS, carry_out, plan_arms, plan_runs
+from toolkit.training.prepare import Prepared
 from toolkit.training.runs import create_run
 from toolkit.training.scans import TrainingData
 from toolkit.training.spread import IN_THIS_PROCESS
@@ -90,8 +91,8 @@ def test_levers_are_off_in_every_preset() -> None:
 
 
 @pytest.fixture
-def three(monkeypatch: pytest.MonkeyPatch) -> list[compare.PlannedRun]:
-    monkeypatch.setattr(compare, "prepare", lambda settings, watcher: None)
+def three(training: TrainingData, monkeypatch: pytest.MonkeyPatch) -> list[compare.PlannedRun]:
+    monkeypatch.setattr(compare, "prepare", lambda data, watcher: Prepared(training.cohort, None, {}, ()))
     return plan_runs(plan_arms(["stable", "ldam", "legacy"], []), 1, 0, load)
 
 

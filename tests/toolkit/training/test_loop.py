@@ -476,7 +476,7 @@ def test_tensorboard(new_run: RunMaker, recorder: Watcher, training: TrainingDat
     run = new_run("training.epochs=2", "training.tensorboard=true")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scalars, "SummaryWriter", None)
-        with pytest.raises(RunError, match=r"pip install 'grade\[tensorboard\]'"):
+        with pytest.raises(RunError, match=r"pip install 'glioma-grade\[tensorboard\]'"):
             train(run, training, validation, recorder())
     train(run, training, validation, recorder())
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -9,7 +9,8 @@ from torch import Tensor
 from toolkit.config import NetworkSettings
 from toolkit.errors import RunError
 from toolkit.training import network as network_module
-from toolkit.training.network import Backbone, GradeNet, build_network, load_pretrained
+from toolkit.training.network import Backbone, GradeNet, build_network
+from toolkit.training.pretrained import load_pretrained
 
 pytestmark = pytest.mark.usefixtures("narrow")
 

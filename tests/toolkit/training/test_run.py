@@ -70,8 +70,8 @@ def test_new_run_on_disk(new_run: RunMaker, training: TrainingData, validation: 
     run = new_run("training.seed=7")
     assert sorted(p.name for p in run.folder.iterdir()) == ["labels.txt", "settings.toml", "split.csv"]
     assert (run.folder / "split.csv").read_text().splitlines()[:2] == [
-        "patient,grade,site,split,folder",
-        "p000,LGG,,training,/cohort/p000",
+        "patient,grade,site,split,folder,images",
+        "p000,LGG,,training,/cohort/p000,",
     ]
     opened = open_run(run.folder)
     assert opened == run
