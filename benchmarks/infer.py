@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from benchmarks.common import arguments, report
 from deploy.model import WEIGHTS, Model, open_model
@@ -95,7 +95,7 @@ def onnx_peer(name: str, runtime: OnnxRuntime) -> Peer:
 def trained(model: Model) -> Any:
     """The network on the GPU as training left it: float32, BatchNorm not folded."""
     network: Any = recorded_network(model.manifest.network)
-    network.load_state_dict(load_file(model.file(WEIGHTS)))
+    network.load_state_dict(load(model.read(WEIGHTS)))
     return network.eval().to("cuda", memory_format=torch.channels_last_3d)
 
 

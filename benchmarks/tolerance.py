@@ -16,12 +16,13 @@ from scipy.stats import nct, norm, shapiro, skew
 
 from benchmarks.common import arguments, report
 from benchmarks.distances import features
-from deploy.familiarise import tolerance_limit
-from deploy.model import FAMILIARITY, open_model
+from deploy.model import open_model
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
+from deploy.verdict import read_space
 from toolkit.data.patients import find_patients
-from toolkit.evaluation.familiarity import DISTANCE_CONFIDENCE, DISTANCE_RATE, FeatureSpace
+from toolkit.evaluation.familiarity import DISTANCE_CONFIDENCE, DISTANCE_RATE
+from toolkit.evaluation.familiarity_fit import tolerance_limit
 
 SIZES = (10, 15, 19, 25, 28, 29, 46, 57)
 TURNS = 2000
@@ -59,7 +60,7 @@ def main() -> None:
         ("patients", {"type": Path, "help": "patients that the model has not seen"}),
     )
     model = open_model(given.model)
-    runtime, space = open_runtime(model, Choice("onnx", "cpu")), FeatureSpace.load(model.file(FAMILIARITY))
+    runtime, space = open_runtime(model, Choice("onnx", "cpu")), read_space(model)
     distances = space.distance(features(runtime, model.manifest.grid, find_patients([given.patients])))
     logs = np.log(distances)
     title = (

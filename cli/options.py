@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
+    from deploy.model import Model
     from toolkit.config import Settings
 
 DEFAULT_CONFIG = Path("grade.toml")
@@ -102,6 +104,23 @@ PublicKey = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+NotBefore = Annotated[
+    datetime | None,
+    typer.Option(
+        "--not-before",
+        formats=["%Y-%m-%d"],
+        help="With --require-signature: refuse a model exported before this day (UTC).",
+        rich_help_panel=INPUT,
+    ),
+]
+Revoked = Annotated[
+    Path | None,
+    typer.Option(
+        "--revoked",
+        help="With --require-signature: file of fingerprints, one a line, of signed models to refuse.",
+        rich_help_panel=INPUT,
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option("--resume", help="Keep the patients graded in --out and add to them.", rich_help_panel=OUTPUT),
@@ -151,6 +170,27 @@ def settings_from(
 
     file = config if config.exists() or config != DEFAULT_CONFIG else None
     return load_settings(file, strategy, tuple(overrides or ()), changes)
+
+
+def signed_by(key: Path | None, not_before: datetime | None, revoked: Path | None) -> Callable[[Model], None] | None:
+    """What refuses a model without a good signature, too old or revoked; None where no signature is asked for.
+
+    Raises:
+        BadParameter: a date or list without a key: what is not signed could say any date.
+    """
+    if key is None:
+        if not_before or revoked:
+            raise typer.BadParameter("--not-before and --revoked need --require-signature.")
+        return None
+    tools, day = signatures(), not_before.date() if not_before else None
+
+    def check(model: Model) -> None:
+        from deploy.revoked import refuse_revoked
+
+        tools.check_signature(model, key)
+        refuse_revoked(model, day, revoked)
+
+    return check
 
 
 def refuse_given(context: typer.Context, names: Sequence[str], because: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from deploy.flavours import TITLES, Target, capability_member
@@ -61,12 +60,12 @@ class Built(NamedTuple):
 
 
 def build_plan(
-    onnx: Path, target: Target, shapes: Shapes, tuning: Tuning, timings: bytes | None, on_stage: Callable[[str], None]
+    graph: bytes, target: Target, shapes: Shapes, tuning: Tuning, timings: bytes | None, on_stage: Callable[[str], None]
 ) -> Built:
     """Build an engine.
 
     Args:
-        onnx: the graph in fp16, with float32 ends.
+        graph: ONNX, in fp16, with float32 ends.
         target: flavour and cards.
         shapes: of the profile.
         tuning: how hard to search.
@@ -87,9 +86,9 @@ def build_plan(
         1 << int(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # TensorRT 11 always is, and ignores this
     )
     parser: trt.OnnxParser = api.OnnxParser(network, log)
-    if not parser.parse(onnx.read_bytes()):
+    if not parser.parse(graph):
         reasons = "; ".join(parser.get_error(k).desc() for k in range(min(parser.num_errors, _SHOWN_ERRORS)))
-        raise ModelError(f"{_title(target)} cannot read {onnx}: {reasons or 'no reason given'}; export again.")
+        raise ModelError(f"{_title(target)} cannot read the graph: {reasons or 'no reason given'}; export again.")
     monitor = _monitor(api, on_stage)
     config = _config(builder, network, target, shapes, tuning)
     config.progress_monitor = monitor
@@ -98,7 +97,7 @@ def build_plan(
     if monitor.interrupted:
         raise KeyboardInterrupt
     if plan is None:
-        raise RuntimeUnavailable(f"{_title(target)} built no engine from {onnx}{log.said()}.")
+        raise RuntimeUnavailable(f"{_title(target)} built no engine{log.said()}.")
     data = bytes(plan)
     counted = _inspected(data, target) if target.flavour == "tensorrt" else None
     half, convolutions = counted or _count(api, network)

@@ -10,7 +10,7 @@ from typing import Any
 
 import jinja2
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from deploy.manifest import Manifest
 from deploy.model import CARD, WEIGHTS, Model, library_versions
@@ -36,7 +36,7 @@ def write_bundle(model: Model, out: Path) -> None:
         ModelError: the model was altered, or `out` holds something else or cannot be written.
     """
     check_output(out, METADATA, "bundle")
-    weights = {f"network.{name}": tensor for name, tensor in load_file(model.file(WEIGHTS)).items()}
+    weights = {f"network.{name}": tensor for name, tensor in load(model.read(WEIGHTS)).items()}
     with building(out, "bundle") as folder:
         for name in ("configs", "models", "docs"):
             (folder / name).mkdir()
@@ -164,7 +164,7 @@ def _data_format(manifest: Manifest) -> dict[str, Any]:
 def _readme(model: Model) -> str:
     text = (files("deploy") / "bundle.md").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - Markdown
-    card = model.file(CARD).read_text(encoding="utf-8")
+    card = model.read(CARD).decode()
     return environment.from_string(text).render(manifest=model.manifest, card=card, fingerprint=model.fingerprint)
 
 

@@ -17,12 +17,14 @@ from pydantic import Field, ValidationError
 from deploy.builder import Proof
 from deploy.flavours import Flavour
 from deploy.manifest import Sha256
+from deploy.untrusted import read_plain
 from toolkit.errors import ModelError
 from toolkit.files import first_problem, write_file
 from toolkit.frozen import Frozen
 
 NOT_RUN = "not run (no GPU)"
 KEY_DIGITS = 12
+_MOST_RECORD = 2**20  # bytes
 
 
 class EngineRecord(Frozen, strict=True):
@@ -145,9 +147,7 @@ def read_record(path: Path) -> EngineRecord:
         ModelError: it is not.
     """
     try:
-        record = EngineRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from error
+        record = EngineRecord.model_validate_json(read_plain(path, _MOST_RECORD))
     except ValidationError as error:
         raise ModelError(f"{path} is not an engine's record: {first_problem(error)}.") from None
     if record.seal != record.sealed().seal or path.stem != record.name:
@@ -167,8 +167,8 @@ def records(folder: Path) -> Iterator[tuple[Path, EngineRecord | ModelError]]:
 def read_plan(path: Path, record: EngineRecord) -> bytes | None:
     """The plan, if it is the one of the record."""
     try:
-        plan = path.read_bytes()
-    except OSError:
+        plan = read_plain(path)
+    except ModelError:
         return None
     return plan if hashlib.sha256(plan).hexdigest() == record.plan else None
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PositiveInt
 
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, MODALITIES
@@ -13,13 +14,14 @@ from toolkit.data.scan import PREPROCESSING
 from toolkit.evaluation.calibration import Calibration
 from toolkit.evaluation.conformal import Conformal
 from toolkit.evaluation.familiarity import Familiarity
-from toolkit.frozen import Frozen
+from toolkit.frozen import FrozenFinite
 
+MOST_VOXELS = 2**24  # of a scan
 FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # directly in the folder: no path leads out of it
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class NetworkRecord(Frozen):
+class NetworkRecord(FrozenFinite):
     """What the torch runtime needs to build the network; the others run a finished graph.
 
     `members` counts the networks of an ensemble; their logits and evidence are averaged, their features side by side.
@@ -29,17 +31,17 @@ class NetworkRecord(Frozen):
     stem_stride: Literal[1, 2]
     cosine_head: bool
     norm: Literal["batch", "group"] = "batch"
-    members: int = Field(1, ge=1)
+    members: int = Field(1, ge=1, le=64)
 
 
-class OutputShapes(Frozen):
+class OutputShapes(FrozenFinite):
     """Of one patient's outputs beside the two logits."""
 
-    features: int = Field(gt=0)
-    evidence: tuple[int, int, int]
+    features: int = Field(gt=0, le=2**20)
+    evidence: tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
-class TrainingSummary(Frozen):
+class TrainingSummary(FrozenFinite):
     """How the weights came about.
 
     Attributes:
@@ -63,7 +65,7 @@ class TrainingSummary(Frozen):
     auc: tuple[float | None, float | None, float | None]
 
 
-class Comparison(Frozen):
+class Comparison(FrozenFinite):
     """One runtime against torch in float32.
 
     Attributes:
@@ -87,7 +89,7 @@ class Comparison(Frozen):
     overflows: tuple[str, ...] = ()
 
 
-class ParityReport(Frozen):
+class ParityReport(FrozenFinite):
     """What `deploy.parity` compared: patients of so many in validation, extreme scans, batch sizes."""
 
     patients: int
@@ -97,7 +99,7 @@ class ParityReport(Frozen):
     comparisons: tuple[Comparison, ...]
 
 
-class BrainRecord(Frozen):
+class BrainRecord(FrozenFinite):
     """Where the brain mask's network comes from.
 
     Attributes:
@@ -126,13 +128,19 @@ def _known(name: str, known: tuple[str, ...]) -> Callable[[tuple[str, ...]], tup
     return check
 
 
+def _sane_grid(value: Grid) -> Grid:
+    if prod(value.shape) > MOST_VOXELS:
+        raise ValueError(f"a scan of {prod(value.shape)} voxels is more than this version takes, {MOST_VOXELS}")
+    return value
+
+
 def _same_preprocessing(value: int) -> int:
     if value != PREPROCESSING:
         raise ValueError(f"this version preprocesses by recipe {PREPROCESSING}; the model was trained with another")
     return value
 
 
-class ModelSpec(Frozen):
+class ModelSpec(FrozenFinite):
     """What a runtime needs to know of a model.
 
     Attributes:
@@ -152,9 +160,9 @@ class ModelSpec(Frozen):
     files: dict[FileName, Sha256]
     modalities: Annotated[tuple[str, ...], AfterValidator(_known("modalities", MODALITIES))]
     classes: Annotated[tuple[str, ...], AfterValidator(_known("classes", CLASSES))]
-    grid: Grid
+    grid: Annotated[Grid, AfterValidator(_sane_grid)]
     preprocessing: Annotated[int, AfterValidator(_same_preprocessing)]
-    max_batch: int = Field(ge=1)
+    max_batch: int = Field(ge=1, le=256)
     network: NetworkRecord
     outputs: OutputShapes
     calibration: Calibration

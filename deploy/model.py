@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
+from deploy.graph_check import check_graph
 from deploy.manifest import Manifest, ModelSpec
+from deploy.untrusted import parse_json, read_plain
 from toolkit.errors import ModelError
 from toolkit.files import first_problem, write_file
 from toolkit.machine import versions
@@ -32,6 +33,8 @@ ENGINES = "engines"  # made on the machine that predicts, each with a record of 
 
 Precision = Literal["fp32", "fp16"]
 ONNX: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model_fp16.onnx"}
+_MOST_MANIFEST = 16 * 2**20  # bytes
+_MOST_FILES = 10_000
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".bin"}  # opening one runs the code in it
 
 
@@ -48,46 +51,46 @@ class Draft:
     folder: Path
     manifest: ModelSpec
     fingerprint: str
-    _checked: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def short(self) -> str:
         """The fingerprint's first 12 digits, for people."""
         return self.fingerprint[:12]
 
-    def onnx(self, precision: Precision) -> Path:
-        """The graph of a precision, its hash checked.
+    def onnx(self, precision: Precision) -> bytes:
+        """The graph of a precision: as exported, and nothing that no export writes.
 
         Raises:
-            ModelError: as `file`.
+            ModelError: as `read` and `check_graph`.
         """
-        return self.file(ONNX[precision])
+        content = self.read(ONNX[precision])
+        check_graph(content, self.manifest, str(self.folder / ONNX[precision]))
+        return content
 
-    def file(self, name: str) -> Path:
-        """A file of the model; at the first asking its hash is checked.
+    def read(self, name: str) -> bytes:
+        """The content of a file. These bytes were checked: whoever loads the file takes them, and not the file again.
 
         Raises:
-            ModelError: the manifest does not list it, it is gone, or its content is not what was exported.
+            ModelError: the manifest does not list it, it is gone, no plain file, or its content is not what was
+                exported.
         """
         path = self.folder / name
-        if name in self._checked:
-            return path
         wanted = self.manifest.files.get(name)
         if wanted is None:
             raise ModelError(f"model {self.folder} has no {name}; export it again.")
-        if _sha256(path) != wanted:
+        content = read_plain(path)
+        if hashlib.sha256(content).hexdigest() != wanted:
             raise ModelError(f"{path} was altered after the export: its SHA-256 is not the manifest's; export again.")
-        self._checked.add(name)
-        return path
+        return content
 
     def verify(self) -> None:
         """Check every file, not only those that a runtime asks for.
 
         Raises:
-            ModelError: as `file`.
+            ModelError: as `read`.
         """
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(self.file, self.manifest.files))
+        for name in self.manifest.files:  # one after the other, so that one at a time is in memory
+            self.read(name)
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Model(Draft):
 def open_model(folder: Path) -> Model:
     """Open a model folder.
 
-    Hashes are checked when a file is first asked for (`Model.file`), or all at once by `Model.verify`: prediction on
+    Hashes are checked when a file is read (`Model.read`), or all at once by `Model.verify`: prediction on
     ONNX Runtime then reads one graph of 185 MB, not three files of 460 MB.
 
     Args:
@@ -113,9 +116,9 @@ def open_model(folder: Path) -> Model:
         raise ModelError(f"there is no model {folder}; `grade export` makes one from a run.")
     text, manifest = _read_manifest(folder / MANIFEST)
     for name in manifest.files:
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise ModelError(f"model {folder} is incomplete: {name} is missing; copy or export it again.")
-    for path in folder.rglob("*"):
+    for path in islice(chain(folder.iterdir(), (folder / ENGINES).glob("*")), _MOST_FILES):
         if path.suffix.lower() in _PICKLES:
             raise ModelError(f"{path} may be a pickle, which can run code when opened; a model holds none, delete it.")
     return Model(folder, manifest, hashlib.sha256(text).hexdigest())
@@ -162,24 +165,15 @@ def _seal(manifest: bytes) -> bytes:
 
 
 def _check_seal(path: Path, manifest: bytes) -> None:
-    try:
-        sealed = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}; copy or export the model again.") from None
-    if sealed != _seal(manifest):
+    if read_plain(path, _MOST_MANIFEST) != _seal(manifest):
         raise ModelError(f"{path.with_name(MANIFEST)} or {SEAL} was altered after the export; export again.")
 
 
 def _read_manifest(path: Path) -> tuple[bytes, Manifest]:
-    try:
-        text = path.read_bytes()
-        content: Any = json.loads(text)
-    except FileNotFoundError:
-        raise ModelError(f"{path.parent} is no model: it has no {MANIFEST}; name a folder of `grade export`.") from None
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise ModelError(f"{path} is no valid JSON: {error}; copy or export the model again.") from None
+    if not path.exists():
+        raise ModelError(f"{path.parent} is no model: it has no {MANIFEST}; name a folder of `grade export`.")
+    text = read_plain(path, _MOST_MANIFEST)
+    content = parse_json(text, str(path))
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise ModelError(f"{path} has format {found!r}; this version reads format {FORMAT}: export the run again.")

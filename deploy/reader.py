@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
 
+from deploy.hospital.brought import brought_in_notes
 from deploy.results.inputs import Inputs
 from toolkit.config import Grid
 from toolkit.data.ahead import Ahead
@@ -41,6 +42,7 @@ def read_patient(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
     """Read and preprocess one patient; see `reader`."""
     start, inputs = perf_counter(), Inputs()
     try:
+        notes = brought_in_notes(patient.folder)
         scan = read_scan(patient, grid, edit, inputs.add)
     except PatientRefused as refusal:
         reason = str(refusal)
@@ -49,5 +51,5 @@ def read_patient(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
     except OSError as error:
         reason = f"it cannot be read: {error.strerror or error}"
     else:
-        return Read(patient, scan, "", scan.notes, perf_counter() - start, inputs.digest(patient))
+        return Read(patient, scan, "", (*notes, *scan.notes), perf_counter() - start, inputs.digest(patient))
     return Read(patient, None, reason, (), perf_counter() - start, inputs.digest(patient))

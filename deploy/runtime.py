@@ -79,12 +79,14 @@ class Choice(NamedTuple):
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto` is fp16 on a GPU and fp32 on a CPU.
         threads: of the CPU; 0 leaves the number to the runtime, which takes all cores.
+        own_engines: take TensorRT engines from this user's cache alone: those of a model folder are not signed.
     """
 
     name: str = "auto"
     device: str = "auto"
     precision: Precision | Literal["auto"] = "auto"
     threads: int = 0
+    own_engines: bool = False
 
 
 def check_scans(scans: Array, manifest: ModelSpec) -> None:

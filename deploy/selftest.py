@@ -10,8 +10,9 @@ import numpy as np
 
 from deploy.model import SELFTEST, Draft, Precision
 from deploy.runtime import Array, Float64, Runtime, RuntimeOutputs, label
+from deploy.untrusted import read_arrays
 from toolkit.config import Grid
-from toolkit.data.patients import MODALITIES
+from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.errors import ModelError
 from toolkit.evaluation.calibration import Calibration
 
@@ -77,8 +78,11 @@ def load_selftest(model: Draft) -> tuple[Array, Array]:
     Raises:
         ModelError: the file was altered.
     """
-    with np.load(model.file(SELFTEST), allow_pickle=False) as stored:
-        return _fine(stored["coarse"], model.manifest.grid), stored["logits"]
+    grid = model.manifest.grid
+    cubes = tuple(ceil(n / _BLOCK) for n in grid.shape)
+    shapes = {"coarse": (len(MODALITIES), *cubes), "logits": (len(CLASSES),)}
+    found = read_arrays(model.read(SELFTEST), shapes, str(model.folder / SELFTEST))
+    return _fine(found["coarse"].astype(np.float32), grid), found["logits"].astype(np.float32)
 
 
 def probability(outputs: RuntimeOutputs, calibration: Calibration) -> Float64:

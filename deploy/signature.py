@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from deploy.model import SIGNATURE, Model
+from deploy.untrusted import read_plain
 from toolkit.errors import GradeError, ModelError
 from toolkit.files import write_file
 
@@ -81,7 +82,9 @@ def check_signature(model: Model, key: Path) -> None:
     """
     public, file = _public(key), model.folder / SIGNATURE
     try:
-        signature = base64.b64decode(file.read_bytes(), validate=False)
+        if not file.exists():
+            raise FileNotFoundError
+        signature = base64.b64decode(read_plain(file, 2**16), validate=False)
         public.verify(signature, _message(model))
     except FileNotFoundError:
         raise ModelError(

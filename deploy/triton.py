@@ -51,7 +51,7 @@ def write_repository(model: Model, repository: Path) -> Written:
         config = _config(model, name, "onnxruntime", (model.manifest.max_batch,))
         # fp32 runs where there is no GPU, too.
         config.instance_group[0].kind = pb.ModelInstanceGroup.KIND_AUTO if precision == "fp32" else _GPU
-        _write(model, repository / name, config, {"model.onnx": model.onnx(precision).read_bytes()})
+        _write(model, repository / name, config, {"model.onnx": model.onnx(precision)})
     if engines:
         best = {record.batches[1] for record, _ in engines.values()} | {model.manifest.max_batch}
         config = _config(model, TENSORRT, "tensorrt", sorted(best))

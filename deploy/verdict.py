@@ -9,6 +9,8 @@ import numpy as np
 
 from deploy.model import FAMILIARITY, Model
 from deploy.runtime import Array
+from deploy.untrusted import read_arrays
+from toolkit.errors import ModelError
 from toolkit.evaluation.conformal import Conformal
 from toolkit.evaluation.familiarity import Familiarity, FeatureSpace
 
@@ -37,6 +39,21 @@ class Verdict(NamedTuple):
     outside: tuple[str, ...]
 
 
+def read_space(model: Model) -> FeatureSpace:
+    """The space that feature distances are measured in.
+
+    Raises:
+        ModelError: the file was altered, or holds something else.
+    """
+    features = model.manifest.outputs.features
+    shapes = {"mean": (features,), "components": (None, features), "variances": (None,), "floor": ()}
+    found = read_arrays(model.read(FAMILIARITY), shapes, str(model.folder / FAMILIARITY))
+    variances, floor = found["variances"], float(found["floor"])
+    if len(variances) != len(found["components"]) or floor <= 0 or (variances <= 0).any():
+        raise ModelError(f"{model.folder / FAMILIARITY} holds variances that are none; export the model again.")
+    return FeatureSpace(found["mean"], found["components"], variances, floor)
+
+
 class Judge:
     """Gives verdicts by what the model carries.
 
@@ -51,7 +68,7 @@ class Judge:
         manifest = model.manifest
         self._conformal: Conformal = manifest.conformal
         self._familiarity: Familiarity = manifest.out_of_distribution
-        self._space = FeatureSpace.load(model.file(FAMILIARITY))
+        self._space = read_space(model)
 
     def verdict(self, grade: str, probability: float, features: Array, statistics: Mapping[str, float]) -> Verdict:
         """Judge one graded patient.

@@ -7,11 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.model import ENGINES, MANIFEST, SEAL, SIGNATURE, Model, open_model
+from deploy.engine_files import EngineRecord, read_plan, records
+from deploy.model import ENGINES, MANIFEST, ONNX, SEAL, SIGNATURE, Model, open_model
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
-from deploy.selftest import run_selftest
+from deploy.selftest import LIMITS, run_selftest
+from deploy.verdict import Judge
 from toolkit.errors import GradeError, ModelError
+
+_OF_ENGINES = {".timings", ".jit"}  # what a build and a first run leave next to an engine
 
 
 class Check(NamedTuple):
@@ -23,7 +27,9 @@ class Check(NamedTuple):
 
 
 def verify_model(folder: Path, signed: Callable[[Model], None] | None) -> Iterator[Check]:
-    """Check manifest, files, parity record, self-test and signature, one after the other.
+    """Check manifest, files, graphs, limits, engines, parity record, self-test and signature, one after the other.
+
+    Whatever prediction opens is opened here, too.
 
     Args:
         folder: the model.
@@ -40,12 +46,16 @@ def verify_model(folder: Path, signed: Callable[[Model], None] | None) -> Iterat
     yield Check(MANIFEST, True, f"fingerprint {model.fingerprint}")
     intact = True
     for name in model.manifest.files:
-        check = _checked(name, partial(model.file, name), "as exported")
+        check = _checked(name, partial(_refuse_altered, model, name), "as exported")
         intact &= check.passed
         yield check
     yield _checked("folder", partial(_refuse_strangers, model), "no other files")
+    if (model.folder / ENGINES).exists():
+        well = "each with its record; engines are not signed: --require-signature uses this user's own alone"
+        yield _checked(ENGINES, partial(_refuse_engines, model.folder / ENGINES), well)
     yield _checked("parity", partial(_refuse_parity, model), "every runtime decided like the trained network")
     if intact:  # a graph that is not the exported one is not run
+        yield _checked("limits", partial(Judge, model), "of what is certain and familiar")
         yield _checked("self-test", partial(_selftest, model), "answers as at export")
     if signed is not None:
         yield _checked(SIGNATURE, partial(signed, model), "by the owner of the key")
@@ -59,11 +69,31 @@ def _checked(name: str, look: Callable[[], object], well: str) -> Check:
     return Check(name, True, well)
 
 
+def _refuse_altered(model: Model, name: str) -> None:
+    precision = next((precision for precision, file in ONNX.items() if file == name), None)
+    if precision:
+        model.onnx(precision)
+    else:
+        model.read(name)
+
+
 def _refuse_strangers(model: Model) -> None:
     known = {*model.manifest.files, MANIFEST, SEAL, SIGNATURE, ENGINES}
     strange = sorted(path.name for path in model.folder.iterdir() if path.name not in known)
     if strange:
-        raise ModelError(f"{model.folder} holds what export did not write: {', '.join(strange)}; delete it.")
+        raise ModelError(f"{model.folder} holds what export did not write: {_some(strange)}; delete it.")
+
+
+def _refuse_engines(folder: Path) -> None:
+    if folder.is_symlink() or not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder; delete it.")
+    ours = {".lock"}
+    for path, record in records(folder):
+        if isinstance(record, EngineRecord) and read_plan(path.with_suffix(".plan"), record) is not None:
+            ours |= {path.name, path.with_suffix(".plan").name}
+    strange = sorted(path.name for path in folder.iterdir() if path.name not in ours and path.suffix not in _OF_ENGINES)
+    if strange:
+        raise ModelError(f"{folder} holds files that are no engine with its record: {_some(strange)}; delete them.")
 
 
 def _refuse_parity(model: Model) -> None:
@@ -71,7 +101,7 @@ def _refuse_parity(model: Model) -> None:
     if not report.comparisons:
         raise ModelError("the manifest has no record of the parity gate; export again.")
     for found in report.comparisons:
-        if found.difference > found.limit:
+        if found.difference > found.limit or found.limit > max(LIMITS.values()):
             raise ModelError(
                 f"{found.runtime} differed by {found.difference:g}, more than {found.limit:g}; export again."
             )
@@ -79,3 +109,8 @@ def _refuse_parity(model: Model) -> None:
 
 def _selftest(model: Model) -> None:
     run_selftest(model, open_runtime(model, Choice("onnx", "cpu", "fp32")))
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

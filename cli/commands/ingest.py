@@ -23,6 +23,13 @@ def command(
     raw: Annotated[
         bool, typer.Option("--raw", help="STUDY is a folder of raw NIfTI files, or a folder of such folders.")
     ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of grades by PatientID or StudyInstanceUID: make --out a cohort for `grade train`.",
+            metavar="FILE",
+        ),
+    ] = None,
     series: Annotated[
         list[str] | None,
         typer.Option(help="Overrule the choice of one series, by number or UID: t1ce=8; repeatable."),
@@ -50,7 +57,7 @@ def command(
     if raw and series:
         raise typer.BadParameter("--series chooses among DICOM series; raw files are told by their names.")
     extra("SimpleITK", "hospital")
-    from cli.screens.bring_in import bring_in, show_brought_in
+    from cli.screens.bring_in import bring_in, cohort_of, show_brought_in
     from cli.screens.predict import exit_code
     from deploy.hospital.dicom import study_sources
     from deploy.hospital.ingest import Ingested
@@ -58,7 +65,7 @@ def command(
     from deploy.model import open_model
 
     sources = raw_sources(study) if raw else study_sources(study, rules)
-    done = bring_in(sources, out, open_model(model))
+    done = cohort_of(sources, labels, out, open_model(model)) if labels else bring_in(sources, out, open_model(model))
     show_brought_in(done, out)
     brought = sum(isinstance(one, Ingested) for one in done)
     raise typer.Exit(exit_code(brought, len(done) - brought))

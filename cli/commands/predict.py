@@ -16,9 +16,11 @@ from cli.options import (
     Config,
     Device,
     ModelFolder,
+    NotBefore,
     Overwrite,
     PublicKey,
     Resume,
+    Revoked,
     RuntimeName,
 )
 
@@ -46,6 +48,8 @@ def command(
     ] = None,
     config: Config = DEFAULT_CONFIG,
     require_signature: PublicKey = None,
+    not_before: NotBefore = None,
+    revoked: Revoked = None,
     report: Annotated[
         bool,
         typer.Option(
@@ -71,8 +75,9 @@ def command(
     import json
 
     from cli.console import show_json
-    from cli.options import extra, settings_from, signatures
+    from cli.options import extra, settings_from, signed_by
     from cli.screens.predict import graded, reported, show_plan
+    from cli.screens.studies import studies_in
     from deploy.model import open_model
     from deploy.predict import PredictOptions
     from deploy.runtime import Choice
@@ -90,23 +95,23 @@ def command(
         )
     if cluster:
         extra("ray", "cluster")
-    if dicom_out:
-        from deploy.hospital.study.files import is_dicom
-
-        extra("highdicom", "hospital")
-        if not any(map(is_dicom, paths)):
-            raise typer.BadParameter("--dicom-out answers DICOM studies, and none of the paths holds one.")
-    patients = find_patients(paths)
+    dicom = studies_in(paths, dry_run, dicom_out is not None)
+    patients = () if dicom else find_patients(paths)
     if dry_run:
         raise typer.Exit(show_plan(patients, as_json))
     check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     opened = open_model(model)
-    if require_signature:
+    if signed := signed_by(require_signature, not_before, revoked):
         opened.verify()  # the signature is of the hashes; files that this prediction does not need count, too
-        signatures().check_signature(opened, require_signature)
-    written = settings_from(config, None).predict
+        signed(opened)
+    site = settings_from(config, None)
+    if dicom:
+        from cli.screens.bring_in import patients_of
+
+        patients = patients_of(paths, dicom, out.with_name(f"{out.name}-ingested"), opened, site.hospital.series)
+    written = site.predict
     settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
-    choice = Choice(runtime, device)
+    choice = Choice(runtime, device, own_engines=require_signature is not None)
     options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)
     if cluster:
         from cli.screens.cluster import graded_on_cluster
@@ -117,7 +122,7 @@ def command(
     if dicom_out:
         from cli.screens.dicom_out import write_out
 
-        write_out(paths, out, opened, settings_from(config, None).hospital, dicom_out)
+        write_out(paths, out, opened, site.hospital, dicom_out)
     if as_json:
         show_json(json.loads((out / "predictions.json").read_text(encoding="utf-8")))
     raise typer.Exit(code)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import AsJson, PublicKey
+from cli.options import AsJson, NotBefore, PublicKey, Revoked
 
 EXAMPLES = (
     "grade verify model",
@@ -20,13 +20,13 @@ def command(
     model: Annotated[Path | None, typer.Argument(help="A model folder.")] = None,
     audit: Annotated[Path | None, typer.Option(help="An audit.jsonl of `grade predict`.")] = None,
     signature: PublicKey = None,
+    not_before: NotBefore = None,
+    revoked: Revoked = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a model (hashes, parity record, self-test, signature) or an audit file. Exit code 1: something is wrong."""
-    from functools import partial
-
     from cli.console import fail, note, say, show_json, table
-    from cli.options import signatures
+    from cli.options import signed_by
     from deploy.results.audit import verify_audit, witnesses
     from deploy.verify import verify_model
 
@@ -42,8 +42,7 @@ def command(
             note("the results are not next to it, so lines that are missing at its end would not show.")
         facts["audit"] = {"file": str(audit), "lines": chain.lines, "last": chain.last, "checked_against": beside}
     if model is not None:
-        signed = partial(signatures().check_signature, key=signature) if signature else None
-        checks = list(verify_model(model, signed))
+        checks = list(verify_model(model, signed_by(signature, not_before, revoked)))
         rows = [(check.name, "passed" if check.passed else "FAILED", check.sentence) for check in checks]
         facts["model"] = {
             "folder": str(model),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from cli.console import note, say, stages, table
-from deploy.hospital.ingest import RECORD, SPACE, Ingested, Refused, Source, ingest
+from cli.console import bar, note, say, stages, table
+from deploy.hospital.brought import RECORD
+from deploy.hospital.cohort import build_cohort
+from deploy.hospital.dicom import study_sources
+from deploy.hospital.ingest import SPACE, Ingested, Refused, Source, ingest, write_refusal
 from deploy.hospital.space.brain import Brain, open_brain
+from deploy.hospital.study.kinds import SeriesRules
 from deploy.model import BRAIN, Model
-from toolkit.errors import ModelError, PatientRefused
+from toolkit.config import LabelTable
+from toolkit.data.patients import Patient, find_patients
+from toolkit.errors import CohortError, ModelError, PatientRefused
+from toolkit.hospital_settings import SeriesNames
 from toolkit.machine import cores
 
 
-def brain_of(model: Model) -> tuple[Brain, str]:
-    """The brain mask's network of a model, opened, and its hash.
+def check_brain(model: Model) -> None:
+    """See that a model can take studies with the skull.
 
     Raises:
         ModelError: the model has none, or was trained in a space that grade does not bring studies into.
@@ -30,7 +37,16 @@ def brain_of(model: Model) -> tuple[Brain, str]:
             f"model {model.folder} has no brain mask, which studies with the skull need; `grade export {model.folder}"
             " --brain` adds it (pip install 'glioma-grade[brain]')."
         )
-    return open_brain(model.file(BRAIN), cores()), model.manifest.files[BRAIN]
+
+
+def brain_of(model: Model) -> tuple[Brain, str]:
+    """The brain mask's network of a model, opened, and its hash.
+
+    Raises:
+        ModelError: as `check_brain`.
+    """
+    check_brain(model)
+    return open_brain(model.read(BRAIN), cores()), model.manifest.files[BRAIN]
 
 
 def bring_in(sources: Iterable[Source | Refused], out: Path, model: Model) -> list[Ingested | Refused]:
@@ -54,6 +70,38 @@ def bring_in(sources: Iterable[Source | Refused], out: Path, model: Model) -> li
 
 def _tell(stage: Callable[[str], None], number: int, text: str) -> None:
     stage(f"study {number}: {text}")
+
+
+def patients_of(
+    paths: Sequence[Path], dicom: Sequence[Path], out: Path, model: Model, names: SeriesNames
+) -> tuple[Patient, ...]:
+    """Patients for a prediction: finished folders as they are, studies brought in first.
+
+    Args:
+        paths: as the command got them.
+        dicom: those of them that hold DICOM.
+        out: receives a folder for each study; a study that is refused gets one with the reason.
+        model: with the brain mask.
+        names: the site's own names of series.
+    """
+    others = [path for path in paths if path not in dicom]
+    found = list(find_patients(others)) if others else []
+    sources = (source for path in dicom for source in study_sources(path, SeriesRules(names.given)))
+    for one in bring_in(sources, out, model):
+        found.append(write_refusal(one, out) if isinstance(one, Refused) else one.patient)
+    if len({patient.id for patient in found}) < len(found):
+        raise CohortError("two patients of this call have the same id; grade them in calls of their own.")
+    return tuple(found)
+
+
+def cohort_of(sources: Iterable[Source | Refused], labels: Path, out: Path, model: Model) -> list[Ingested | Refused]:
+    """Build a cohort, with a bar over its studies."""
+    check_brain(model)
+    with stages() as stage:
+        stage("reading headers")
+        studies = list(sources)
+    with bar("bringing in", len(studies)) as done:
+        return build_cohort(studies, LabelTable(file=labels), out, model.folder, done)
 
 
 def show_brought_in(done: list[Ingested | Refused], out: Path) -> None:

@@ -58,7 +58,7 @@ def open_answerer(options: AnswerOptions) -> Answerer:
     """
     model = open_model(options.model)
     check_space(model)
-    brain = open_brain(model.file(BRAIN), cores()), model.manifest.files[BRAIN]
+    brain = open_brain(model.read(BRAIN), cores()), model.manifest.files[BRAIN]
     runtime = Halving(open_runtime(model, options.choice))
     run_selftest(model, runtime)
     return StudyAnswerer(model, runtime, brain, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def _source(study: Study, selection: Selection) -> Source:
         ],
         "files_left_out": len(study.rejected),
     }
-    return Source(study.key, _content(chosen), facts, lambda: _read(chosen))
+    names = (next(iter(chosen.values())).head.patient, _digest(study.uid), _digest(study.key))
+    return Source(study.key, _content(chosen), facts, partial(_read, chosen), names)
 
 
 def _read(chosen: Mapping[str, Series]) -> Mapping[str, Volume]:

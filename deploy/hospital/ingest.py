@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.hospital.brought import RECORD, read_record
 from deploy.hospital.page import draw_page
 from deploy.hospital.space.brain import Brain
 from deploy.hospital.space.pose import AFFINE
@@ -23,7 +24,6 @@ from toolkit.errors import PatientRefused
 from toolkit.files import building, check_output, put
 from toolkit.machine import versions
 
-RECORD = "ingest.json"
 PAGE = "ingest.png"
 MASK = "brain_mask"  # a name that the door passes over: it is no tumour mask
 FORMAT = 1
@@ -40,12 +40,14 @@ class Source:
         content: SHA-256 of what is read.
         facts: for the record: kind of the input, hashed UIDs, choices with reasons; no names.
         read: gives modality -> volume, with the skull; raises PatientRefused.
+        names: SHA-256 of what a table of labels may call it: PatientID first, StudyInstanceUID; never written anywhere.
     """
 
     id: str
     content: str
     facts: Mapping[str, Any]
     read: Callable[[], Mapping[str, Volume]]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,43 +109,25 @@ def ingest(source: Source, out: Path, brain: tuple[Brain, str], on_stage: Callab
     return Ingested(Patient(source.id, folder), prepared.notes, perf_counter() - started, False)
 
 
-def read_notes(folder: Path) -> tuple[str, ...]:
-    """What was noted when a patient folder was brought in; empty for a folder that was not.
+def write_refusal(refused: Refused, out: Path) -> Patient:
+    """A folder `out/<id>/` that holds the reason alone, so that a prediction refuses the patient with it.
 
     Raises:
-        PatientRefused: its record cannot be read.
+        ModelError: the folder cannot be written, or holds something else.
     """
-    record = _read_record(folder)
-    return tuple(record["notes"]) if record else ()
-
-
-def read_space(folder: Path) -> str | None:
-    """The space that a patient folder was brought into; None for a folder that was not brought in by grade.
-
-    Raises:
-        PatientRefused: its record cannot be read.
-    """
-    record = _read_record(folder)
-    return str(record["space"]) if record else None
-
-
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    file = folder / RECORD
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise PatientRefused(f"{RECORD} cannot be read: {error}; ingest the study again") from None
-    if not isinstance(record, dict) or not isinstance(record.get("notes"), list) or "space" not in record:
-        raise PatientRefused(f"{RECORD} is not of this version; ingest the study again")
-    return record
+    folder = out / refused.id
+    check_output(folder, RECORD, "patient brought in by grade")
+    record = {"format": FORMAT, "patient": refused.id, "space": SPACE, "notes": [], "refused": refused.reason}
+    with building(folder, "patient folder") as hidden:
+        (hidden / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        put(hidden, folder)
+    return Patient(refused.id, folder)
 
 
 def _kept(folder: Path, made_from: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The notes of a patient folder made from the same content the same way; None where there is none."""
     try:
-        record = _read_record(folder)
+        record = read_record(folder)
     except PatientRefused:
         return None
     same = record is not None and record.get("made_from") == dict(made_from)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def raw_source(patient: Patient) -> Source:
         "\n".join(f"{name} {value}" for name, value in sorted(hashes.items())).encode()
     ).hexdigest()
     facts = {"kind": "nifti", "files": hashes}
-    return Source(patient.id.replace("/", "_"), content, facts, lambda: _read(files))
+    return Source(patient.id.replace("/", "_"), content, facts, partial(_read, files), (_digest(patient.id),))
 
 
 def _read(files: Mapping[str, Path]) -> Mapping[str, Volume]:
@@ -56,6 +57,10 @@ def _read(files: Mapping[str, Path]) -> Mapping[str, Volume]:
             raise PatientRefused(f"{name} holds numbers that are not finite")
         series[name] = Volume(values, found.affine)
     return series
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _hash(file: Path) -> str:

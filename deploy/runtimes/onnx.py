@@ -140,7 +140,7 @@ def _open_gpu(model: Draft, choice: Choice, offered: Sequence[str], reason: str)
 def _open(model: Draft, choice: Choice, device: str, reason: str) -> OnnxRuntime:
     on_gpu = device != "cpu"
     precision: Precision = ("fp16" if on_gpu else "fp32") if choice.precision == "auto" else choice.precision
-    path = model.onnx(precision)
+    graph, path = model.onnx(precision), model.folder / ONNX[precision]
     options = onnxruntime.SessionOptions()
     onnxruntime.set_default_logger_severity(_SILENT)
     options.log_severity_level = _SILENT
@@ -150,14 +150,17 @@ def _open(model: Draft, choice: Choice, device: str, reason: str) -> OnnxRuntime
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     blocks = model.manifest.network.stem_stride == 2
     provider = _provider(device, precision, blocks)
-    session = _session(path, options, provider, device)
+    session = _session(graph, path, options, provider, device)
     plain = {name: value for name, value in provider[1].items() if name != FUSED}
-    unfused = (lambda: _session(path, options, (CUDA, plain), device)) if FUSED in provider[1] else None
+
+    def again() -> Any:
+        return _session(model.onnx(precision), path, options, (CUDA, plain), device)
+
     if not on_gpu:
         chosen = f"ONNX Runtime on the CPU in {precision}: {reason}."
     else:
         chosen = f"ONNX Runtime on {device} in {precision}: {reason}."
-    return OnnxRuntime(model, device, precision, chosen, session, unfused=unfused)
+    return OnnxRuntime(model, device, precision, chosen, session, unfused=again if FUSED in provider[1] else None)
 
 
 def _provider(device: str, precision: Precision, blocks: bool) -> tuple[str, dict[str, str]]:
@@ -179,9 +182,9 @@ def _provider(device: str, precision: Precision, blocks: bool) -> tuple[str, dic
     return CUDA, options
 
 
-def _session(path: Path, options: Any, provider: tuple[str, dict[str, str]], device: str) -> Any:
+def _session(graph: bytes, path: Path, options: Any, provider: tuple[str, dict[str, str]], device: str) -> Any:
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=[provider], enable_fallback=0)
+        session = onnxruntime.InferenceSession(graph, options, providers=[provider], enable_fallback=0)
     except _LOAD_ERRORS as error:
         raise ModelError(f"ONNX Runtime cannot load {path}: {first_line(error)}; export again.") from error
     except _RUN_ERRORS as error:

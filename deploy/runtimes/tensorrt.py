@@ -192,7 +192,7 @@ def open_tensorrt(model: Draft, choice: Choice) -> TensorRtRuntime:
             " cuda-bindings, or choose the runtime onnx."
         )
     cuda.select(index)
-    target, engine, loaded = _load(model, found[index])
+    target, engine, loaded = _load(model, found[index], choice.own_engines)
     device = f"cuda:{index}"
     jit = user_cache("engines") / f"{engine.record.name}-{found[index].name.replace(' ', '_')}.jit"
     how = f"built in {engine.record.seconds:.0f} s" if engine.built else f"taken from {engine.folder}"
@@ -204,10 +204,10 @@ def open_tensorrt(model: Draft, choice: Choice) -> TensorRtRuntime:
     return runtime
 
 
-def _load(model: Draft, card: Card) -> tuple[Target, Engine, trt.ICudaEngine]:
+def _load(model: Draft, card: Card, own: bool) -> tuple[Target, Engine, trt.ICudaEngine]:
     """An engine that TensorRT takes; one that was found and is refused is built anew, once."""
     settings = ExportSettings(max_batch=model.manifest.max_batch)
-    folders = (model.folder / ENGINES, user_cache("engines"))
+    folders = (user_cache("engines"),) if own else (model.folder / ENGINES, user_cache("engines"))
     targets = usable_targets(card)
     there = ((target, find_engine(model, target, settings, folders)[0]) for target in targets)
     target, engine = next(((target, engine) for target, engine in there if engine), (targets[0], None))

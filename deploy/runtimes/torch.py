@@ -59,9 +59,7 @@ def open_torch(model: Draft, choice: Choice) -> TorchRuntime:
         raise RuntimeUnavailable("torch computes in fp16 on a GPU only; choose the precision fp32.")
     if choice.threads:
         torch.set_num_threads(choice.threads)
-    network = load_folded(model.file(WEIGHTS).read_bytes(), model.manifest.network, str(model.folder / WEIGHTS)).to(
-        device
-    )
+    network = load_folded(model.read(WEIGHTS), model.manifest.network, str(model.folder / WEIGHTS)).to(device)
     if precision == "fp16":
         for member in members_of(network):
             member.backbone.half()

@@ -17,11 +17,12 @@ from deploy.manifest import OutputShapes
 from deploy.model import Model, Precision, file_hashes, open_model
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
+from deploy.verdict import read_space
 from toolkit.config import Grid
 from toolkit.data.patients import Cohort
 from toolkit.data.scan import read_scan
 from toolkit.errors import ModelError
-from toolkit.evaluation.familiarity import Bound, Familiarity, FeatureSpace
+from toolkit.evaluation.familiarity import Bound, Familiarity
 from toolkit.files import put
 from toolkit.training.network import GradeNet
 from toolkit.training.run import Run
@@ -61,7 +62,7 @@ def test_everything_is_there_and_listed(model: Model) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_graph_has_free_batch_and_float32_ends(model: Model, precision: Precision) -> None:
-    graph = onnx.load(model.onnx(precision)).graph
+    graph = onnx.load_from_string(model.onnx(precision)).graph
     ends = {x.name: x.type.tensor_type for x in (*graph.input, *graph.output)}
     assert list(ends) == ["scan", "logits", "features", "evidence"]
     assert all(end.elem_type == onnx.TensorProto.FLOAT and end.shape.dim[0].dim_param for end in ends.values())
@@ -73,7 +74,7 @@ def test_graph_has_free_batch_and_float32_ends(model: Model, precision: Precisio
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_no_path_leaves_the_machine(model: Model, precision: Precision) -> None:
-    content = model.onnx(precision).read_bytes()
+    content = model.onnx(precision)
     for trace in (b"network.py", b"site-packages", b"stack_trace", b"namespace", str(Path.cwd()).encode()):
         assert trace not in content
 
@@ -190,7 +191,7 @@ def test_the_card_says_how_the_limits_were_found(
         distance=12.5,
         bounds=(Bound(name="volume", low=900, high=2000),),
     )
-    space = FeatureSpace.load(exported / "familiarity.npz")
+    space = read_space(open_model(exported))
     monkeypatch.setattr("deploy.export.write_onnx", reuse(exported, open_model(exported).manifest.outputs, shift=0))
     monkeypatch.setattr("deploy.export.learn_familiarity", lambda *_: (limits, space))
     text = (

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from toolkit.arrays import Float64
 from toolkit.config import parse_rule
 from toolkit.errors import GradeError
-from toolkit.frozen import Frozen
+from toolkit.frozen import FrozenFinite
 
 Method = Literal["platt", "temperature", "none"]
 
@@ -21,7 +21,7 @@ def _checked_rule(rule: str) -> str:
     return rule
 
 
-class Calibration(Frozen):
+class Calibration(FrozenFinite):
     """The map from logit to P(HGG), and the decision: HGG where the probability is at least the threshold.
 
     `method` is what was applied: `none` (a = 1, b = 0) where a fit was asked for but not possible; `notes` says why.

@@ -15,12 +15,12 @@ from pydantic import Field
 from toolkit.arrays import Float64
 from toolkit.data.patients import CLASSES
 from toolkit.errors import GradeError
-from toolkit.frozen import Frozen
+from toolkit.frozen import FrozenFinite
 
 RATE = 0.1  # of each grade; with 15 LGG patients 0.1 is possible, 0.05 is not
 
 
-class Conformal(Frozen):
+class Conformal(FrozenFinite):
     """Limits of the probability from which on a grade is in a patient's set.
 
     Attributes:

@@ -8,7 +8,6 @@ them; conformal, so that their rate holds on average over cohorts. NumPy only: p
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,8 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from toolkit.arrays import Float64
-from toolkit.errors import ModelError
 from toolkit.evaluation.conformal import upper_limit
-from toolkit.frozen import Frozen
+from toolkit.frozen import FrozenFinite
 
 DISTANCE_RATE = 0.1  # of false alarms, at most
 DISTANCE_CONFIDENCE = 0.95  # that the limit learned keeps this rate
@@ -33,10 +31,8 @@ LEAST_SPREAD = 0.02  # of the centre: a statistic that is the same in everybody 
 # hardly counts and a few large ones do not widen all other ranges. They may differ by the floor in any case.
 FLOORS = {"scattered": 1.0}
 
-_FILE = ("mean", "components", "variances", "floor")
 
-
-class Bound(Frozen):
+class Bound(FrozenFinite):
     """The range of one image statistic, in its own unit."""
 
     name: str
@@ -44,7 +40,7 @@ class Bound(Frozen):
     high: float
 
 
-class Familiarity(Frozen):
+class Familiarity(FrozenFinite):
     """Limits of both tests.
 
     Attributes:
@@ -119,20 +115,6 @@ class FeatureSpace:
             variances=self.variances,
             floor=np.float64(self.floor),
         )
-
-    @classmethod
-    def load(cls, path: Path) -> FeatureSpace:
-        """Read what `save` wrote.
-
-        Raises:
-            ModelError: it is something else.
-        """
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                mean, components, variances, floor = (np.asarray(file[name], np.float64) for name in _FILE)
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ModelError(f"{path} cannot be read: {error}; export the model again.") from None
-        return cls(mean, components, variances, float(floor))
 
 
 def fit_bounds(statistics: ArrayLike, names: tuple[str, ...], rate: float) -> tuple[Bound, ...]:

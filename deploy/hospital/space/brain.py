@@ -41,11 +41,11 @@ class Brain:
     device: str
 
 
-def open_brain(path: Path, threads: int) -> Brain:
+def open_brain(graph: Path | bytes, threads: int) -> Brain:
     """Open the network, on a GPU if this ONNX Runtime can use one.
 
     Args:
-        path: `brain.onnx` of a model folder, its hash checked.
+        graph: `brain.onnx` of a model folder; of one that others made, its content, the hash checked.
         threads: CPU threads, at least 1.
 
     Raises:
@@ -59,10 +59,11 @@ def open_brain(path: Path, threads: int) -> Brain:
     offered = onnxruntime.get_available_providers()
     wanted = [name for name in (CUDA, CPU) if name in offered]
     try:
-        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=wanted)
+        given = graph if isinstance(graph, bytes) else os.fspath(graph)
+        session = onnxruntime.InferenceSession(given, options, providers=wanted)
     except _ERRORS as error:
         raise RuntimeUnavailable(
-            f"ONNX Runtime cannot load {path}: {error}; run `grade export --brain` again."
+            f"ONNX Runtime cannot load the brain mask's network: {error}; run `grade export --brain` again."
         ) from error
     return Brain(session, "cuda" if session.get_providers()[0] == CUDA else "cpu")
 

@@ -24,7 +24,7 @@ class Limit(NamedTuple):
 LARGE = Limit(2000.0, 2400.0)  # ml, brain mask
 SMALL = Limit(900.0, 600.0)  # ml
 CUT = Limit(0.10, 0.50)  # area of the mask in an outer plane of the field of view, as a share of its largest section
-APART = Limit(1.0, 3.0)  # mm between the best start and the next
+APART = Limit(1.5, 3.0)  # mm between the best start and the next, 104 mm from the middle; in the brain less
 INFORMATION = Limit(0.30, 0.15)  # nats; good ones of a real study 0.75 to 0.87, one 28 mm off 0.06
 OUTSIDE = Limit(0.01, 0.10)  # share of the brain that a series does not cover
 SCALE = Limit(0.20, 0.40)  # how far the template's size is from the brain's, as a share

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from deploy.familiarise import fit_space, tolerance_limit
-from toolkit.errors import ModelError
 from toolkit.evaluation.familiarity import Bound, Familiarity, FeatureSpace, fit_bounds
+from toolkit.evaluation.familiarity_fit import fit_space, tolerance_limit
 
 RATES = {
     "distance_rate": 0.1,
@@ -45,20 +44,6 @@ def test_features_that_never_move():
     space = fit_space(np.ones((5, 8)))
     assert space.distance(np.ones((1, 8))) == pytest.approx(0)
     assert space.distance(np.full((1, 8), 1.1)) > 100
-
-
-def test_saved_and_loaded(tmp_path):
-    rng = np.random.default_rng(1)
-    space = fit_space(features(rng, 30, 50))
-    space.save(tmp_path / "familiarity.npz")
-    new = features(rng, 5, 50)
-    np.testing.assert_allclose(
-        FeatureSpace.load(tmp_path / "familiarity.npz").distance(new), space.distance(new), rtol=1e-6
-    )
-    for content in (b"no archive", b"PK\x03\x04"):
-        (tmp_path / "familiarity.npz").write_bytes(content)
-        with pytest.raises(ModelError, match=r"familiarity\.npz cannot be read"):
-            FeatureSpace.load(tmp_path / "familiarity.npz")
 
 
 def test_bounds_by_hand():
