@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
 import nibabel as nib
 import numpy as np
 
-from deploy.evidence import occlusion
-from deploy.grader import Graded, Grader, Timings, padded
-from deploy.model import Model, open_model
-from deploy.reader import read_patient
+from deploy.model.folder import Model, open_model
+from deploy.predict.grader import Graded, Grader, Timings, padded
+from deploy.predict.reader import read_patient
+from deploy.report.evidence import occlusion
 from deploy.results.record import Record
 from deploy.runtime import Array, Choice, Runtime
 from deploy.runtimes.halving import Halving

@@ -35,7 +35,7 @@ def command(
 
     extra("pynetdicom", "hospital")
     from cli.screens.serve import Wanted, serve
-    from deploy.model import open_model
+    from deploy.model.folder import open_model
     from deploy.runtime import Choice
 
     if require_signature:

@@ -17,7 +17,7 @@ from deploy.hospital.study.headers import read_dataset
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.series import Series
 from deploy.hospital.study.study import Study, find_studies
-from deploy.model import Model
+from deploy.model.folder import Model
 from deploy.results.record import Record
 from toolkit.data.patients import Patient
 from toolkit.data.scan import read_scan

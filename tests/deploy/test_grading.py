@@ -12,7 +12,7 @@ import nibabel as nib
 import pytest
 
 from deploy import load_model
-from deploy.model import Model
+from deploy.model.folder import Model
 from toolkit.data.patients import MODALITIES, Patient, match_modalities
 from toolkit.errors import CohortError, ModelError, PatientRefused
 
@@ -79,6 +79,8 @@ def test_an_altered_model_is_not_opened(home: Path) -> None:
 
 
 def test_importing_it_loads_no_torch() -> None:
-    code = "import sys, deploy; deploy.load_model; print([m for m in ('torch', 'pandas', 'sklearn') if m in sys.modules])"
+    code = (
+        "import sys, deploy; deploy.load_model; print([m for m in ('torch', 'pandas', 'sklearn') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "[]\n"

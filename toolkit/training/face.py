@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from toolkit.config import load_settings
-from toolkit.training.run import Run
-from toolkit.training.runs import new_folder
+from toolkit.training.runs.folder import new_folder
+from toolkit.training.runs.run import Run
 from toolkit.training.start import start_training
 from toolkit.training.watch import Quiet, Watcher
 
