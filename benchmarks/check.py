@@ -21,7 +21,7 @@ import imagecodecs
 import numpy as np
 
 from benchmarks.common import arguments, linked, report
-from toolkit.data.check import check_patients
+from toolkit.data.cohort.check import check_patients
 from toolkit.data.patients import find_patients, match_modalities
 
 

@@ -19,9 +19,9 @@ from time import perf_counter
 import psutil
 
 from benchmarks.common import arguments, linked, report
-from deploy.cluster import LOCAL, Watching, predict_on_cluster
-from deploy.model import open_model
-from deploy.predict import PredictOptions, predict
+from deploy.cluster.predict import LOCAL, Watching, predict_on_cluster
+from deploy.model.folder import open_model
+from deploy.predict.pipeline import PredictOptions, predict
 from deploy.runtime import Choice
 from toolkit.config import PredictSettings
 from toolkit.data.patients import find_patients

@@ -20,13 +20,13 @@ from pathlib import Path
 from scipy.stats import betabinom, binom
 
 from benchmarks.common import arguments, report
-from deploy.manifest import Manifest
-from deploy.model import open_model
-from deploy.predict import PredictOptions, predict
+from deploy.model.folder import open_model
+from deploy.model.manifest import Manifest
+from deploy.predict.pipeline import PredictOptions, predict
 from deploy.results.record import Record
 from deploy.runtime import Choice
 from toolkit.config import PredictSettings
-from toolkit.data.labels import read_cohort
+from toolkit.data.cohort.labels import read_cohort
 from toolkit.data.patients import CLASSES
 
 ENDS = (0.025, 0.975)

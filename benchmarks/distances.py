@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.common import arguments, report
 from benchmarks.unfamiliar import metastases, some, spoil
-from deploy.model import open_model
+from deploy.model.folder import open_model
 from deploy.runtime import Choice, Runtime
 from deploy.runtimes.open import open_runtime
 from toolkit.config import Grid
@@ -27,7 +27,7 @@ from toolkit.data.patients import Patient, find_patients
 from toolkit.data.scan import read_scan
 from toolkit.evaluation.familiarity import DISTANCE_CONFIDENCE, DISTANCE_RATE
 from toolkit.evaluation.familiarity_fit import fit_space, tolerance_limit
-from toolkit.training.runs import open_run
+from toolkit.training.runs.folder import open_run
 
 COLUMNS = ("score", "metastases found", "new called unfamiliar", "AUC", "limit")
 Score = Callable[[np.ndarray], np.ndarray]  # features (N, F) -> (N,), larger is stranger

@@ -13,11 +13,11 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.common import arguments, report
-from deploy.evidence import between, occlusion
-from deploy.model import open_model
+from deploy.model.folder import open_model
+from deploy.report.evidence import between, occlusion
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
-from toolkit.data.labels import read_cohort
+from toolkit.data.cohort.labels import read_cohort
 from toolkit.data.patients import match_modalities
 from toolkit.data.scan import read_scan
 

@@ -24,9 +24,9 @@ CHILD = """
 import json, re, sys, time
 began = time.time() - float(sys.argv[4])
 from pathlib import Path
-from deploy.export import export_run
+from deploy.export.export import export_run
 from toolkit.config import ExportSettings
-from toolkit.training.runs import open_run
+from toolkit.training.runs.folder import open_run
 marks = [("imports", began, time.process_time())]
 def stage(text):
     name = re.sub(r" [0-9]+ of [0-9]+$", "s", text)
@@ -47,13 +47,13 @@ import sys
 from pathlib import Path
 import numpy as np, torch
 from toolkit.config import DataSettings, ExportSettings, Settings
-from toolkit.data.labels import read_cohort
-from toolkit.data.phantom import PhantomSettings, write_cohort
+from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 from toolkit.data.scan import read_scan
-from toolkit.data.split import Split
+from toolkit.data.cohort.split import Split
 from toolkit.evaluation.calibration import Calibration
-from toolkit.training.run import EpochRow, ValidationTable
-from toolkit.training.runs import create_run
+from toolkit.training.runs.run import EpochRow, ValidationTable
+from toolkit.training.runs.folder import create_run
 work = Path(sys.argv[1])
 write_cohort(work / "cohort", PhantomSettings(8, 1, 0.2, 0.5, 1.5), lambda *_: None)
 cohort = read_cohort(work / "cohort", None)
@@ -92,12 +92,12 @@ def exported(checkout: Path, run: Path, out: Path, kind: str) -> list[list[Any]]
 
 def apart(run: Path, one: Path, other: Path) -> float:
     """The largest difference of the probability between two models on the run's validation patients."""
-    from deploy.model import open_model
+    from deploy.model.folder import open_model
     from deploy.runtime import Choice
     from deploy.runtimes.open import open_runtime
     from deploy.selftest import probability
     from toolkit.data.scan import read_scan
-    from toolkit.training.runs import open_run
+    from toolkit.training.runs.folder import open_run
 
     models = [open_model(folder) for folder in (one, other)]
     runtimes = [open_runtime(model, Choice("onnx", "cpu", "fp32")) for model in models]

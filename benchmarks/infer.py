@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import load
 
 from benchmarks.common import arguments, report
-from deploy.model import WEIGHTS, Model, open_model
+from deploy.model.folder import WEIGHTS, Model, open_model
 from deploy.runtime import Array, Choice, RuntimeOutputs
 from deploy.runtimes.onnx import CUDA, INPUT, OnnxRuntime, open_onnx
 from deploy.runtimes.open import open_runtime

@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import arguments, linked, report
 from benchmarks.read import monai_chain
-from deploy.model import Model, open_model
-from deploy.predict import PredictOptions, Summary, predict
-from deploy.reader import reader
+from deploy.model.folder import Model, open_model
+from deploy.predict.pipeline import PredictOptions, Summary, predict
+from deploy.predict.reader import reader
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from toolkit.config import PredictSettings

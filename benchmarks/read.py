@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import arguments, best_of, report
 from toolkit.config import Grid
-from toolkit.data.door import open_patient
 from toolkit.data.patients import MODALITIES, Patient, match_modalities
+from toolkit.data.reading.door import open_patient
 from toolkit.data.scan import read_scan
 
 GRID = Grid()

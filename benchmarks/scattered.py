@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.common import arguments, report
 from benchmarks.unfamiliar import metastases, spoil
-from toolkit.data.door import open_patient
 from toolkit.data.patients import Patient, find_patients
-from toolkit.data.phantom import PhantomSettings, write_cohort
+from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
+from toolkit.data.reading.door import open_patient
 from toolkit.data.statistics import image_statistics
 from toolkit.evaluation.familiarity import IMAGE_RATE, Bound, fit_bounds
 

@@ -4,7 +4,8 @@
 
 Distances of patients that the model has not seen, dealt at random into a validation of N and the rest, many times. In
 how many of these validations do more than a tenth of the rest lie beyond the limit? At most 5 % are promised
-(`deploy.familiarise.tolerance_limit`). Beside it the largest distance, and a normal tolerance limit of the logarithms.
+(`toolkit.evaluation.familiarity_fit.tolerance_limit`). Next to it: the largest distance, and a normal limit of
+the logarithms.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from scipy.stats import nct, norm, shapiro, skew
 
 from benchmarks.common import arguments, report
 from benchmarks.distances import features
-from deploy.model import open_model
+from deploy.model.folder import open_model
+from deploy.predict.verdict import read_space
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
-from deploy.verdict import read_space
 from toolkit.data.patients import find_patients
 from toolkit.evaluation.familiarity import DISTANCE_CONFIDENCE, DISTANCE_RATE
 from toolkit.evaluation.familiarity_fit import tolerance_limit

@@ -20,8 +20,8 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.common import arguments, report
-from deploy.model import Model, open_model
-from deploy.predict import PredictOptions, predict
+from deploy.model.folder import Model, open_model
+from deploy.predict.pipeline import PredictOptions, predict
 from deploy.results.record import Record
 from deploy.runtime import Choice
 from toolkit.config import PredictSettings

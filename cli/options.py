@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
-    from deploy.model import Model
+    from deploy.model.folder import Model
     from toolkit.config import Settings
 
 DEFAULT_CONFIG = Path("grade.toml")
@@ -185,7 +185,7 @@ def signed_by(key: Path | None, not_before: datetime | None, revoked: Path | Non
     tools, day = signatures(), not_before.date() if not_before else None
 
     def check(model: Model) -> None:
-        from deploy.revoked import refuse_revoked
+        from deploy.model.revoked import refuse_revoked
 
         tools.check_signature(model, key)
         refuse_revoked(model, day, revoked)
@@ -211,7 +211,7 @@ def refuse_given(context: typer.Context, names: Sequence[str], because: str) -> 
 
 
 def signatures() -> ModuleType:
-    """`deploy.signature`, which needs a library that nothing else needs.
+    """`deploy.model.signature`, which needs a library that nothing else needs.
 
     Raises:
         RuntimeUnavailable: it is not installed.
@@ -222,9 +222,9 @@ def signatures() -> ModuleType:
 
     if find_spec("cryptography") is None:
         raise RuntimeUnavailable("signatures need the package cryptography; pip install 'glioma-grade[sign]'.")
-    import deploy.signature
+    import deploy.model.signature
 
-    return deploy.signature
+    return deploy.model.signature
 
 
 def extra(package: str, name: str) -> None:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
     from collections.abc import Sequence
     from pathlib import Path
 
-    from deploy.engine_files import EngineRecord
-    from deploy.manifest import Comparison, NetworkRecord
-    from deploy.model import Model
+    from deploy.model.folder import Model
+    from deploy.model.manifest import Comparison, NetworkRecord
+    from deploy.tensorrt.engine_files import EngineRecord
     from toolkit.errors import ModelError
     from toolkit.evaluation.metrics import Confusion, Interval, Metrics
     from toolkit.evaluation.sites import Sites

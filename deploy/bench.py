@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from deploy.cuda import cards
-from deploy.flavours import importable
 from deploy.machine import gpus, system
-from deploy.model import Model, library_versions
+from deploy.model.folder import Model, library_versions
 from deploy.parity import check_parity
 from deploy.runtime import Array, Choice, Runtime
 from deploy.runtimes.open import bench_file, open_runtime
 from deploy.selftest import load_selftest, probability, run_selftest
+from deploy.tensorrt.cuda import cards
+from deploy.tensorrt.flavours import importable
 from toolkit.config import Grid
 from toolkit.data.memory import Scratch
-from toolkit.data.nifti import read_nifti
 from toolkit.data.patients import Patient, match_modalities
+from toolkit.data.reading.nifti import read_nifti
 from toolkit.data.scan import read_scan
 from toolkit.errors import GradeError, ModelError, RuntimeUnavailable
 from toolkit.files import write_file

@@ -12,13 +12,13 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from torch import Tensor, nn
 
-from deploy.manifest import NetworkRecord
+from deploy.model.manifest import NetworkRecord
 from deploy.runtimes.torch import recorded_network
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, Patient, find_patients
 from toolkit.data.scan import read_scan
 from toolkit.evaluation.calibration import Calibration
-from toolkit.training.network import Outputs
+from toolkit.training.network.network import Outputs
 
 COLUMNS = ("patient", "grade", "probability", "threshold")
 

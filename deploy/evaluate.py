@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.model import Model
-from deploy.predict import Plan, PredictOptions, predict
+from deploy.model.folder import Model
+from deploy.predict.pipeline import Plan, PredictOptions, predict
 from deploy.results.record import Record
 from toolkit.data.control import mask_tumour
 from toolkit.data.patients import CLASSES, Cohort
 from toolkit.errors import CohortError
 from toolkit.evaluation.metrics import Interval, Metrics, evaluate
-from toolkit.evaluation.report import evaluation_report, reliability_picture, roc_picture
+from toolkit.evaluation.pages.report import evaluation_report, reliability_picture, roc_picture
 from toolkit.evaluation.sites import Sites, compare_sites
 
 CONTROLS = {"mask-tumour": mask_tumour}

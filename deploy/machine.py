@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from deploy.flavours import MEND, RTX_CAPABILITIES, importable
+from deploy.tensorrt.flavours import MEND, RTX_CAPABILITIES, importable
 from toolkit.machine import cores, versions
 
 PACKAGES = (

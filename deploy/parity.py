@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from deploy.manifest import Comparison, ParityReport
-from deploy.model import Draft, Precision
+from deploy.model.folder import Draft, Precision
+from deploy.model.manifest import Comparison, ParityReport
 from deploy.runtime import Array, Runtime, RuntimeOutputs, label
 from deploy.selftest import LIMITS, finite, probability
 from toolkit.config import Grid

@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from deploy.manifest import ModelSpec
-from deploy.model import Precision
+from deploy.model.folder import Precision
+from deploy.model.manifest import ModelSpec
 from toolkit.errors import ModelError
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]

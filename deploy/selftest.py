@@ -8,9 +8,9 @@ from time import perf_counter
 
 import numpy as np
 
-from deploy.model import SELFTEST, Draft, Precision
+from deploy.model.folder import SELFTEST, Draft, Precision
+from deploy.model.untrusted import read_arrays
 from deploy.runtime import Array, Float64, Runtime, RuntimeOutputs, label
-from deploy.untrusted import read_arrays
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.errors import ModelError

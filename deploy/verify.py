@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.engine_files import EngineRecord, read_plan, records
-from deploy.model import ENGINES, MANIFEST, ONNX, SEAL, SIGNATURE, Model, open_model
+from deploy.model.folder import ENGINES, MANIFEST, ONNX, SEAL, SIGNATURE, Model, open_model
+from deploy.predict.verdict import Judge
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import LIMITS, run_selftest
-from deploy.verdict import Judge
+from deploy.tensorrt.engine_files import EngineRecord, read_plan, records
 from toolkit.errors import GradeError, ModelError
 
 _OF_ENGINES = {".timings", ".jit"}  # what a build and a first run leave next to an engine

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tritonclient.grpc import InferenceServerClient
 
-from deploy.model import open_model
-from deploy.triton import NAMES
-from deploy.triton_client import grade_patients, open_triton
+from deploy.formats.triton import NAMES
+from deploy.formats.triton_client import grade_patients, open_triton
+from deploy.model.folder import open_model
 from toolkit.data.patients import find_patients
 from toolkit.errors import GradeError
 

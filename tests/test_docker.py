@@ -146,7 +146,7 @@ for name in sys.argv[1:]:
     sys.modules[name] = None  # as if it were not installed
 import cli.main, cli.screens.predict, cli.screens.bench, cli.tables
 import cli.commands.predict, cli.commands.info, cli.commands.bench
-import deploy.bench, deploy.engine, deploy.predict, deploy.runtimes.onnx, deploy.runtimes.tensorrt
+import deploy.bench, deploy.tensorrt.engine, deploy.predict.pipeline, deploy.runtimes.onnx, deploy.runtimes.tensorrt
 import tensorrt_rtx_bindings
 print(*{name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__file__", None)})
 """

@@ -33,7 +33,7 @@ def command(
     from cli.console import show_json, stages
     from cli.screens.bench import show_bench
     from deploy.bench import bench, candidates
-    from deploy.model import open_model
+    from deploy.model.folder import open_model
     from deploy.runtime import Choice
     from toolkit.data.patients import find_patients
 

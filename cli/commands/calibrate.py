@@ -25,8 +25,8 @@ def command(
     """Fit the calibration and the threshold of a run again. Nothing is trained."""
     from cli.screens.train import show_run
     from toolkit.config import calibration_settings
-    from toolkit.training.outcome import recalibrate
-    from toolkit.training.runs import open_run
+    from toolkit.training.runs.folder import open_run
+    from toolkit.training.runs.outcome import recalibrate
 
     opened = open_run(run)
     recalibrate(opened, calibration_settings(opened.settings.calibration, method, rule))

@@ -13,7 +13,7 @@ from cli.options import DEFAULT_CONFIG, MACHINE, OUTPUT, Config, Overrides, list
 def _levers(text: str) -> str:
     if not text:
         return text
-    from toolkit.training.compare import LEVERS  # here, so that --help answers at once
+    from toolkit.training.study.plan import LEVERS  # here, so that --help answers at once
 
     return list_of(LEVERS)(text)
 
@@ -52,10 +52,10 @@ def command(
 
     check_shared(out, ["study.json"], ["runs"], "a study")
     from cli.screens.compare import StudyScreen, names, settings_loader, show_study
-    from toolkit.training.compare import carry_out, plan_arms, plan_runs
-    from toolkit.training.findings import write_study
-    from toolkit.training.launch import check_devices
-    from toolkit.training.spread import Spread
+    from toolkit.training.processes.launch import check_devices
+    from toolkit.training.processes.spread import Spread
+    from toolkit.training.study.findings import write_study
+    from toolkit.training.study.plan import carry_out, plan_arms, plan_runs
 
     check_devices(devices)
     over = Spread(jobs or devices, devices)

@@ -45,11 +45,11 @@ def command(
     from cli.screens.predict import say_plan
     from cli.tables import show_confusion, show_control, show_metrics, show_sites
     from deploy.evaluate import evaluate_control, evaluate_model
-    from deploy.model import open_model
-    from deploy.predict import PredictOptions
+    from deploy.model.folder import open_model
+    from deploy.predict.pipeline import PredictOptions
     from deploy.runtime import Choice
     from toolkit.config import LabelTable
-    from toolkit.data.labels import read_cohort
+    from toolkit.data.cohort.labels import read_cohort
 
     table = LabelTable(file=labels) if labels else None
     settings = settings_from(config, None).predict

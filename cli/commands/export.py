@@ -87,11 +87,11 @@ def command(
     from cli.options import extra
     from cli.screens.export import exported, facts, packed, with_brain
     from cli.tables import show_model
-    from deploy.engine import EngineRequest
-    from deploy.model import MANIFEST, open_model
+    from deploy.model.folder import MANIFEST, open_model
+    from deploy.tensorrt.engine import EngineRequest
     from toolkit.config import export_settings
     from toolkit.training.folds import choose_member
-    from toolkit.training.runs import open_run
+    from toolkit.training.runs.folder import open_run
 
     if triton:
         extra("tritonclient", "triton")

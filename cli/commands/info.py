@@ -10,7 +10,7 @@ import typer
 from cli.options import AsJson
 
 if TYPE_CHECKING:
-    from deploy.model import Model
+    from deploy.model.folder import Model
 
 
 EXAMPLES = (
@@ -33,9 +33,9 @@ def command(
 
     from cli.console import show_json, table
     from cli.tables import show_engines, show_model
-    from deploy.engine_files import EngineRecord, records
     from deploy.machine import gpus, package_versions, runtimes, system
-    from deploy.model import ENGINES, open_model
+    from deploy.model.folder import ENGINES, open_model
+    from deploy.tensorrt.engine_files import EngineRecord, records
 
     found = gpus()
     opened = open_model(model) if model else None

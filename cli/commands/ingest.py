@@ -62,7 +62,7 @@ def command(
     from deploy.hospital.dicom import study_sources
     from deploy.hospital.ingest import Ingested
     from deploy.hospital.raw import raw_sources
-    from deploy.model import open_model
+    from deploy.model.folder import open_model
 
     sources = raw_sources(study) if raw else study_sources(study, rules)
     done = cohort_of(sources, labels, out, open_model(model)) if labels else bring_in(sources, out, open_model(model))

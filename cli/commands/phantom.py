@@ -23,7 +23,7 @@ def command(
 ) -> None:
     """Write a synthetic glioma cohort in BraTS 2018's layout, with true tumour masks."""
     from cli.console import answer, bar
-    from toolkit.data.phantom import PhantomSettings, write_cohort
+    from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 
     settings = PhantomSettings(patients, seed, difficulty, hgg_share, spacing)
     with bar("making patients", patients) as done:

@@ -78,8 +78,8 @@ def command(
     from cli.options import extra, settings_from, signed_by
     from cli.screens.predict import graded, reported, show_plan
     from cli.screens.studies import studies_in
-    from deploy.model import open_model
-    from deploy.predict import PredictOptions
+    from deploy.model.folder import open_model
+    from deploy.predict.pipeline import PredictOptions
     from deploy.runtime import Choice
     from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients

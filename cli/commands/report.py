@@ -16,8 +16,8 @@ EXAMPLES = (
 def command(run: Annotated[Path, typer.Argument(help="A run folder.")] = Path("runs/latest")) -> None:
     """Print the stability criteria of a run and write its page again. Nothing is trained or calibrated."""
     from cli.screens.train import show_run
-    from toolkit.training.outcome import rewrite_report
-    from toolkit.training.runs import open_run
+    from toolkit.training.runs.folder import open_run
+    from toolkit.training.runs.outcome import rewrite_report
 
     opened = open_run(run)
     rewrite_report(opened)

@@ -37,7 +37,7 @@ def command(
 
     extra("pynetdicom", "hospital")
     from cli.screens.serve import Wanted, serve
-    from deploy.model import open_model
+    from deploy.model.folder import open_model
     from deploy.runtime import Choice
 
     if signed := signed_by(require_signature, not_before, revoked):

@@ -23,7 +23,7 @@ def command(
     """Sign a model with a private key, so that `grade predict --require-signature KEY.pub` takes it and no other."""
     from cli.console import answer
     from cli.options import signatures
-    from deploy.model import open_model
+    from deploy.model.folder import open_model
 
     tools = signatures()
     written = tools.new_key(key) if new_key else tools.sign_model(open_model(model), key)

@@ -94,8 +94,8 @@ def command(
     from cli.options import settings_from
     from cli.privacy import hide_cohort
     from cli.screens.train import facts, processes_of, show_dry_run, show_run, watching
-    from toolkit.training.ranks import joined
-    from toolkit.training.runs import new_folder, open_run
+    from toolkit.training.processes.ranks import joined
+    from toolkit.training.runs.folder import new_folder, open_run
     from toolkit.training.start import resume_training, start_training
 
     changes = {

@@ -13,11 +13,11 @@ from deploy.hospital.dicom import study_sources
 from deploy.hospital.ingest import SPACE, Ingested, Refused, Source, ingest, write_refusal
 from deploy.hospital.space.brain import Brain, open_brain
 from deploy.hospital.study.kinds import SeriesRules
-from deploy.model import BRAIN, Model
+from deploy.model.folder import BRAIN, Model
 from toolkit.config import LabelTable
+from toolkit.config.hospital import SeriesNames
 from toolkit.data.patients import Patient, find_patients
 from toolkit.errors import CohortError, ModelError, PatientRefused
-from toolkit.hospital_settings import SeriesNames
 from toolkit.machine import cores
 
 

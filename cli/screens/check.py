@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from cli.console import bar, note, say, show_json, table
 from toolkit.config import LabelTable
-from toolkit.data.check import Checked, check_patients
-from toolkit.data.labels import has_grades, read_cohort, read_labels
-from toolkit.data.leakage import persons, same_content
+from toolkit.data.cohort.check import Checked, check_patients
+from toolkit.data.cohort.labels import has_grades, read_cohort, read_labels
+from toolkit.data.cohort.leakage import persons, same_content
 from toolkit.data.patients import CLASSES, MODALITIES, Cohort, find_patients, printable
 from toolkit.errors import CohortError
 from toolkit.evaluation.sites import SiteOnly, site_only

@@ -8,9 +8,9 @@ from time import perf_counter
 from cli.console import Counter as Bar
 from cli.console import bar, note, say
 from cli.screens.predict import Tally, exit_code, say_plan
-from deploy.cluster import Watching, predict_on_cluster
-from deploy.model import Model
-from deploy.predict import Plan, PredictOptions
+from deploy.cluster.predict import Watching, predict_on_cluster
+from deploy.model.folder import Model
+from deploy.predict.pipeline import Plan, PredictOptions
 from deploy.results.record import Record
 from toolkit.data.patients import Patient
 

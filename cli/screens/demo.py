@@ -9,15 +9,15 @@ from cli.screens.predict import say_plan
 from cli.screens.train import TrainingScreen, show_run
 from cli.tables import show_model
 from deploy.evaluate import evaluate_model
-from deploy.export import export_run
-from deploy.model import Model
-from deploy.predict import PredictOptions
+from deploy.export.export import export_run
+from deploy.model.folder import Model
+from deploy.predict.pipeline import PredictOptions
 from deploy.results.record import Record
 from deploy.runtime import Choice
 from toolkit.config import PredictSettings, Settings, load_settings
-from toolkit.data.labels import read_cohort
+from toolkit.data.cohort.labels import read_cohort
 from toolkit.data.patients import CLASSES
-from toolkit.data.phantom import PhantomSettings, write_cohort
+from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 from toolkit.files import write_file
 from toolkit.owned import OwnedFolder
 from toolkit.training.start import start_training

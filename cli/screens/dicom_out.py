@@ -8,9 +8,9 @@ from pathlib import Path
 from cli.console import say
 from deploy.hospital.dicom_out import Out, write_answers
 from deploy.hospital.study.kinds import SeriesRules
-from deploy.model import Model
+from deploy.model.folder import Model
 from deploy.results.table import read_records
-from toolkit.hospital_settings import HospitalSettings
+from toolkit.config.hospital import HospitalSettings
 
 
 def write_out(paths: Sequence[Path], results: Path, model: Model, settings: HospitalSettings, out: Path) -> None:

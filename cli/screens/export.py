@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from cli.console import note, say, stages
-from deploy.engine import EngineRequest
-from deploy.engine_files import Engine, EngineRecord, records
-from deploy.export import export_run
-from deploy.flavours import TITLES
-from deploy.model import ENGINES, SIGNATURE, Model
+from deploy.export.export import export_run
+from deploy.model.folder import ENGINES, SIGNATURE, Model
+from deploy.tensorrt.engine import EngineRequest
+from deploy.tensorrt.engine_files import Engine, EngineRecord, records
+from deploy.tensorrt.flavours import TITLES
 from toolkit.config import ExportSettings
-from toolkit.training.run import Run
+from toolkit.training.runs.run import Run
 
 
 def exported(run: Run, out: Path, settings: ExportSettings, engine: EngineRequest | None) -> Model:
@@ -40,7 +40,7 @@ def with_brain(model: Model) -> Model:
     Raises:
         ModelError: as `add_brain`.
     """
-    from deploy.export_brain import add_brain  # here, since it loads torch
+    from deploy.export.brain import add_brain  # here, since it loads torch
 
     signed = (model.folder / SIGNATURE).exists()
     with stages() as on_stage:
@@ -74,12 +74,12 @@ def packed(model: Model, bundle: Path | None, triton: Path | None) -> None:
         ModelError: as `write_bundle` and `write_repository`.
     """
     if bundle:
-        from deploy.bundle import write_bundle  # here, since it loads MONAI
+        from deploy.formats.bundle import write_bundle  # here, since it loads MONAI
 
         write_bundle(model, bundle)
         say(f"MONAI bundle of model {model.short}: {bundle}; docs/README.md there says how to run it.")
     if triton:
-        from deploy.triton import write_repository  # here, since it needs tritonclient
+        from deploy.formats.triton import write_repository  # here, since it needs tritonclient
 
         written = write_repository(model, triton)
         say(f"Triton repository {triton}: {', '.join(written.names)}")

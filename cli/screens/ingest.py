@@ -11,9 +11,9 @@ from cli.console import note, out, say, stages, table
 from deploy.hospital.study.choose import Row, StudyRefused, check_forced, choose_series
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.study import Study, find_studies
+from toolkit.config.hospital import SeriesNames
 from toolkit.data.patients import MODALITIES
 from toolkit.errors import SettingsError
-from toolkit.hospital_settings import SeriesNames
 
 SOME_REFUSED = 3
 SHOWN_FILES = 20  # rejected files named; --json has all

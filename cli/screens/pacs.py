@@ -12,9 +12,9 @@ from deploy.hospital.network.query import find_studies_at, pull_study
 from deploy.hospital.network.send import send_files
 from deploy.hospital.service.outbox import store_by_web
 from deploy.hospital.service.queue import study_key
+from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
 from toolkit.files import write_file
-from toolkit.service_settings import ServiceSettings
 
 SENT = "sent.csv"
 PULLED = "pulled.csv"

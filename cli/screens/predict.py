@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from cli.console import bar, note, say, show_json, table
-from deploy.model import Model
-from deploy.predict import Plan, PredictOptions, Summary, predict
+from deploy.model.folder import Model
+from deploy.predict.pipeline import Plan, PredictOptions, Summary, predict
+from deploy.predict.verdict import CERTAIN
 from deploy.results.record import Record
-from deploy.verdict import CERTAIN
 from toolkit.data.patients import Patient, match_modalities, printable
 from toolkit.errors import Interrupted, PatientRefused
 
@@ -94,7 +94,7 @@ def exit_code(graded: int, refused: int) -> int:
 
 def reported(patients: Sequence[Patient], model: Model, options: PredictOptions, as_json: bool) -> int:
     """The same with a page for each patient and an index."""
-    from deploy.pages import Pages  # here, since it loads Matplotlib
+    from deploy.report.pages import Pages  # here, since it loads Matplotlib
     from deploy.results.table import read_records
 
     pages = Pages(options.results, model)

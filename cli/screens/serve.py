@@ -13,10 +13,10 @@ from typing import NamedTuple
 from cli.console import hidden, say
 from deploy.hospital.answer import AnswerOptions, open_answerer
 from deploy.hospital.service.serve import Job, Service
-from deploy.model import open_model
+from deploy.model.folder import open_model
 from deploy.runtime import Choice
+from toolkit.config.hospital import HospitalSettings
 from toolkit.errors import GradeError
-from toolkit.hospital_settings import HospitalSettings
 
 UPLOADS = "uploads"
 

@@ -22,13 +22,13 @@ from toolkit.config import Settings, dump_settings
 from toolkit.data.patients import CLASSES, Cohort, Patient
 from toolkit.evaluation.metrics import Metrics, evaluate
 from toolkit.evaluation.stability import stability
-from toolkit.training.launch import check_devices, launch
-from toolkit.training.outcome import fold_metrics, spike_sentence
 from toolkit.training.outlook import Outlook, counted, look_ahead
-from toolkit.training.ranks import Ranks
-from toolkit.training.run import EpochRow, Run
-from toolkit.training.runs import fold_runs
-from toolkit.training.spread import Spread
+from toolkit.training.processes.launch import check_devices, launch
+from toolkit.training.processes.ranks import Ranks
+from toolkit.training.processes.spread import Spread
+from toolkit.training.runs.folder import fold_runs
+from toolkit.training.runs.outcome import fold_metrics, spike_sentence
+from toolkit.training.runs.run import EpochRow, Run
 from toolkit.training.start import Processes
 from toolkit.training.watch import Quiet, Watcher
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.evidence import occlusion
-from deploy.grader import Graded, Grader, Timings
 from deploy.hospital.dicom import study_sources
 from deploy.hospital.dicom_out import MAP, Out, Shown, located, read_map, write_study
 from deploy.hospital.ingest import SPACE, Refused, ingest
@@ -16,17 +14,19 @@ from deploy.hospital.service.work import Answerer, Outcome
 from deploy.hospital.space.brain import Brain, open_brain
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.study import find_studies
-from deploy.model import BRAIN, Model, open_model
-from deploy.reader import read_patient
+from deploy.model.folder import BRAIN, Model, open_model
+from deploy.predict.grader import Graded, Grader, Timings
+from deploy.predict.reader import read_patient
+from deploy.report.evidence import occlusion
 from deploy.results.names import map_of, page_of
 from deploy.results.record import Record, Seconds
 from deploy.runtime import Array, Choice, Runtime
 from deploy.runtimes.halving import Halving
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import run_selftest
+from toolkit.config.hospital import SeriesNames
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError, PatientRefused
-from toolkit.hospital_settings import SeriesNames
 from toolkit.machine import cores
 
 PAGE = "page.html"  # of the patient, next to the objects
@@ -147,7 +147,7 @@ class StudyAnswerer:
         if seen is None:
             return None
         if self.options.reports:
-            from deploy.pages import Pages  # loads Matplotlib
+            from deploy.report.pages import Pages  # loads Matplotlib
 
             results.mkdir(mode=0o700, parents=True, exist_ok=True)
             Pages(results, self.model).add(graded.record, seen)

@@ -23,12 +23,12 @@ from deploy.hospital.study.headers import read_dataset
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.series import Series
 from deploy.hospital.study.study import Study, find_studies
-from deploy.model import Model
+from deploy.model.folder import Model
 from deploy.results.names import map_of
 from deploy.results.record import Record
 from deploy.runtime import Array
-from toolkit.data.header import Affine
 from toolkit.data.patients import Patient
+from toolkit.data.reading.header import Affine
 from toolkit.data.scan import read_scan
 from toolkit.errors import PatientRefused
 

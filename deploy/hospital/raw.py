@@ -12,8 +12,8 @@ import numpy as np
 from deploy.hospital.ingest import Refused, Source
 from deploy.hospital.volume import Volume
 from toolkit.data.memory import Scratch
-from toolkit.data.nifti import read_nifti
 from toolkit.data.patients import Patient, find_patients, match_modalities
+from toolkit.data.reading.nifti import read_nifti
 from toolkit.errors import PatientRefused
 
 

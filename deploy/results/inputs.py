@@ -6,8 +6,8 @@ import hashlib
 import stat
 from pathlib import Path
 
-from toolkit.data.header import MAX_BYTES
 from toolkit.data.patients import MODALITIES, Patient, match_modalities
+from toolkit.data.reading.header import MAX_BYTES
 from toolkit.errors import PatientRefused
 
 

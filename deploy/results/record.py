@@ -23,7 +23,7 @@ class Record(Frozen):
         grade: `LGG` or `HGG`; None when refused.
         probability: calibrated P(HGG); None when refused.
         threshold: HGG is decided from here on.
-        verdict: `certain`, `uncertain`, `unfamiliar` or `undetermined`, see `deploy.verdict`; None when refused.
+        verdict: `certain`, `uncertain`, `unfamiliar` or `undetermined`, see `verdict.py`; None when refused.
         explanation: of a verdict other than `certain`, and that a human has to decide; else empty.
         grades: that are possible at the model's conformal rate.
         distance: of the network's features from the training patients'; None when refused or not known.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deploy.model import Precision
+from deploy.model.folder import Precision
 from deploy.runtime import Array, Runtime, RuntimeOutputs
 from toolkit.errors import OutOfMemory
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from deploy.model import ONNX, Draft, Precision
+from deploy.model.folder import ONNX, Draft, Precision
 from deploy.runtime import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from toolkit.files import first_line
@@ -177,7 +177,7 @@ def _provider(device: str, precision: Precision, blocks: bool) -> tuple[str, dic
         # It is asked for where it has to be exact. In fp16 this would forbid the tensor cores: 6.69 in place of 1.01.
         options["use_tf32"] = "0"
     elif blocks:
-        # 0.47 in place of 0.71. A first convolution of four channels (`toolkit.training.stem`) would lose by it.
+        # 0.47 in place of 0.71. A first convolution of four channels (`network/stem.py`) would lose by it.
         options[FUSED] = "1"
     return CUDA, options
 

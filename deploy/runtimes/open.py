@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.machine import user_cache
-from deploy.model import Draft
+from deploy.model.folder import Draft
 from deploy.runtime import Choice, Runtime
 from toolkit.errors import RuntimeUnavailable
 

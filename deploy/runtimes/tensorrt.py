@@ -13,18 +13,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploy import cuda
-from deploy.builder import deserialize, logger
-from deploy.engine import find_engine, provide_engine, rebuild_engine
-from deploy.engine_files import NOT_RUN, Engine, store_engine
-from deploy.flavours import TITLES, Card, Target, usable_targets
 from deploy.machine import user_cache
-from deploy.manifest import ModelSpec
-from deploy.model import ENGINES, Draft, Precision
+from deploy.model.folder import ENGINES, Draft, Precision
+from deploy.model.manifest import ModelSpec
 from deploy.parity import check_parity
 from deploy.runtime import Array, Choice, RuntimeOutputs, check_scans, checked
 from deploy.runtimes.onnx import INPUT, open_onnx
 from deploy.selftest import load_selftest
+from deploy.tensorrt import cuda
+from deploy.tensorrt.builder import deserialize, logger
+from deploy.tensorrt.engine import find_engine, provide_engine, rebuild_engine
+from deploy.tensorrt.engine_files import NOT_RUN, Engine, store_engine
+from deploy.tensorrt.flavours import TITLES, Card, Target, usable_targets
 from toolkit.config import ExportSettings
 from toolkit.errors import GradeError, ModelError, OutOfMemory, RuntimeUnavailable
 from toolkit.files import write_file

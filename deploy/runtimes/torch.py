@@ -8,14 +8,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from deploy.manifest import NetworkRecord
-from deploy.model import WEIGHTS, Draft, Precision
+from deploy.model.folder import WEIGHTS, Draft, Precision
+from deploy.model.manifest import NetworkRecord
 from deploy.runtime import Array, Choice, RuntimeOutputs, check_scans, checked
 from toolkit.config import NetworkSettings
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from toolkit.files import first_line
-from toolkit.training.ensemble import Ensemble, members_of
-from toolkit.training.network import GradeNet, build_network, fold_batchnorm, with_weights
+from toolkit.training.network.ensemble import Ensemble, members_of
+from toolkit.training.network.network import GradeNet, build_network, fold_batchnorm, with_weights
 
 
 @dataclass

@@ -24,7 +24,8 @@ import torch
 
 from cli.main import run as run_grade
 from toolkit.data.patients import MODALITIES
-from toolkit.training import checkpoint, network
+from toolkit.training.network import network
+from toolkit.training.runs import checkpoint
 
 PATIENCE = 240.0  # seconds for a command; on an idle core each takes about two
 SETTINGS = """

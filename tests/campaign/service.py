@@ -28,7 +28,7 @@ from pynetdicom import AE
 from deploy.hospital.service.queue import Queue, study_key
 from tests.deploy.hospital.tiny import images_of, tiny_study, write_study
 from tests.deploy.hospital.ward import Archive, send, wait_until, ward_settings
-from toolkit.service_settings import ServiceSettings
+from toolkit.config.service import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 8  # of a study

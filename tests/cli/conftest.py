@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from cli.main import run as run_grade
 from cli.screens.train import TrainingScreen
-from deploy.export import export_run
+from deploy.export.export import export_run
 from toolkit.config import load_settings
 from toolkit.data.patients import MODALITIES
 from toolkit.training.start import start_training

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import SETTINGS
 from tests.toolkit.evaluation.test_study import assert_page_equals
-from toolkit.training.runs import open_run
+from toolkit.training.runs.folder import open_run
 
 
 @pytest.mark.slow

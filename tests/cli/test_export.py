@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deploy import flavours
+from deploy.tensorrt import flavours
 from toolkit.errors import RuntimeUnavailable
 
 
@@ -49,7 +49,7 @@ def test_an_engine_is_built_kept_and_rebuilt(project, grade, monkeypatch):
         raise RuntimeUnavailable("TensorRT for RTX built no engine; it gives no reason.")
 
     before = (project / "model" / "manifest.json").read_bytes()
-    monkeypatch.setattr("deploy.engine.build_plan", fail)
+    monkeypatch.setattr("deploy.tensorrt.engine.build_plan", fail)
     code, _, err = grade("export", "--trt", "--opt-level", "1")
     assert code == 1
     assert "built no engine" in err

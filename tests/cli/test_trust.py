@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from deploy.model import open_model
-from deploy.signature import new_key, sign_model
+from deploy.model.folder import open_model
+from deploy.model.signature import new_key, sign_model
 
 pytestmark = pytest.mark.slow
 

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.export import export_run
-from deploy.model import Model, open_model
+from deploy.export.export import export_run
+from deploy.model.folder import Model, open_model
 from toolkit.config import DataSettings, ExportSettings, NetworkSettings, Settings
-from toolkit.data.labels import read_cohort
+from toolkit.data.cohort.labels import read_cohort
 from toolkit.data.patients import Cohort, Patient
-from toolkit.data.phantom import PhantomSettings, write_cohort
+from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 from toolkit.data.scan import read_scan
 from toolkit.evaluation.calibration import Calibration
-from toolkit.training.network import GradeNet
-from toolkit.training.run import EpochRow, Run, ValidationTable
-from toolkit.training.runs import create_run
+from toolkit.training.network.network import GradeNet
+from toolkit.training.runs.folder import create_run
+from toolkit.training.runs.run import EpochRow, Run, ValidationTable
 
 SETTINGS = Settings(
     data=DataSettings(spacing=6.0, shape=(24, 32, 24)),

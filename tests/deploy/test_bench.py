@@ -13,7 +13,7 @@ import torch
 import deploy.bench
 import deploy.runtimes.open
 from deploy.bench import Measured, Speed, bench, candidates, fastest
-from deploy.model import Model
+from deploy.model.folder import Model
 from deploy.runtime import Choice, Runtime, RuntimeOutputs
 from deploy.runtimes.open import open_runtime
 from toolkit.data.patients import Patient

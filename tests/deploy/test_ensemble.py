@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from deploy import graph
-from deploy.export import export_run
-from deploy.graph import write_onnx
+from deploy.export import graph
+from deploy.export.export import export_run
+from deploy.export.graph import write_onnx
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from tests.deploy.conftest import SETTINGS, ignore, warm
@@ -18,10 +18,10 @@ from toolkit.data.patients import Cohort
 from toolkit.data.scan import read_scan
 from toolkit.errors import ModelError
 from toolkit.training.folds import begin_folds, load_network, pool
-from toolkit.training.outcome import write_outcome
 from toolkit.training.prepare import Prepared
-from toolkit.training.run import EpochRow, Run, ValidationTable
-from toolkit.training.runs import fold_runs
+from toolkit.training.runs.folder import fold_runs
+from toolkit.training.runs.outcome import write_outcome
+from toolkit.training.runs.run import EpochRow, Run, ValidationTable
 
 ROW = EpochRow(
     epoch=1, train_loss=0.7, train_auc=0.5, val_loss=0.7, val_auc=0.5, lr=1e-4, head_lr=2e-4, seconds=1,

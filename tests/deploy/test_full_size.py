@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from deploy.builder import Shapes, Tuning, build_plan
-from deploy.flavours import choose_target
-from deploy.graph import write_onnx
-from deploy.manifest import OutputShapes
+from deploy.export.graph import write_onnx
+from deploy.model.manifest import OutputShapes
+from deploy.tensorrt.builder import Shapes, Tuning, build_plan
+from deploy.tensorrt.flavours import choose_target
 from toolkit.config import Grid, NetworkSettings
-from toolkit.training.network import build_network, fold_batchnorm
+from toolkit.training.network.network import build_network, fold_batchnorm
 
 from .conftest import ignore
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.model import Model, Precision
+from deploy.model.folder import Model, Precision
 from deploy.parity import check_parity, choose_patients, extreme_scans
 from deploy.runtime import Array, Choice, RuntimeOutputs
 from deploy.runtimes.open import open_runtime

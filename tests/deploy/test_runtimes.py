@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
-from deploy.model import Model, Precision
+from deploy.model.folder import Model, Precision
 from deploy.runtime import Array, Choice, RuntimeOutputs, checked
 from deploy.runtimes import onnx as onnx_runtime
 from deploy.runtimes.halving import Halving

@@ -15,12 +15,12 @@ import pytest
 import tensorrt_rtx_bindings as rtx
 from cuda.bindings import runtime as cudart
 
-from deploy import cuda, flavours
-from deploy.engine_files import read_record
-from deploy.model import Model, open_model
+from deploy.model.folder import Model, open_model
 from deploy.runtime import Choice, RuntimeOutputs
 from deploy.runtimes import tensorrt as runner
 from deploy.runtimes.open import open_runtime
+from deploy.tensorrt import cuda, flavours
+from deploy.tensorrt.engine_files import read_record
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
 from .conftest import SETTINGS

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from deploy.triton import read_config
+from deploy.formats.triton import read_config
 
 
 class Server(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from toolkit.config.hospital import HospitalSettings
 from toolkit.frozen import Frozen
-from toolkit.hospital_settings import HospitalSettings
 
 Strategy = Literal["stable", "ldam", "legacy"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]

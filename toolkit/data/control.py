@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from toolkit.data.door import Images
+from toolkit.data.reading.door import Images
 from toolkit.data.tumour import read_mask
 from toolkit.errors import PatientRefused
 

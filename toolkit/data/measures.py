@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.arrays import Float64
 from toolkit.data.ahead import Ahead
-from toolkit.data.door import open_patient
 from toolkit.data.patients import Patient
+from toolkit.data.reading.door import open_patient
 from toolkit.data.statistics import image_statistics
 from toolkit.data.tumour import tumour_measures
 from toolkit.errors import CohortError, PatientRefused

@@ -14,13 +14,13 @@ import numpy as np
 
 from toolkit.arrays import Float32, Voxels
 from toolkit.config import Grid
-from toolkit.data.door import Images, OnBytes, open_patient
-from toolkit.data.header import Affine
 from toolkit.data.memory import scratch_array
 from toolkit.data.patients import MODALITIES, Patient
+from toolkit.data.reading.door import Images, OnBytes, open_patient
+from toolkit.data.reading.header import Affine
+from toolkit.data.reading.voxels import above_background
 from toolkit.data.resample import Resampler, interpolation_matrix
 from toolkit.data.statistics import image_statistics
-from toolkit.data.voxels import above_background
 from toolkit.errors import PatientRefused
 
 PREPROCESSING = 3  # raised whenever the numbers of a scan change; part of the cache's key and of a model's manifest

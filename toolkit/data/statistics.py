@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from toolkit.arrays import Voxels
-from toolkit.data.door import Images
+from toolkit.data.reading.door import Images
+from toolkit.data.reading.voxels import above_background
 from toolkit.data.resample import MemoryOrder
-from toolkit.data.voxels import above_background
 
 PLANES = 8  # of each image, evenly spread along memory's slowest axis; in each, every third row
 ROWS = 3

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from toolkit.arrays import Voxels
-from toolkit.data.door import Images
-from toolkit.data.header import same_place
 from toolkit.data.memory import Scratch
-from toolkit.data.nifti import read_nifti
+from toolkit.data.reading.door import Images
+from toolkit.data.reading.header import same_place
+from toolkit.data.reading.nifti import read_nifti
 from toolkit.errors import PatientRefused
 
 # BraTS: 1 necrosis and core that does not enhance, 2 oedema, 4 enhancing tumour (3 from 2023 on).

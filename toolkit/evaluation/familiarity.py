@@ -2,7 +2,7 @@
 
 Features: Mahalanobis distance of the network's pooled features from the training patients'. The limit comes from the
 validation patients, since the network knows the others by heart: a tolerance limit, whose rate holds for the model at
-hand (`deploy.familiarise`). Images: plain statistics, each within limits, from all patients, since no network looks at
+hand (`familiarity_fit.py`). Images: plain statistics, each within limits, from all patients, since no network looks at
 them; conformal, so that their rate holds on average over cohorts. NumPy only: prediction imports it.
 """
 

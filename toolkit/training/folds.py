@@ -11,17 +11,17 @@ import numpy as np
 
 from toolkit.config import Settings
 from toolkit.data.cache import Scan
-from toolkit.data.split import Split
+from toolkit.data.cohort.split import Split
 from toolkit.errors import RunError
-from toolkit.training.ensemble import Ensemble
-from toolkit.training.network import GradeNet
-from toolkit.training.outcome import fold_metrics, recalibrate
+from toolkit.training.network.ensemble import Ensemble
+from toolkit.training.network.network import GradeNet
 from toolkit.training.prepare import Prepared
-from toolkit.training.ranks import Ranks
-from toolkit.training.run import Run, ValidationTable
-from toolkit.training.runs import create_run, fold_name, fold_runs, open_run, point_latest
+from toolkit.training.processes.ranks import Ranks
+from toolkit.training.processes.spread import IN_THIS_PROCESS, Spread, spread
+from toolkit.training.runs.folder import create_run, fold_name, fold_runs, open_run, point_latest
+from toolkit.training.runs.outcome import fold_metrics, recalibrate
+from toolkit.training.runs.run import Run, ValidationTable
 from toolkit.training.single import continue_run, train_run
-from toolkit.training.spread import IN_THIS_PROCESS, Spread, spread
 from toolkit.training.watch import Progress, Quiet
 
 

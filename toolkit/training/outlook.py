@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 
 from toolkit.config import Settings
-from toolkit.data.labels import read_cohort
+from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.cohort.split import Split, split_cohort
 from toolkit.data.patients import CLASSES, MODALITIES, Cohort
-from toolkit.data.split import Split, split_cohort
 from toolkit.errors import SettingsError
-from toolkit.training.balance import check_conflicts
-from toolkit.training.compute import choose_compute
-from toolkit.training.network import build_network
-from toolkit.training.pretrained import load_pretrained
-from toolkit.training.ranks import ALONE, Ranks
-from toolkit.training.runs import check_new
+from toolkit.training.loop.balance import check_conflicts
+from toolkit.training.loop.compute import choose_compute
+from toolkit.training.network.network import build_network
+from toolkit.training.network.pretrained import load_pretrained
+from toolkit.training.processes.ranks import ALONE, Ranks
+from toolkit.training.runs.folder import check_new
 
 _STATES = 4  # tensors of the parameters' size in a checkpoint: weights, two moments of AdamW, the best weights
 

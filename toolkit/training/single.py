@@ -8,11 +8,11 @@ from pathlib import Path
 
 from toolkit.data.cache import Scan
 from toolkit.files import sweep
-from toolkit.training.loop import train
+from toolkit.training.loop.train import train
 from toolkit.training.prepare import named_cohort, read_scans, training_data
-from toolkit.training.ranks import ALONE, Ranks
-from toolkit.training.run import Run
-from toolkit.training.unchanged import check_cohort
+from toolkit.training.processes.ranks import ALONE, Ranks
+from toolkit.training.runs.run import Run
+from toolkit.training.runs.unchanged import check_cohort
 from toolkit.training.watch import Progress, Watcher
 
 

@@ -10,11 +10,11 @@ from toolkit.errors import SettingsError
 from toolkit.training.folds import begin_folds, train_folds
 from toolkit.training.outlook import check_start
 from toolkit.training.prepare import prepare
-from toolkit.training.ranks import ALONE, Ranks
-from toolkit.training.run import Run
-from toolkit.training.runs import create_run, open_run
+from toolkit.training.processes.ranks import ALONE, Ranks
+from toolkit.training.processes.spread import IN_THIS_PROCESS, Spread
+from toolkit.training.runs.folder import create_run, open_run
+from toolkit.training.runs.run import Run
 from toolkit.training.single import continue_run, read_again, train_run
-from toolkit.training.spread import IN_THIS_PROCESS, Spread
 from toolkit.training.watch import Watcher
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from toolkit.data.patients import Patient
-from toolkit.training.run import EpochRow
+from toolkit.training.runs.run import EpochRow
 
 
 class Progress(Protocol):

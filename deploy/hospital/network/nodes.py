@@ -10,8 +10,8 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
+from toolkit.config.service import Peer, ServiceSettings, TlsSettings
 from toolkit.errors import GradeError
-from toolkit.service_settings import Peer, ServiceSettings, TlsSettings
 
 CONNECT = 10.0  # seconds until an unreachable peer is given up
 RESPONSE = 60.0  # seconds that a peer may take for one answer

@@ -14,9 +14,9 @@ from pynetdicom.presentation import build_context
 from deploy.hospital.network.nodes import PeerUnavailable, association, peer_named
 from deploy.hospital.network.receive import KEPT, put_image, read_identity, start_reception
 from deploy.hospital.network.web import fetch_study, find_studies_web
+from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
 from toolkit.files import building, put
-from toolkit.service_settings import ServiceSettings
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"  # Study Root Query/Retrieve, PS3.4 C.6.2
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"

@@ -11,8 +11,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.presentation import PresentationContext, build_context
 
 from deploy.hospital.network.nodes import PeerUnavailable, association
+from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
-from toolkit.service_settings import ServiceSettings
 
 VERIFICATION = "1.2.840.10008.1.1"
 _WARNINGS = range(0xB000, 0xC000)  # stored, with a remark

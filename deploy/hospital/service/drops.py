@@ -16,9 +16,9 @@ from pathlib import Path
 from deploy.hospital.network.receive import KEPT, put_image, read_identity
 from deploy.hospital.service.queue import TICKET, Queue, Ticket, study_key
 from deploy.hospital.study.files import Files, UnreadableFile, list_files
+from toolkit.config.service import ServiceSettings
 from toolkit.errors import CohortError, GradeError
 from toolkit.files import write_file
-from toolkit.service_settings import ServiceSettings
 
 _ANSWERS, _TAKEN, _REJECTED = "answers", "taken", "rejected"
 _DAY = 86400.0

@@ -11,9 +11,9 @@ from typing import NamedTuple
 from deploy.hospital.network.nodes import peer_named
 from deploy.hospital.network.send import send_files
 from deploy.hospital.service.queue import RESULTS, Queue, State, Ticket
+from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
 from toolkit.files import building, first_line, put
-from toolkit.service_settings import ServiceSettings
 
 DROP = "folder"  # the destination of what was dropped: next to where it was dropped
 _LONGEST = 3600.0  # seconds between two tries

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from deploy.hospital.network.receive import receive
 from deploy.hospital.service.child import Child
 from deploy.hospital.service.work import ServiceStopped
-from toolkit.service_settings import ServiceSettings
+from toolkit.config.service import ServiceSettings
 
 _PATIENCE = 20.0  # seconds; the reception of a service killed a moment ago may still have the port
 

@@ -19,9 +19,9 @@ from deploy.hospital.service.outbox import DROP, Outbox, Sent, next_pause
 from deploy.hospital.service.queue import ANSWERED, IMAGES, RESULTS, Queue, State, Ticket
 from deploy.hospital.service.reception import Reception
 from deploy.hospital.service.work import OpenAnswerer, Outcome, ServiceStopped, Trouble, Worker, wait_for_earlier_worker
+from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
 from toolkit.files import first_line
-from toolkit.service_settings import ServiceSettings
 
 PAUSE = 0.1  # seconds between two looks at the folders
 _DAY = 86400.0

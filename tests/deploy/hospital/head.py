@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 from deploy.hospital.space.pose import AFFINE, TURN
 from deploy.hospital.volume import Volume
 from toolkit.data.patients import MODALITIES
-from toolkit.data.phantom import PhantomSettings, _streams, draw_patient, plan_cohort
-from toolkit.data.phantom_brain import draw_brain
+from toolkit.data.phantom.brain import draw_brain
+from toolkit.data.phantom.cohort import PhantomSettings, _streams, draw_patient, plan_cohort
 
 FLIP = np.diag([-1.0, -1.0, 1.0])
 PAD = ((0, 0), (0, 0), (20, 40))  # voxels: room for the scalp above the brain, and for what is below it

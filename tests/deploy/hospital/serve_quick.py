@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.hospital.service.serve import Job, Service
 from tests.deploy.hospital.quick import MODEL, quick
-from toolkit.service_settings import ServiceSettings
+from toolkit.config.service import ServiceSettings
 
 if __name__ == "__main__":
     settings = ServiceSettings.model_validate(json.loads(Path(sys.argv[1]).read_bytes()))

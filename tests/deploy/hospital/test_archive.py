@@ -23,8 +23,8 @@ from tests.deploy.hospital.programs import needs, run, validation_errors
 from tests.deploy.hospital.quick import full, record_of_phantom
 from tests.deploy.hospital.tiny import images_of, tiny_study, write_study
 from tests.deploy.hospital.ward import free_port, serving, wait_until, ward_settings
+from toolkit.config.service import Peer
 from toolkit.errors import GradeError
-from toolkit.service_settings import Peer
 
 needs_orthanc = needs("/usr/sbin/Orthanc", "/usr/bin/storescu")
 needs_dicomweb = needs("/usr/sbin/Orthanc", "/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

@@ -12,7 +12,7 @@ from deploy.hospital.dicom_out import Out, write_answers
 from deploy.hospital.results.report import read_values
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.study import find_studies
-from deploy.model import Model
+from deploy.model.folder import Model
 from deploy.results.record import Record, Seconds
 from tests.deploy.hospital.quick import MODEL
 from tests.deploy.hospital.tiny import tiny_study, write_study

@@ -16,8 +16,8 @@ from deploy.hospital.network.nodes import PeerUnavailable
 from deploy.hospital.network.receive import start_reception
 from deploy.hospital.network.send import echo
 from tests.deploy.hospital.ward import ward_settings
+from toolkit.config.service import Peer, TlsSettings
 from toolkit.errors import GradeError
-from toolkit.service_settings import Peer, TlsSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see test_service
 

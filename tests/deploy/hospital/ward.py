@@ -19,8 +19,8 @@ from pynetdicom.presentation import AllStoragePresentationContexts, build_contex
 from deploy.hospital.service.serve import Job, Service
 from deploy.hospital.service.work import OpenAnswerer
 from tests.deploy.hospital.quick import MODEL, quick
+from toolkit.config.service import Peer, ServiceSettings
 from toolkit.errors import GradeError
-from toolkit.service_settings import Peer, ServiceSettings
 
 
 def free_port() -> int:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.model import Model
-from deploy.predict import PredictOptions, predict
+from deploy.model.folder import Model
+from deploy.predict.pipeline import PredictOptions, predict
 from deploy.results.audit import FIRST, Audit, verify_audit
 from deploy.results.inputs import Inputs, hash_inputs
 from deploy.results.journal import Chain

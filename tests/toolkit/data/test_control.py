@@ -4,8 +4,8 @@ import pytest
 
 from toolkit.config import Grid
 from toolkit.data.control import mask_tumour
-from toolkit.data.door import open_patient
 from toolkit.data.patients import Patient
+from toolkit.data.reading.door import open_patient
 from toolkit.data.scan import read_scan
 from toolkit.errors import PatientRefused
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from toolkit.data.door import Images
 from toolkit.data.patients import MODALITIES
+from toolkit.data.reading.door import Images
 from toolkit.data.statistics import GLOBAL, OF_MODALITY, image_statistics
 
 SHAPE = (60, 50, 40)

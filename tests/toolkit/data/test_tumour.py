@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from toolkit.data.door import open_patient
 from toolkit.data.measures import measure_patients
 from toolkit.data.patients import MODALITIES, Patient
+from toolkit.data.reading.door import open_patient
 from toolkit.data.statistics import image_statistics
 from toolkit.data.tumour import tumour_measures
 from toolkit.errors import CohortError

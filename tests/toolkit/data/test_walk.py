@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from toolkit.data.cohort.leakage import persons
 from toolkit.data.layout import EVIDENCE_MARK
-from toolkit.data.leakage import persons
 from toolkit.data.patients import Cohort, find_patients, match_modalities
 from toolkit.data.walk import unique_ids
 from toolkit.errors import CohortError

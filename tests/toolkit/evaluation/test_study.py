@@ -10,6 +10,7 @@ import pytest
 from toolkit.errors import GradeError
 from toolkit.evaluation.comparison import Answers, compare_arms, pairs_of
 from toolkit.evaluation.metrics import auc
+from toolkit.evaluation.pages.study_page import study_report
 from toolkit.evaluation.study import (
     BaselineRecord,
     RunRecord,
@@ -20,7 +21,6 @@ from toolkit.evaluation.study import (
     summarise_arm,
     summary,
 )
-from toolkit.evaluation.study_page import study_report
 
 
 def record(arm: str = "stable", seed: int = 0, **more: object) -> RunRecord:

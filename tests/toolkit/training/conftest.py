@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from toolkit.config import Settings, load_settings
+from toolkit.data.cohort.split import Split
 from toolkit.data.patients import Cohort, Patient
-from toolkit.data.split import Split
-from toolkit.training.run import EpochRow, Run
-from toolkit.training.runs import create_run
-from toolkit.training.scans import TrainingData
+from toolkit.training.loop.scans import TrainingData
+from toolkit.training.runs.folder import create_run
+from toolkit.training.runs.run import EpochRow, Run
 
 SMALL = (
     "network.depth=10",
@@ -78,7 +78,7 @@ def one_thread() -> None:
 def narrow() -> Iterator[None]:
     """A network of 1/16 of the channels: what is tested around it does not depend on its size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("toolkit.training.network.PLANES", [4, 8, 16, 32])
+        patch.setattr("toolkit.training.network.network.PLANES", [4, 8, 16, 32])
         yield
 
 
@@ -86,7 +86,7 @@ def narrow() -> Iterator[None]:
 def short_report() -> Iterator[None]:
     """No pictures, no bootstrap: test_outcome.py makes the real report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("toolkit.training.outcome.training_report", lambda record: f"report of {record.name}")
+        patch.setattr("toolkit.training.runs.outcome.training_report", lambda record: f"report of {record.name}")
         yield
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.training import loop
-from toolkit.training.compute import Compute
-from toolkit.training.loop import train
-from toolkit.training.run import Run
-from toolkit.training.runs import open_run
-from toolkit.training.scans import TrainingData
-from toolkit.training.session import Session, begin
+from toolkit.training.loop.compute import Compute
+from toolkit.training.loop.scans import TrainingData
+from toolkit.training.loop.session import Session, begin
+from toolkit.training.loop.train import train
+from toolkit.training.loop.train import train as loop
+from toolkit.training.runs.folder import open_run
+from toolkit.training.runs.run import Run
 
 RunMaker = Callable[..., Run]
 Watcher = Callable[..., Any]

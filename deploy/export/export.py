@@ -1,0 +1,196 @@
+"""Run -> model folder. It appears whole and proven, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+from safetensors.torch import save
+from threadpoolctl import threadpool_limits
+
+from deploy.export.familiarity import Seen, learn_familiarity
+from deploy.export.graph import write_onnx
+from deploy.export.trained import Trained, model_spec, network_record, read_trained, whole_manifest
+from deploy.model.folder import (
+    CARD,
+    ENGINES,
+    FAMILIARITY,
+    MANIFEST,
+    ONNX,
+    WEIGHTS,
+    Draft,
+    Model,
+    file_hashes,
+    open_model,
+    write_manifest,
+)
+from deploy.model.manifest import Manifest, ModelSpec
+from deploy.parity import Gate, choose_patients
+from deploy.predict.reader import reader
+from deploy.runtime import Choice, Runtime
+from deploy.runtimes.open import open_runtime
+from deploy.runtimes.torch import TorchRuntime, load_folded
+from deploy.selftest import run_selftest, write_selftest
+from deploy.tensorrt.engine import EngineRequest, add_engine, requested_target
+from deploy.tensorrt.engine_files import Engine, engine_in
+from toolkit.config import ExportSettings, Grid
+from toolkit.data.patients import Patient
+from toolkit.data.scan import Scan
+from toolkit.errors import ModelError
+from toolkit.evaluation.sites import SUSPECT
+from toolkit.files import building, check_output, put
+from toolkit.training.folds import load_network
+from toolkit.training.runs.run import Run
+
+WORKERS = 2  # reading threads; the runtimes need the other cores
+
+Stage = Callable[[str], None]
+
+
+class Exported(NamedTuple):
+    """A model that was put in its place, and the engine in it, if one was asked for."""
+
+    model: Model
+    engine: Engine | None
+
+
+def export_run(
+    run: Run, out: Path, settings: ExportSettings, engine: EngineRequest | None, on_stage: Stage
+) -> Exported:
+    """Export the best network of a run, prove that it decides like the trained one, and put it at `out`.
+
+    Everything is built in a hidden folder next to `out`. A model that was at `out` stays there until the new one has
+    passed the parity gate, and for good if it does not pass.
+
+    Args:
+        run: a training that ended; of a run of folds, the networks become one ensemble.
+        out: the model folder.
+        settings: largest batch.
+        engine: what TensorRT engine to add; it has to pass the gate too where it can run here. None: no engine.
+        on_stage: called with what begins, in a few words.
+
+    Raises:
+        RunError: the run lacks a file.
+        ModelError: the gate found a difference, a patient is gone, or `out` holds something else.
+        RuntimeUnavailable: the engine cannot be built here; said before anything is written.
+    """
+    check_output(out, MANIFEST, "model")
+    target, runs_here = requested_target(engine) if engine else (None, False)
+    on_stage("the run")
+    trained = read_trained(run)
+    with building(out, "model") as folder:
+        draft, reference = _write_parts(trained, settings, folder, on_stage)
+        choices = [Choice("onnx", "cpu", "fp32"), Choice("onnx", "auto", "fp16")]
+        built = None
+        if target:
+            built = add_engine(draft, target, settings, out, on_stage)
+            choices += [Choice("tensorrt", "cuda", "fp16")] if runs_here else []
+        manifest = _prove(trained, draft, reference, [open_runtime(draft, choice) for choice in choices], on_stage)
+        (folder / CARD).write_text(_card(manifest, trained), encoding="utf-8")
+        write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder, manifest.files)}))
+        put(folder, out)
+    return Exported(open_model(out), engine_in(out / ENGINES, built) if built else None)
+
+
+def _write_parts(
+    trained: Trained, settings: ExportSettings, folder: Path, on_stage: Stage
+) -> tuple[Draft, TorchRuntime]:
+    """Weights, graphs and self-test; the folder with them, and the reference runtime."""
+    grid = trained.run.settings.data.grid
+    on_stage("weights")
+    # save_file would make a file that only its owner may read.
+    network = load_network(trained.run)
+    (folder / WEIGHTS).write_bytes(save({name: x.contiguous() for name, x in network.state_dict().items()}))
+    del network
+    # Written from what the reference runs, too: the weights of the file, BatchNorm folded.
+    folded = load_folded((folder / WEIGHTS).read_bytes(), network_record(trained), WEIGHTS)
+    on_stage("ONNX graph in fp32")
+    outputs = write_onnx(folded, grid, "fp32", folder / ONNX["fp32"])
+    on_stage("ONNX graph in fp16")
+    write_onnx(folded, grid, "fp16", folder / ONNX["fp16"])
+    on_stage("hashes")
+    draft = _draft(folder, model_spec(trained, settings, outputs))
+    on_stage("answer of the trained network to the self-test")
+    reference = TorchRuntime(draft, "cpu", "fp32", "the trained network.", folded)
+    write_selftest(folder, reference, grid)
+    return _draft(folder, draft.manifest), reference
+
+
+def _draft(folder: Path, spec: ModelSpec) -> Draft:
+    """The folder as it is now, its new files hashed."""
+    listed = spec.model_copy(update={"files": file_hashes(folder, spec.files)})
+    return Draft(folder, listed, fingerprint="")
+
+
+def _prove(
+    trained: Trained, draft: Draft, reference: Runtime, candidates: Sequence[Runtime], on_stage: Stage
+) -> Manifest:
+    """Gate and self-test, and what is familiar; every patient is read once.
+
+    fp16 runs where it will run in earnest if this machine has a GPU, else on the CPU. Features are those of fp32, the
+    precision of the probability's limits: fp16 moves a distance by far less than patients differ.
+    """
+    on_cpu, half = candidates[0], candidates[1]
+    runtime = on_cpu if half.device == "cpu" else open_runtime(draft, Choice("onnx", "auto", "fp32"))
+    gate, chosen = Gate(draft, reference, candidates), choose_patients(trained.validation)
+    seen: dict[Patient, Seen] = {}
+    needed = dict.fromkeys((*trained.fresh.patients, *trained.known.patients))
+    for patient, scan in _reads(chosen.patients, draft.manifest.grid, "parity: patient", on_stage):
+        answers = gate.patient(patient.id, scan.data)
+        if patient in needed:
+            answer = answers[0] if runtime is on_cpu else runtime.infer(scan.data[None])
+            seen[patient] = Seen(answer.features[0], scan.statistics)
+    on_stage("parity: extreme scans and batches")
+    report = gate.report(len(trained.validation))
+    on_stage("self-test")
+    for candidate in candidates:
+        run_selftest(draft, candidate)
+    rest = tuple(one for one in needed if one not in seen)
+    for patient, scan in _reads(rest, draft.manifest.grid, "what is familiar: patient", on_stage):
+        seen[patient] = Seen(runtime.infer(scan.data[None]).features[0], scan.statistics)
+    on_stage("limits and card")
+    known, fresh = ([seen[one] for one in cohort.patients] for cohort in (trained.known, trained.fresh))
+    familiarity, space = learn_familiarity(known, fresh)
+    space.save(draft.folder / FAMILIARITY)
+    return whole_manifest(trained, draft.manifest, report, familiarity)
+
+
+def _reads(patients: Sequence[Patient], grid: Grid, doing: str, on_stage: Stage) -> Iterator[tuple[Patient, Scan]]:
+    """Each patient and scan, read ahead in threads.
+
+    Raises:
+        ModelError: one is gone or refused.
+    """
+    with threadpool_limits(1, user_api="blas"), reader(patients, grid, WORKERS, edit=None) as reads:
+        number = 0
+        while (read := reads.take()) is not None:
+            number += 1
+            on_stage(f"{doing} {number} of {len(patients)}")
+            if read.scan is None:
+                raise ModelError(
+                    f"the export needs patient {read.patient.id}, who is refused: {read.reason};"
+                    f" the folder was {read.patient.folder}."
+                )
+            yield read.patient, read.scan
+
+
+def _card(manifest: Manifest, trained: Trained) -> str:
+    text = (files("deploy.export") / "card.md").read_text(encoding="utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, trim_blocks=True)  # noqa: S701 - Markdown
+    environment.filters["interval"] = _interval
+    settings = trained.run.settings
+    # The cohort's name without its path: a card is shown around.
+    cohort = settings.data.cohort.name if settings.data.cohort else "unknown"
+    return environment.from_string(text).render(
+        manifest=manifest, metrics=trained.metrics, settings=settings, cohort=cohort, suspect=SUSPECT
+    )
+
+
+def _interval(interval: tuple[float | None, float | None, float | None]) -> str:
+    value, low, high = interval
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"

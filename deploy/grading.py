@@ -1,0 +1,240 @@
+"""A model from Python: `load_model(folder).predict(patient)`. Nothing is written; `grade predict` keeps results."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
+
+import nibabel as nib
+import numpy as np
+
+from deploy.model.folder import Model, open_model
+from deploy.predict.grader import Graded, Grader, Timings, padded
+from deploy.predict.reader import read_patient
+from deploy.report.evidence import occlusion
+from deploy.results.record import Record
+from deploy.runtime import Array, Choice, Runtime
+from deploy.runtimes.halving import Halving
+from deploy.runtimes.open import open_runtime
+from deploy.selftest import run_selftest
+from toolkit.config import Grid
+from toolkit.data.patients import MODALITIES, Patient, find_patients
+from toolkit.data.scan import read_scan
+from toolkit.errors import CohortError, PatientRefused
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Affine: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Image(Protocol):
+    """A nibabel image in memory."""
+
+    @property
+    def affine(self) -> Affine | None:
+        """(4, 4), voxel index to mm, RAS+."""
+
+    def to_filename(self, filename: str) -> None:
+        """Write it."""
+
+
+Images: TypeAlias = Mapping[str, Image]
+Source: TypeAlias = str | Path | Images
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says about one patient.
+
+    Attributes:
+        record: everything that `grade predict` writes about a patient.
+    """
+
+    record: Record
+    _model: GradingModel = field(repr=False)
+    _source: Source = field(repr=False)
+
+    @property
+    def patient(self) -> str:
+        """The id."""
+        return self.record.patient
+
+    @property
+    def grade(self) -> str | None:
+        """`LGG` or `HGG`; None when refused."""
+        return self.record.grade
+
+    @property
+    def probability(self) -> float | None:
+        """Calibrated P(HGG), 0 to 1; None when refused."""
+        return self.record.probability
+
+    @property
+    def verdict(self) -> str | None:
+        """How far to trust the grade, see docs/verdict.md; None when refused. Every verdict needs a human reader."""
+        return self.record.verdict
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the patient was refused, or what limits the verdict, and what was noted about the images."""
+        return tuple(text for text in (self.record.reason, self.record.explanation, *self.record.notes) if text)
+
+    def evidence(self) -> tuple[Array, Affine]:
+        """What moved the answer, by occlusion; some 150 inferences.
+
+        Returns:
+            float32 (X, Y, Z), in logits, for HGG where positive, and the affine (4, 4) of its grid, voxel to mm.
+
+        Raises:
+            PatientRefused: the patient cannot be read.
+        """
+        return self._model.explain(self._source)
+
+
+class Answers(Sequence[Answer]):
+    """Answers for several patients, in the order of the patients."""
+
+    def __init__(self, answers: Sequence[Answer]) -> None:
+        self._answers = tuple(answers)
+
+    @overload
+    def __getitem__(self, index: int) -> Answer: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Answers: ...
+
+    def __getitem__(self, index: int | slice) -> Answer | Answers:
+        return Answers(self._answers[index]) if isinstance(index, slice) else self._answers[index]
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each patient: patient, grade, probability, threshold, verdict, reasons."""
+        import pandas as pd  # here, since prediction does not load it
+
+        columns = ("patient", "grade", "probability", "threshold", "verdict", "reasons")
+        rows = [(a.patient, a.grade, a.probability, a.record.threshold, a.verdict, " ".join(a.reasons)) for a in self]
+        return pd.DataFrame.from_records(rows, columns=list(columns))
+
+
+class GradingModel:
+    """A model folder, opened and self-tested; made by `load_model`."""
+
+    def __init__(self, model: Model, runtime: Runtime) -> None:
+        self._model, self._runtime = model, runtime
+        self._grader = Grader(model, runtime, 1, Timings())
+
+    def __repr__(self) -> str:
+        return f"GradingModel({self._model.folder}, {self._model.short}, {self._runtime.chosen})"
+
+    @property
+    def grid(self) -> Grid:
+        """Shape and spacing (mm) of the scans that the model takes."""
+        return self._model.manifest.grid
+
+    @overload
+    def predict(self, source: Source) -> Answer: ...
+
+    @overload
+    def predict(self, source: Sequence[Source]) -> Answers: ...
+
+    def predict(self, source: Source | Sequence[Source]) -> Answer | Answers:
+        """Grade a patient, or several.
+
+        Args:
+            source: a patient's folder; or four nibabel images by modality (`flair`, `t1`, `t1ce`, `t2`); or a list of
+                these, in which a folder may hold several patients.
+
+        Returns:
+            For one patient its answer; for a list a table of answers, in which a refused patient has no grade.
+
+        Raises:
+            PatientRefused: the one patient cannot be graded, or the images are not those of the four modalities.
+            CohortError: a folder does not exist or holds no patient; or a single one holds several.
+        """
+        if isinstance(source, str | Path | Mapping):
+            answers = self._answers(source)
+            if len(answers) != 1:
+                raise CohortError(f"{source} holds {len(answers)} patients; give a list to grade several.")
+            answer = answers[0]
+            if answer.grade is None:
+                raise PatientRefused(answer.record.reason)
+            return answer
+        return Answers([answer for one in source for answer in self._answers(one)])
+
+    def explain(self, source: Source) -> tuple[Array, Affine]:
+        """See `Answer.evidence`."""
+        grid = self._model.manifest.grid
+        with patients_of(source) as patients:
+            scan = read_scan(patients[0], grid)
+            size = self._model.manifest.max_batch if padded(self._runtime) else 1
+            return occlusion(self._runtime, scan.data, grid.spacing, size), scan.affine
+
+    def _answers(self, source: Source) -> list[Answer]:
+        with patients_of(source) as patients:
+            return [Answer(self._grade(patient).record, self, _again(source, patient)) for patient in patients]
+
+    def _grade(self, patient: Patient) -> Graded:
+        self._grader.add(read_patient(patient, self._model.manifest.grid, None))
+        (graded,) = self._grader.run()
+        return graded
+
+
+def load_model(folder: str | Path = "model", *, runtime: str = "auto", device: str = "auto") -> GradingModel:
+    """Open a model that `grade export` wrote, and let it pass its self-test.
+
+    Args:
+        folder: of the model.
+        runtime: `auto`, `onnx`, `tensorrt` or `torch`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ModelError: the folder is no model, was altered, or fails its self-test.
+        RuntimeUnavailable: the runtime or device asked for is not there.
+    """
+    model = open_model(Path(folder))
+    opened = Halving(open_runtime(model, Choice(runtime, device)))
+    run_selftest(model, opened)
+    return GradingModel(model, opened)
+
+
+@contextmanager
+def patients_of(source: Source) -> Iterator[tuple[Patient, ...]]:
+    """The patients of a source; images in memory are files while the block lasts, so that the same checks apply.
+
+    Raises:
+        CohortError: no patient is there.
+        PatientRefused: the images are not those of the four modalities.
+    """
+    if not isinstance(source, Mapping):
+        yield find_patients([Path(source)])
+        return
+    if sorted(source) != sorted(MODALITIES):
+        raise PatientRefused(f"images of {', '.join(source) or 'nothing'} were given; name {', '.join(MODALITIES)}.")
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "in-memory"
+        home.mkdir()
+        for name, image in source.items():
+            image.to_filename(str(home / f"in-memory_{name}.nii"))
+        yield find_patients([home])
+
+
+def images(voxels: Mapping[str, np.ndarray[Any, Any]], affine: Affine) -> Images:
+    """Four arrays as images for `GradingModel.predict`.
+
+    Args:
+        voxels: (X, Y, Z) by modality.
+        affine: (4, 4), voxel index to mm, RAS+, the same for all.
+    """
+    return {name: nib.Nifti1Image(array, affine) for name, array in voxels.items()}
+
+
+def _again(source: Source, patient: Patient) -> Source:
+    """What names the patient later on."""
+    return source if isinstance(source, Mapping) else patient.folder

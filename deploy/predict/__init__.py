@@ -1,0 +1,1 @@
+"""From patient folders to graded records on one machine."""

@@ -1,0 +1,200 @@
+"""From read patients to records: fills a batch, runs it, decides, judges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.model.folder import Model
+from deploy.predict.reader import Read
+from deploy.predict.verdict import Judge
+from deploy.results.record import Record, Seconds
+from deploy.runtime import Array, Choice, Runtime, RuntimeOutputs, label
+from deploy.runtimes.open import open_runtime
+from toolkit.data.patients import printable
+from toolkit.data.scan import Scan
+from toolkit.errors import RuntimeUnavailable
+
+
+class Seen(NamedTuple):
+    """What a patient was graded from; the scan's array is used again for the next batch.
+
+    Attributes:
+        scan: float32 (4, X, Y, Z), its affine, notes and statistics.
+        runtime: that answered.
+        batch_size: that it is used to.
+    """
+
+    scan: Scan
+    runtime: Runtime
+    batch_size: int
+
+
+class Graded(NamedTuple):
+    """A finished patient; `seen` is None when refused."""
+
+    record: Record
+    seen: Seen | None
+
+
+class _Answer(NamedTuple):
+    """A probability, what gave it, and what else it said. Without a probability, `note` is the reason."""
+
+    probability: float | None
+    note: str
+    runtime: Runtime
+    features: Array
+
+
+@dataclass
+class Timings:
+    """Seconds of wall time, one stage after the other; `reading` is the readers' own time, beside all else."""
+
+    open: float = 0.0
+    self_test: float = 0.0
+    waiting: float = 0.0
+    infer: float = 0.0
+    write: float = 0.0
+    report: float = 0.0
+    total: float = 0.0
+    reading: float = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add what the block takes to a stage."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, name, getattr(self, name) + perf_counter() - start)
+
+
+@dataclass
+class Grader:
+    """Fills a batch, runs it, decides and judges."""
+
+    model: Model
+    runtime: Runtime
+    batch_size: int
+    timings: Timings
+    reads: list[Read] = field(default_factory=list)
+    filled: int = 0
+
+    def __post_init__(self) -> None:
+        manifest = self.model.manifest
+        self._batch: Array = np.zeros((self.batch_size, len(manifest.modalities), *manifest.grid.shape), np.float32)
+        self._judge = Judge(self.model)
+        self._exact: Runtime | None = None  # fp32, opened when fp16 gives no number
+
+    @property
+    def full(self) -> bool:
+        """Whether to run now; a refused patient waits for nobody."""
+        return self.filled in (0, self.batch_size)
+
+    def add(self, read: Read) -> None:
+        """Copy a scan into the batch; the read one's voxels are let go."""
+        if read.scan is not None:
+            row = self._batch[self.filled]
+            row[:] = read.scan.data
+            read = read._replace(scan=replace(read.scan, data=row))
+            self.filled += 1
+        self.reads.append(read)
+
+    def run(self) -> list[Graded]:
+        """The patients added, graded in their order; the batch is then empty.
+
+        Returns:
+            What came of each; the scans are those of the batch, good until the next patient is added.
+        """
+        start = perf_counter()
+        answers: Iterator[_Answer] = iter(())
+        with self.timings.stage("infer"):
+            if self.filled:
+                # On a GPU every batch has one shape: the search for the fastest algorithms is run once, and an answer
+                # does not depend on how many patients came along.
+                scans = self._batch if padded(self.runtime) else self._batch[: self.filled]
+                answers = iter(self._answers(self.runtime.infer(scans)))
+        share = (perf_counter() - start) / max(self.filled, 1)
+        graded = [self._graded(read, None if read.scan is None else next(answers), share) for read in self.reads]
+        self.timings.reading += sum(read.seconds for read in self.reads)
+        self.reads, self.filled = [], 0
+        return graded
+
+    def _graded(self, read: Read, answer: _Answer | None, share: float) -> Graded:
+        if read.scan is None or answer is None:
+            return Graded(self._record(read, None, 0.0), None)
+        record = self._record(read, answer, share)
+        size = self.batch_size if padded(answer.runtime) else 1
+        return Graded(record, Seen(read.scan, answer.runtime, size) if record.grade else None)
+
+    def _answers(self, outputs: RuntimeOutputs) -> list[_Answer]:
+        """One for each patient in the batch."""
+        answers = self._read_off(outputs, self.runtime)[: self.filled]
+        return [
+            answer if answer.probability is not None else self._again(answer, self._batch[row : row + 1])
+            for row, answer in enumerate(answers)
+        ]
+
+    def _again(self, answer: _Answer, scan: Array) -> _Answer:
+        """A scan (1, 4, X, Y, Z) whose answer was no number, in fp32 if it was not computed in that."""
+        if self.runtime.precision == "fp32":
+            return answer._replace(note="the network's answer is not a number")
+        try:
+            if self._exact is None:
+                # TensorRT may stand beside an ONNX Runtime without CUDA; each record names what answered.
+                device = self.runtime.device if self.runtime.name == "onnx" else "auto"
+                self._exact = open_runtime(self.model, Choice("onnx", device, "fp32"))
+            exact = self._read_off(self._exact.infer(scan), self._exact)[0]
+        except RuntimeUnavailable as error:
+            return answer._replace(note=f"the network's answer is not a number in fp16, and fp32 failed: {error}")
+        note = f"{label(answer.runtime)} gave no number, so it was answered again in fp32"
+        return exact._replace(note=note if exact.probability is not None else "the network's answer is not a number")
+
+    def _read_off(self, outputs: RuntimeOutputs, runtime: Runtime) -> list[_Answer]:
+        finite: NDArray[np.bool_] = np.all(np.isfinite(outputs.logits), axis=1)
+        numbers = outputs._replace(logits=np.where(finite[:, None], outputs.logits, 0))
+        values = self.model.manifest.calibration.probability(numbers.logit)
+        rows = zip(values, finite, outputs.features, strict=True)
+        return [_Answer(float(p) if fine else None, "", runtime, features) for p, fine, features in rows]
+
+    def _record(self, read: Read, answer: _Answer | None, infer: float) -> Record:
+        """Without an answer, of a patient that was refused."""
+        manifest = self.model.manifest
+        threshold, (lgg, hgg) = manifest.calibration.threshold, manifest.classes
+        shared = {
+            "patient": printable(read.patient.id),
+            "folder": printable(str(read.patient.folder)),
+            "threshold": threshold,
+            "runtime": label(answer.runtime if answer else self.runtime),
+            "engine": answer.runtime.engine_hash if answer else "",
+            "inputs": read.inputs,
+            "seconds": Seconds(read=read.seconds, infer=infer),
+        }
+        notes = tuple(printable(note) for note in read.notes)
+        if read.scan is None or answer is None or answer.probability is None:
+            return Record(**shared, reason=printable(answer.note if answer else read.reason), notes=notes)
+        grade = hgg if answer.probability >= threshold else lgg
+        verdict = self._judge.verdict(grade, answer.probability, answer.features, read.scan.statistics)
+        return Record(
+            **shared,
+            grade=grade,
+            probability=answer.probability,
+            verdict=verdict.word,
+            explanation=verdict.sentence,
+            grades=verdict.grades,
+            distance=verdict.distance,
+            outside=verdict.outside,
+            statistics=read.scan.statistics,
+            notes=(*notes, answer.note) if answer.note else notes,
+        )
+
+
+def padded(runtime: Runtime) -> bool:
+    """Whether every batch is filled up to one shape: on a GPU."""
+    return runtime.device != "cpu"

@@ -1,0 +1,1 @@
+"""Pages and evidence maps of graded patients."""

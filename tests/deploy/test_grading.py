@@ -1,0 +1,86 @@
+"""The face for Python: `docs/python.md` word for word, and what it does not show."""
+
+from __future__ import annotations
+
+import doctest
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+
+from deploy import load_model
+from deploy.model.folder import Model
+from toolkit.data.patients import MODALITIES, Patient, match_modalities
+from toolkit.errors import CohortError, ModelError, PatientRefused
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "data.spacing": 6.0,
+    "data.shape": [24, 32, 24],
+    "network.depth": 10,
+    "training.device": "cpu",
+    "data.validation": 0.34,
+}
+
+
+@pytest.fixture
+def home(model: Model, patients: tuple[Patient, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as the page has it: a model, a patient, a broken one, a cohort."""
+    shutil.copytree(model.folder, tmp_path / "model")
+    first = tmp_path / "patients" / "first"
+    first.mkdir(parents=True)
+    for name, file in match_modalities(patients[0].folder).modalities.items():
+        shutil.copy(file, first / f"first_{name}.nii.gz")
+    broken = tmp_path / "patients" / "broken"
+    shutil.copytree(first, broken)
+    (broken / "first_t1.nii.gz").write_bytes(b"no image")
+    shutil.copytree(patients[0].folder.parents[1], tmp_path / "cohort")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_page_is_right(home: Path) -> None:
+    failed, tried = doctest.testfile(
+        str(ROOT / "docs" / "python.md"),
+        module_relative=False,
+        globs={"SMALL": SMALL},
+        optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL,
+    )
+    assert tried > 15
+    assert failed == 0
+
+
+def test_what_is_no_single_patient_is_an_error(home: Path) -> None:
+    model = load_model("model")
+    with pytest.raises(CohortError, match="does not exist"):
+        model.predict("nowhere")
+    with pytest.raises(CohortError, match="2 patients"):
+        model.predict("patients")
+    image = nib.load(home / "patients" / "first" / "first_t1.nii.gz")
+    with pytest.raises(PatientRefused, match="flair, t1, t1ce, t2"):
+        model.predict({"t1": image})
+    assert [answer.patient for answer in model.predict(["patients"])] == ["broken", "first"]
+
+
+def test_images_on_different_grids_are_refused(home: Path) -> None:
+    files = {name: nib.load(home / "patients" / "first" / f"first_{name}.nii.gz") for name in MODALITIES}
+    files["t2"] = nib.Nifti1Image(files["t2"].get_fdata()[1:], files["t2"].affine)
+    with pytest.raises(PatientRefused):
+        load_model("model").predict(files)
+
+
+def test_an_altered_model_is_not_opened(home: Path) -> None:
+    (home / "model" / "manifest.json").write_text("{}")
+    with pytest.raises(ModelError):
+        load_model("model")
+
+
+def test_importing_it_loads_no_torch() -> None:
+    code = (
+        "import sys, deploy; deploy.load_model; print([m for m in ('torch', 'pandas', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "[]\n"

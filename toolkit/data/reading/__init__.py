@@ -1,0 +1,1 @@
+"""One patient's files, read and checked."""

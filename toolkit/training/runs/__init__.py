@@ -1,0 +1,1 @@
+"""Run folders: settings, history, checkpoints, outcome."""
