@@ -32,8 +32,8 @@ class Level(NamedTuple):
     last: float
 
 
-# On a head with 4 mm slices the starts end within 0.02 mm of each other, 0.2 mm off; without the level of 8 mm, and with
-# steps halved at each turn, up to 8 mm apart and 0.8 mm off.
+# On a head with 4 mm slices the starts end within 0.02 mm of each other, 0.2 mm off; without the level of 8 mm, and
+# with steps halved at each turn, up to 8 mm apart and 0.8 mm off.
 LEVELS = (Level(8.0, 1.0, 6.0, 0.2), Level(4.0, 0.25, 2.0, 0.05), Level(2.0, 0.10, 0.5, 0.01))
 RELAXATION = 0.8  # of the step, where the descent turns round
 
