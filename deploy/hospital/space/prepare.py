@@ -20,7 +20,7 @@ from deploy.hospital.space.register import Alignment, align
 from deploy.hospital.volume import Volume
 from toolkit.data.patients import MODALITIES
 
-RECIPE = 1  # of everything below this folder: another number, and what was brought in before is made again
+RECIPE = 2  # of everything below this folder: another number, and what was brought in before is made again
 REFERENCE = "t1ce"
 UNITS = (200.0, 16000.0)  # of the brain's 99.9th percentile: as it is within, scaled to 4095 without
 NO_CONTRAST = 0.0  # of `contrast`

@@ -1,6 +1,6 @@
 """One series onto another of the same head: rigid, from several starts, whose agreement tells whether it worked.
 
-Mattes' mutual information, first on voxels of 4 mm, then of 2. The whole image counts: with a brain mask on the metric
+Mattes' mutual information, on voxels of 8, 4 and 2 mm. The whole image counts: with a brain mask on the metric
 an alignment 28 mm off was found without any sign of trouble.
 """
 
@@ -32,7 +32,10 @@ class Level(NamedTuple):
     last: float
 
 
-LEVELS = (Level(4.0, 0.25, 4.0, 0.05), Level(2.0, 0.10, 0.5, 0.01))
+# On a head with 4 mm slices the starts end within 0.02 mm of each other, 0.2 mm off; without the level of 8 mm, and
+# with steps halved at each turn, up to 8 mm apart and 0.8 mm off.
+LEVELS = (Level(8.0, 1.0, 6.0, 0.2), Level(4.0, 0.25, 2.0, 0.05), Level(2.0, 0.10, 0.5, 0.01))
+RELAXATION = 0.8  # of the step, where the descent turns round
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def _descend(
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentage(level.share, SEED)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(level.first, level.last, 200, 0.5, 1e-8)
+    method.SetOptimizerAsRegularStepGradientDescent(level.first, level.last, 200, RELAXATION, 1e-8)
     method.SetOptimizerScalesFromPhysicalShift()
     transform = sitk.Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)
