@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -20,6 +21,13 @@ from toolkit.errors import GradeError
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+    """Those sockets are collected here, where the warning is expected."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture
