@@ -10,8 +10,8 @@ from cli.console import bar, note, say, table
 from cli.screens.predict import exit_code
 from deploy.hospital.network.query import find_studies_at, pull_study
 from deploy.hospital.network.send import send_files
+from deploy.hospital.queue import study_key
 from deploy.hospital.service.outbox import store_by_web
-from deploy.hospital.service.queue import study_key
 from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
 from toolkit.files import write_file
