@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,8 +51,10 @@ def write_answer(
         builders["map"] = partial(build_map, answer, evidence)
     kinds = [kind for kind in kinds if kind in builders]
     files = [folder / f"{kind}.dcm" for kind in kinds]
-    for kind, file in zip(kinds, files, strict=True):
-        save(builders[kind](), file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # highdicom's print a patient's name that has no family name
+        for kind, file in zip(kinds, files, strict=True):
+            save(builders[kind](), file)
     return files
 
 

@@ -178,6 +178,15 @@ def test_japanese_names_survive(scan: np.ndarray, tmp_path: Path) -> None:
         assert validation_errors(file) == []
 
 
+def test_a_name_of_one_word_is_nowhere_told(scan: np.ndarray, tmp_path: Path) -> None:
+    raw = tiny_study()
+    for image in images_of(raw):
+        image.PatientName = "ANON"
+    study = reread(raw, tmp_path / "study")
+    for file in written(answers(study)["graded"], scan, tmp_path / "out").values():  # warnings are errors in the tests
+        assert pydicom.dcmread(file).PatientName == "ANON"
+
+
 def test_the_capture_shows_each_modality_and_nobody(
     study: dict[str, list[Dataset]], scan: np.ndarray, tmp_path: Path
 ) -> None:
