@@ -12,18 +12,19 @@ import nibabel as nib
 import numpy as np
 from pydicom.dataset import Dataset
 
-from deploy.hospital.brought import RECORD
 from deploy.hospital.results.evidence_map import REFERENCE, Evidence
 from deploy.hospital.results.identity import Answer
 from deploy.hospital.results.pictures import Level, key_pictures
 from deploy.hospital.results.write import write_answer
 from deploy.hospital.study.choose import choose_series
-from deploy.hospital.study.files import Files, is_dicom
+from deploy.hospital.study.files import Files
 from deploy.hospital.study.headers import read_dataset
 from deploy.hospital.study.kinds import SeriesRules
+from deploy.hospital.study.listing import is_dicom
 from deploy.hospital.study.series import Series
 from deploy.hospital.study.study import Study, find_studies
 from deploy.model.folder import Model
+from deploy.predict.brought import RECORD
 from deploy.results.names import map_of
 from deploy.results.record import Record
 from deploy.runtime import Array

@@ -25,7 +25,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 from pynetdicom import AE
 
-from deploy.hospital.service.queue import Queue, study_key
+from deploy.hospital.queue import Queue, study_key
 from tests.deploy.hospital.tiny import images_of, tiny_study, write_study
 from tests.deploy.hospital.ward import Archive, send, wait_until, ward_settings
 from toolkit.config.service import ServiceSettings

@@ -32,7 +32,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from deploy.hospital.network.nodes import server_context
 from deploy.hospital.network.send import VERIFICATION
-from deploy.hospital.service.queue import TICKET, Queue, Ticket, study_key
+from deploy.hospital.queue import TICKET, Queue, Ticket, study_key
 from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
 from toolkit.files import write_file

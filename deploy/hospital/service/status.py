@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from deploy.hospital.service.queue import ANSWERED, RESULTS, STATES, State, Ticket
+from deploy.hospital.queue import ANSWERED, RESULTS, STATES, State, Ticket
 from deploy.hospital.service.serve import Health, Service
 from toolkit.errors import GradeError
 

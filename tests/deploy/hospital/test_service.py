@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.hospital.service.queue import STATES, Queue, study_key
+from deploy.hospital.queue import STATES, Queue, study_key
 from deploy.results.audit import verify_audit
 from tests.campaign.service import killed
 from tests.deploy.hospital.quick import MISSING, broken, quick
