@@ -331,6 +331,7 @@ def main(few: bool = False) -> int:
         few: a sample for the suite.
     """
     network.PLANES = [4, 8, 16, 32]  # type: ignore[attr-defined]
+    outcome.training_report = lambda record: f"page of {record.name}"  # type: ignore[attr-defined]  # its pictures take longest
     torch.set_num_threads(1)
     for name in LOADED:
         import_module(name)
@@ -355,7 +356,9 @@ def _attack(few: bool) -> int:
     kills = [KILLS[i] for i in (1, 4)] if few else KILLS
     names = [name for number, name in enumerate(ALTERATIONS) if not few or number in {2, 12, 37}]
     for name in names:
-        sentence = altered(name, (RESUME,) if few else (RESUME, ("calibrate", str(RUN)), ("report", str(RUN))))
+        tensors = name.startswith(("last.pt", "weights"))  # which the other commands do not read
+        commands = (RESUME,) if few or tensors else (RESUME, ("calibrate", str(RUN)), ("report", str(RUN)))
+        sentence = altered(name, commands)
         failed += bool(sentence)
         print(f"{'WRONG' if sentence else 'held'}  {name}  {sentence}", flush=True)
     for point, number, kept in kills:
