@@ -10,9 +10,10 @@ from typing import Any
 
 from deploy.hospital.ingest import Refused, Source
 from deploy.hospital.study.choose import Selection, check_forced, choose_series
-from deploy.hospital.study.files import Files, UnreadableFile
+from deploy.hospital.study.files import Files
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.series import Series
+from deploy.hospital.study.source import UnreadableFile
 from deploy.hospital.study.study import Study, find_studies
 from deploy.hospital.study.volume_reader import read_volume
 from deploy.hospital.volume import Volume
