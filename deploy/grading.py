@@ -142,9 +142,9 @@ class GradingModel:
     def predict(self, source: Source) -> Answer: ...
 
     @overload
-    def predict(self, source: Sequence[Source]) -> Answers: ...
+    def predict(self, source: list[Source]) -> Answers: ...
 
-    def predict(self, source: Source | Sequence[Source]) -> Answer | Answers:
+    def predict(self, source: Source | list[Source]) -> Answer | Answers:
         """Grade a patient, or several.
 
         Args:

@@ -31,7 +31,8 @@ def command(
     if not study and worklist is None:
         raise typer.BadParameter("name a --study, or a --worklist.")
     extra("pynetdicom", "hospital")
-    from cli.screens.pacs import pull_all
+    from cli.screens.pacs import pull_all, studies_of
 
     settings = settings_from(config, None).hospital
-    raise typer.Exit(pull_all(settings, peer, study or [], worklist, out, web))
+    wanted = [*(study or []), *(studies_of(worklist, settings, peer, web) if worklist else [])]
+    raise typer.Exit(pull_all(settings, peer, wanted, out, web))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_CONFIG, Config, Device, ModelFolder, PublicKey, RuntimeName
+from cli.options import DEFAULT_CONFIG, Config, Device, ModelFolder, NotBefore, PublicKey, Revoked, RuntimeName
 
 EXAMPLES = ("grade serve", "grade serve --watch incoming")
 
@@ -28,22 +28,25 @@ def command(
     runtime: RuntimeName = "auto",
     device: Device = "auto",
     require_signature: PublicKey = None,
+    not_before: NotBefore = None,
+    revoked: Revoked = None,
     config: Config = DEFAULT_CONFIG,
 ) -> None:
     """Receive studies from the archive, grade them, send the answers back. Stops on SIGTERM after the study in hand."""
-    from cli.options import extra, settings_from, signatures
+    from cli.options import extra, settings_from, signed_by
 
     extra("pynetdicom", "hospital")
     from cli.screens.serve import Wanted, serve
     from deploy.model.folder import open_model
     from deploy.runtime import Choice
 
-    if require_signature:
+    if signed := signed_by(require_signature, not_before, revoked):
         opened = open_model(model)
         opened.verify()
-        signatures().check_signature(opened, require_signature)
+        signed(opened)
     networked = watch is None if network is None else network
     if not networked and watch is None:
         raise typer.BadParameter("without the network, name a folder with --watch.")
-    wanted = Wanted(model, Choice(runtime, device), networked, watch, page, reports)
+    choice = Choice(runtime, device, own_engines=require_signature is not None)
+    wanted = Wanted(model, choice, networked, watch, page, reports)
     serve(settings_from(config, None).hospital, wanted)

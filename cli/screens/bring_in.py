@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from cli.console import bar, note, say, stages, table
-from deploy.hospital.brought import RECORD
 from deploy.hospital.cohort import build_cohort
 from deploy.hospital.dicom import study_sources
 from deploy.hospital.ingest import SPACE, Ingested, Refused, Source, ingest, write_refusal
 from deploy.hospital.space.brain import Brain, open_brain
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.model.folder import BRAIN, Model
+from deploy.predict.brought import RECORD
 from toolkit.config import LabelTable
 from toolkit.config.hospital import SeriesNames
 from toolkit.data.patients import Patient, find_patients

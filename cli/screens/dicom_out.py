@@ -15,6 +15,6 @@ from toolkit.config.hospital import HospitalSettings
 
 def write_out(paths: Sequence[Path], results: Path, model: Model, settings: HospitalSettings, out: Path) -> None:
     """Write the answers to the studies below the paths, and say how many and where."""
-    how = Out(model, SeriesRules(names=settings.series.given), settings.objects)
+    how = Out(model, SeriesRules(names=settings.series.given), settings.objects, results)
     count = write_answers(paths, read_records(results), how, out)
     say(f"{count} answers as DICOM in {out}; `grade send {out} --to PEER` sends them to an archive.")

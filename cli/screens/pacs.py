@@ -10,8 +10,8 @@ from cli.console import bar, note, say, table
 from cli.screens.predict import exit_code
 from deploy.hospital.network.query import find_studies_at, pull_study
 from deploy.hospital.network.send import send_files
+from deploy.hospital.queue import study_key
 from deploy.hospital.service.outbox import store_by_web
-from deploy.hospital.service.queue import study_key
 from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
 from toolkit.files import write_file
@@ -51,11 +51,8 @@ def send_folder(folder: Path, settings: ServiceSettings, name: str, web: bool, a
     say(f"{len(waiting)} objects sent to {name}; {len(files) - len(waiting)} were there from an earlier call.")
 
 
-def pull_all(
-    settings: ServiceSettings, name: str, studies: list[str], worklist: Path | None, out: Path, web: bool
-) -> int:
+def pull_all(settings: ServiceSettings, name: str, wanted: list[str], out: Path, web: bool) -> int:
     """Fetch studies one after the other into folders named by the hash of their UID; the exit code."""
-    wanted = [*studies, *(_studies_of(worklist, settings, name, web) if worklist else [])]
     rows = []
     with bar("fetching", len(wanted)) as done:
         for study in dict.fromkeys(wanted):
@@ -76,7 +73,7 @@ def pull_all(
     return exit_code(came, len(rows) - came)
 
 
-def _studies_of(worklist: Path, settings: ServiceSettings, name: str, web: bool) -> list[str]:
+def studies_of(worklist: Path, settings: ServiceSettings, name: str, web: bool) -> list[str]:
     """Study UIDs of a worklist; accession numbers and patients are looked up at the peer."""
     try:
         with worklist.open(newline="", encoding="utf-8-sig") as stream:

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from cli.options import extra
-from deploy.hospital.study.files import is_dicom
+from deploy.hospital.study.listing import is_dicom
 
 
 def studies_in(paths: Sequence[Path], dry_run: bool, dicom_out: bool) -> list[Path]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.hospital.dicom import study_sources
-from deploy.hospital.dicom_out import Out, write_study
+from deploy.hospital.dicom_out import MAP, Out, Shown, located, read_map, write_study
 from deploy.hospital.ingest import SPACE, Refused, ingest
-from deploy.hospital.results.pictures import Level, key_pictures
+from deploy.hospital.results.pictures import key_pictures
 from deploy.hospital.service.work import Answerer, Outcome
 from deploy.hospital.space.brain import Brain, open_brain
 from deploy.hospital.study.kinds import SeriesRules
@@ -17,8 +17,10 @@ from deploy.hospital.study.study import find_studies
 from deploy.model.folder import BRAIN, Model, open_model
 from deploy.predict.grader import Graded, Grader, Timings
 from deploy.predict.reader import read_patient
+from deploy.report.evidence import occlusion
+from deploy.results.names import map_of, page_of
 from deploy.results.record import Record, Seconds
-from deploy.runtime import Choice, Runtime
+from deploy.runtime import Array, Choice, Runtime
 from deploy.runtimes.halving import Halving
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import run_selftest
@@ -118,8 +120,12 @@ class StudyAnswerer:
             except PatientRefused as reason:
                 graded = self._refused(study.key, str(reason))
         record = graded.record
-        levels = self._pictures(graded, results)
-        write_study(study, record, levels, Out(self.model, rules, self.options.objects), results)
+        evidence = self._evidence(graded, results)
+        shown = Shown()
+        if graded.seen is not None:
+            scan = graded.seen.scan
+            shown = Shown(key_pictures(scan.data, evidence), located(evidence, scan.affine, Path(record.folder)))
+        write_study(study, record, shown, Out(self.model, rules, self.options.objects), results)
         return Outcome(record.grade, record.probability, record.verdict, record.reason)
 
     def _grade(self, patient: Patient) -> Graded:
@@ -135,21 +141,21 @@ class StudyAnswerer:
         )
         return Graded(record, None)
 
-    def _pictures(self, graded: Graded, results: Path) -> Sequence[Level]:
+    def _evidence(self, graded: Graded, results: Path) -> Array | None:
+        """The evidence map on the scan's grid, and the patient's page, where they are asked for: 150 inferences."""
         seen = graded.seen
         if seen is None:
-            return ()
-        if not self.options.reports:
-            return key_pictures(seen.scan.data)
-        from deploy.report.pages import Pages  # loads Matplotlib
-        from deploy.results.names import file_name
+            return None
+        if self.options.reports:
+            from deploy.report.pages import Pages  # loads Matplotlib
 
-        results.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pages = Pages(results, self.model)
-        pages.add(graded.record, seen)
-        page = results / "patients" / f"{file_name(graded.record.patient)}.html"
-        page.rename(results / PAGE)
-        return key_pictures(seen.scan.data)
+            results.mkdir(mode=0o700, parents=True, exist_ok=True)
+            Pages(results, self.model).add(graded.record, seen)
+            page_of(results, graded.record.patient).rename(results / PAGE)
+            return read_map(map_of(results, graded.record.patient))
+        if MAP not in self.options.objects:
+            return None
+        return occlusion(seen.runtime, seen.scan.data, self.model.manifest.grid.spacing, seen.batch_size)
 
 
 def _ignore(_: object) -> None:

@@ -13,12 +13,12 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.hospital.brought import RECORD, read_record
 from deploy.hospital.page import draw_page
 from deploy.hospital.space.brain import Brain
 from deploy.hospital.space.pose import AFFINE
 from deploy.hospital.space.prepare import RECIPE, Prepared, prepare
 from deploy.hospital.volume import Volume
+from deploy.predict.brought import RECORD, read_record
 from toolkit.data.patients import Patient
 from toolkit.errors import PatientRefused
 from toolkit.files import building, check_output, put

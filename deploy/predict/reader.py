@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from deploy.hospital.brought import brought_in_notes
+from deploy.predict.brought import brought_in_notes
 from deploy.results.inputs import Inputs
 from toolkit.config import Grid
 from toolkit.data.ahead import Ahead

@@ -35,10 +35,12 @@ class Tuning(NamedTuple):
     Attributes:
         workspace_gb: GiB of GPU memory that the search may take; None: all of it.
         opt_level: 0 (quick build) to 5 (quick engine); None: TensorRT's own default.
+        timings: a kept timing cache; another card's or version's is ignored.
     """
 
     workspace_gb: float | None
     opt_level: int | None
+    timings: bytes | None = None
 
 
 class Built(NamedTuple):
@@ -59,9 +61,7 @@ class Built(NamedTuple):
     timings: bytes | None
 
 
-def build_plan(
-    graph: bytes, target: Target, shapes: Shapes, tuning: Tuning, timings: bytes | None, on_stage: Callable[[str], None]
-) -> Built:
+def build_plan(graph: bytes, target: Target, shapes: Shapes, tuning: Tuning, on_stage: Callable[[str], None]) -> Built:
     """Build an engine.
 
     Args:
@@ -69,7 +69,6 @@ def build_plan(
         target: flavour and cards.
         shapes: of the profile.
         tuning: how hard to search.
-        timings: a kept timing cache; another card's or version's is ignored.
         on_stage: called with TensorRT's phase and how far it is.
 
     Raises:
@@ -92,7 +91,7 @@ def build_plan(
     monitor = _monitor(api, on_stage)
     config = _config(builder, network, target, shapes, tuning)
     config.progress_monitor = monitor
-    kept = _set_timings(config, target, timings)
+    kept = _set_timings(config, target, tuning.timings)
     plan = builder.build_serialized_network(network, config)
     if monitor.interrupted:
         raise KeyboardInterrupt

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -90,7 +91,7 @@ def provide_engine(
         return found
     with _locked(_writable(folders), on_stage) as folder:
         found, _ = find_engine(model, target, settings, (folder,))  # another process may have been quicker
-        return found or _build(folder, model, target, settings, on_stage, note)
+        return found or replace(_build(folder, model, target, settings, on_stage), note=note)
 
 
 def rebuild_engine(
@@ -98,7 +99,7 @@ def rebuild_engine(
 ) -> Engine:
     """A new engine in the first writable folder, whatever is there; `note` says why. Raises as `provide_engine`."""
     with _locked(_writable(folders), _ignore) as folder:
-        return _build(folder, model, target, settings, _ignore, note)
+        return replace(_build(folder, model, target, settings, _ignore), note=note)
 
 
 def find_engine(
@@ -141,7 +142,7 @@ def _misfit(record: EngineRecord, model: Draft, target: Target, settings: Export
 
 
 def _build(
-    folder: Path, model: Draft, target: Target, settings: ExportSettings, on_stage: Callable[[str], None], note: str
+    folder: Path, model: Draft, target: Target, settings: ExportSettings, on_stage: Callable[[str], None]
 ) -> Engine:
     """Build and write an engine; the folder's lock is held."""
     best, most = settings.opt_batch or model.manifest.max_batch, model.manifest.max_batch
@@ -151,9 +152,8 @@ def _build(
     timings = folder / f"{target.flavour}-{target.version}-{digest(target.gpu)[:KEY_DIGITS]}.timings"
     kept = timings.read_bytes() if timings.is_file() else None
     start = perf_counter()
-    built = build_plan(
-        model.onnx("fp16"), target, shapes, Tuning(settings.workspace_gb, settings.opt_level), kept, on_stage
-    )
+    tuning = Tuning(settings.workspace_gb, settings.opt_level, kept)
+    built = build_plan(model.onnx("fp16"), target, shapes, tuning, on_stage)
     if not built.half >= HALF_SHARE * built.convolutions > 0 and not settings.allow_fp32_layers:
         raise ModelError(
             f"only {built.half} of {built.convolutions} convolution layers of the engine are in half precision;"
@@ -175,7 +175,7 @@ def _build(
         proof=built.proof,
         seconds=round(perf_counter() - start, 3),
     ).sealed()
-    engine = Engine(folder, record, built.plan, True, note)
+    engine = Engine(folder, record, built.plan, True)
     store_engine(engine, folder)
     if built.timings is not None:
         write_file(timings, built.timings, ModelError)

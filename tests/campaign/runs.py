@@ -24,8 +24,7 @@ import torch
 
 from cli.main import run as run_grade
 from toolkit.data.patients import MODALITIES
-from toolkit.training.network import network
-from toolkit.training.runs import checkpoint
+from toolkit.training.network import checkpoint, network
 
 PATIENCE = 240.0  # seconds for a command; on an idle core each takes about two
 SETTINGS = """

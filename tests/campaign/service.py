@@ -25,7 +25,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 from pynetdicom import AE
 
-from deploy.hospital.service.queue import Queue, study_key
+from deploy.hospital.queue import Queue, study_key
 from tests.deploy.hospital.tiny import images_of, tiny_study, write_study
 from tests.deploy.hospital.ward import Archive, send, wait_until, ward_settings
 from toolkit.config.service import ServiceSettings
@@ -319,13 +319,17 @@ def rate(folder: Path, instances: int = 1000) -> bool:
     service.start()
     service.up()
     command = ["/usr/bin/storescu", "-aet", "SCANNER", "-aec", "GRADE", "+sd", "127.0.0.1", str(settings.port)]
+    reception = service.reception()
+    assert reception is not None
     start = time.monotonic()
     done = subprocess.run([*command, str(folder / "many" / "t1")], check=False, capture_output=True)
     taken = time.monotonic() - start
+    busy = reception.cpu_times()
     came = sum(1 for _ in settings.folder.glob("incoming/*/images/*.dcm"))
     service.stop()
     load = round(os.getloadavg()[0], 1)
     counts = {"instances": came, "seconds": round(taken, 1), "a second": round(came / taken), "load": load}
+    counts["seconds of processor that reception used since its start"] = round(busy.user + busy.system, 1)
     return check("reception", done.returncode == 0 and came == instances, counts)
 
 

@@ -16,10 +16,9 @@ from deploy.bench import Measured, Speed, bench, candidates, fastest
 from deploy.model.folder import Model
 from deploy.runtime import Choice, Runtime, RuntimeOutputs
 from deploy.runtimes.open import open_runtime
+from tests.deploy.conftest import ignore
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError, RuntimeUnavailable
-
-from .conftest import ignore
 
 ON_CPU = Choice("onnx", "cpu", "fp32")
 

@@ -11,10 +11,9 @@ from deploy.export.graph import write_onnx
 from deploy.model.manifest import OutputShapes
 from deploy.tensorrt.builder import Shapes, Tuning, build_plan
 from deploy.tensorrt.flavours import choose_target
+from tests.deploy.conftest import ignore
 from toolkit.config import Grid, NetworkSettings
 from toolkit.training.network.network import build_network, fold_batchnorm
-
-from .conftest import ignore
 
 
 @pytest.mark.slow
@@ -26,7 +25,7 @@ def test_resnet50_is_built_in_half_precision_without_a_gpu(tmp_path: Path) -> No
     assert outputs == OutputShapes(features=2048, evidence=(4, 4, 4))
     target = choose_target("rtx", ("8.6", "8.9", "12.0"), None)
     shapes = Shapes((4, *grid.shape), 8, 8)
-    built = build_plan((tmp_path / "model_fp16.onnx").read_bytes(), target, shapes, Tuning(None, None), None, ignore)
+    built = build_plan((tmp_path / "model_fp16.onnx").read_bytes(), target, shapes, Tuning(None, None), ignore)
     # 1 in the stem, 3 in each of 3 + 4 + 6 + 3 blocks, 4 shortcuts
     assert (built.half, built.convolutions) == (53, 53)
     # 46.2 million weights of two bytes; in fp32 it would be twice that.

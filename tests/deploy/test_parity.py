@@ -15,10 +15,9 @@ from deploy.parity import check_parity, choose_patients, extreme_scans
 from deploy.runtime import Array, Choice, RuntimeOutputs
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import run_selftest
+from tests.deploy.conftest import SETTINGS
 from toolkit.data.patients import Cohort, Patient
 from toolkit.errors import ModelError
-
-from .conftest import SETTINGS
 
 
 @dataclass

@@ -17,9 +17,8 @@ from deploy.runtimes.halving import Halving
 from deploy.runtimes.onnx import BoundBatch
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import LIMITS, probability
+from tests.deploy.conftest import SETTINGS
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
-
-from .conftest import SETTINGS
 
 SHAPE = (4, *SETTINGS.data.shape)
 

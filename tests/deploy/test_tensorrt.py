@@ -21,10 +21,9 @@ from deploy.runtimes import tensorrt as runner
 from deploy.runtimes.open import open_runtime
 from deploy.tensorrt import cuda, flavours
 from deploy.tensorrt.engine_files import read_record
+from tests.deploy.conftest import SETTINGS
+from tests.deploy.fakes import MAGIC, FakeCuda, fake_tensorrt
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
-
-from .conftest import SETTINGS
-from .fakes import MAGIC, FakeCuda, fake_tensorrt
 
 SHAPE = (4, *SETTINGS.data.shape)
 

@@ -11,7 +11,7 @@ from toolkit.frozen import Frozen
 
 AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]  # PS3.5: no backslash
 Port = Annotated[int, Field(ge=1, le=65535)]
-Kind = Literal["sr", "sr3d", "sc", "pdf"]
+Kind = Literal["sr", "sr3d", "sc", "pdf", "map"]
 
 
 def _to_tuple(value: Any) -> Any:

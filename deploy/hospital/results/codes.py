@@ -22,6 +22,7 @@ GRADE = Code("GRADE", SCHEME, "Glioma grade proposed by the model")
 VERDICT = Code("VERDICT", SCHEME, "Verdict on the answer's reliability")
 POSSIBLE = Code("POSSIBLE", SCHEME, "Grade possible at the model's error rate")
 FINDING = Code("GRADING", SCHEME, "Glioma grading by a model")
+EVIDENCE = Code("EVIDENCE", SCHEME, "Logit of HGG minus LGG lost by occlusion")
 REFUSAL = Code("REASON", SCHEME, "Reason why the study was not graded")
 
 GRADES = {

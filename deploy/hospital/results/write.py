@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydicom.dataset import Dataset
 
 from deploy.hospital.results.capture import build_capture
 from deploy.hospital.results.document import build_document
+from deploy.hospital.results.evidence_map import Evidence, build_map
 from deploy.hospital.results.identity import Answer
 from deploy.hospital.results.pictures import Level
 from deploy.hospital.results.report import build_report
@@ -17,14 +19,17 @@ from toolkit.errors import GradeError
 from toolkit.files import replacing
 
 
-def write_answer(answer: Answer, levels: Sequence[Level], kinds: Sequence[str], folder: Path) -> list[Path]:
+def write_answer(
+    answer: Answer, levels: Sequence[Level], kinds: Sequence[str], folder: Path, evidence: Evidence | None = None
+) -> list[Path]:
     """Write the objects of one study's answer, such as `sr.dcm` and `sc.dcm`.
 
     Args:
         answer: of a graded or a refused study.
         levels: key pictures; none of a refused study.
-        kinds: of `sr`, `sr3d`, `sc`, `pdf`.
+        kinds: of `sr`, `sr3d`, `sc`, `pdf`, `map`.
         folder: made where it is missing, for its owner alone.
+        evidence: without it no `map` is written.
 
     Returns:
         The files, in the order of `kinds`.
@@ -42,9 +47,14 @@ def write_answer(answer: Answer, levels: Sequence[Level], kinds: Sequence[str], 
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise GradeError(f"answers cannot be written to {folder}: {error.strerror}; name another folder.") from error
+    if evidence is not None and answer.record.grade is not None:
+        builders["map"] = partial(build_map, answer, evidence)
+    kinds = [kind for kind in kinds if kind in builders]
     files = [folder / f"{kind}.dcm" for kind in kinds]
-    for kind, file in zip(kinds, files, strict=True):
-        save(builders[kind](), file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # highdicom's print a patient's name that has no family name
+        for kind, file in zip(kinds, files, strict=True):
+            save(builders[kind](), file)
     return files
 
 

@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from deploy.hospital.network.receive import KEPT, put_image, read_identity
-from deploy.hospital.service.queue import TICKET, Queue, Ticket, study_key
-from deploy.hospital.study.files import Files, UnreadableFile, list_files
+from deploy.hospital.queue import TICKET, Queue, Ticket, study_key
+from deploy.hospital.study.files import Files
+from deploy.hospital.study.listing import list_files
+from deploy.hospital.study.source import UnreadableFile
 from toolkit.config.service import ServiceSettings
 from toolkit.errors import CohortError, GradeError
 from toolkit.files import write_file

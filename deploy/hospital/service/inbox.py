@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from deploy.hospital.service.queue import IMAGES, Queue, State, Ticket
+from deploy.hospital.queue import IMAGES, Queue, State, Ticket
 
 Arrival = Literal["new", "reopened", "repeated"]
 OnArrival: TypeAlias = Callable[[str, Arrival, Ticket], None]

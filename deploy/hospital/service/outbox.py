@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from deploy.hospital.network.nodes import peer_named
 from deploy.hospital.network.send import send_files
-from deploy.hospital.service.queue import RESULTS, Queue, State, Ticket
+from deploy.hospital.queue import RESULTS, Queue, State, Ticket
 from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
 from toolkit.files import building, first_line, put

@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.hospital.queue import ANSWERED, IMAGES, RESULTS, Queue, State, Ticket
 from deploy.hospital.service.drops import Drops
 from deploy.hospital.service.events import Events
 from deploy.hospital.service.inbox import Arrival, Inbox
 from deploy.hospital.service.outbox import DROP, Outbox, Sent, next_pause
-from deploy.hospital.service.queue import ANSWERED, IMAGES, RESULTS, Queue, State, Ticket
 from deploy.hospital.service.reception import Reception
 from deploy.hospital.service.work import OpenAnswerer, Outcome, ServiceStopped, Trouble, Worker, wait_for_earlier_worker
 from toolkit.config.service import ServiceSettings

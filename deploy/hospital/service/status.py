@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from deploy.hospital.service.queue import ANSWERED, RESULTS, STATES, State, Ticket
+from deploy.hospital.queue import ANSWERED, RESULTS, STATES, State, Ticket
 from deploy.hospital.service.serve import Health, Service
 from toolkit.errors import GradeError
 
@@ -122,7 +122,7 @@ class Status:
             "name": (ticket.label if self._labels else "") or key[:12],
             "sender": ticket.sender,
             "images": ticket.images,
-            "age": max(0.0, now - ticket.since) if ticket.since else 0.0,
+            "age": max(0.0, now - (ticket.since or self._changed(state, key) or now)),
             "grade": ticket.grade,
             "probability": ticket.probability,
             "verdict": ticket.verdict,
@@ -132,6 +132,12 @@ class Status:
             "unsent": list(ticket.unsent),
             "page": state == "done" and (self._queue.path(state, key) / RESULTS / PAGE).is_file(),
         }
+
+    def _changed(self, state: State, key: str) -> float:
+        try:
+            return self._queue.path(state, key).stat().st_mtime
+        except FileNotFoundError:  # it has moved on
+            return 0.0
 
     async def _show(self, _: Request) -> Response:
         return HTMLResponse(self._page.render(self.content()), headers=_HEADERS)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.hospital.study.facts import Header
-from deploy.hospital.study.files import Files, list_files, require
+from deploy.hospital.study.files import Files, require
+from deploy.hospital.study.listing import list_files
 from deploy.hospital.study.series import Series, group
 from deploy.hospital.study.source import Rejected, UnreadableFile
 from toolkit.data.patients import printable

@@ -27,12 +27,11 @@ from deploy.predict.pipeline import Plan, PredictOptions, predict
 from deploy.results.audit import verify_audit
 from deploy.results.record import Record
 from deploy.runtime import Choice
+from tests.deploy.conftest import ignore
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient, find_patients
 from toolkit.data.reading.door import Images
 from toolkit.errors import ModelError, RuntimeUnavailable, SettingsError
-
-from .conftest import ignore
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray leaves sockets and files to its end
 

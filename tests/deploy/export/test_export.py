@@ -18,6 +18,7 @@ from deploy.model.manifest import OutputShapes
 from deploy.predict.verdict import read_space
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
+from tests.deploy.conftest import SETTINGS, ignore
 from toolkit.config import Grid
 from toolkit.data.patients import Cohort
 from toolkit.data.scan import read_scan
@@ -26,8 +27,6 @@ from toolkit.evaluation.familiarity import Bound, Familiarity
 from toolkit.files import put
 from toolkit.training.network.network import GradeNet
 from toolkit.training.runs.run import Run
-
-from .conftest import SETTINGS, ignore
 
 Writer = Callable[[GradeNet, Grid, Precision, Path], OutputShapes]
 

@@ -21,11 +21,10 @@ from deploy.model.folder import Model, open_model
 from deploy.predict.pipeline import PredictOptions, predict
 from deploy.results.record import Record
 from deploy.runtime import Choice
+from tests.deploy.conftest import SETTINGS, ignore
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError, PatientRefused
-
-from .conftest import SETTINGS, ignore
 
 for name in ("fire", "ignite", "jsonschema"):
     pytest.importorskip(name)

@@ -27,12 +27,11 @@ from deploy.results.record import Record
 from deploy.runtime import Choice
 from deploy.selftest import load_selftest
 from deploy.tensorrt.engine_files import Engine, EngineRecord, store_engine
+from tests.deploy.conftest import ignore
+from tests.deploy.triton_server import Server, serving
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError, RuntimeUnavailable
-
-from .conftest import ignore
-from .triton_server import Server, serving
 
 ROOT = Path(__file__).parents[3]
 

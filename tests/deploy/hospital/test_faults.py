@@ -20,8 +20,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from deploy.hospital.study.choose import StudyRefused, choose_series
 from deploy.hospital.study.codestream import claimed_size
-from deploy.hospital.study.files import is_dicom
 from deploy.hospital.study.kinds import SeriesRules
+from deploy.hospital.study.listing import is_dicom
 from deploy.hospital.study.series import Series
 from deploy.hospital.study.study import Study, find_studies
 from deploy.hospital.study.volume_reader import read_volume

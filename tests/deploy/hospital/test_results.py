@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from deploy.hospital.results.evidence_map import Evidence
 from deploy.hospital.results.identity import Answer
 from deploy.hospital.results.pictures import key_pictures
 from deploy.hospital.results.report import read_values
@@ -177,6 +178,15 @@ def test_japanese_names_survive(scan: np.ndarray, tmp_path: Path) -> None:
         assert validation_errors(file) == []
 
 
+def test_a_name_of_one_word_is_nowhere_told(scan: np.ndarray, tmp_path: Path) -> None:
+    raw = tiny_study()
+    for image in images_of(raw):
+        image.PatientName = "ANON"
+    study = reread(raw, tmp_path / "study")
+    for file in written(answers(study)["graded"], scan, tmp_path / "out").values():  # warnings are errors in the tests
+        assert pydicom.dcmread(file).PatientName == "ANON"
+
+
 def test_the_capture_shows_each_modality_and_nobody(
     study: dict[str, list[Dataset]], scan: np.ndarray, tmp_path: Path
 ) -> None:
@@ -209,6 +219,32 @@ def test_strongest_evidence_comes_first_and_in_colour(scan: np.ndarray) -> None:
     red, _, blue = (first.tiles["flair"][..., channel].astype(int) for channel in range(3))
     assert (blue - red).max() > 100  # blue: for LGG
     assert all((level.tiles["flair"][..., 0] == level.tiles["flair"][..., 2]).all() for level in rest)
+
+
+@needs("/usr/bin/dciodvfy")
+def test_the_map_is_where_the_series_is(study: dict[str, list[Dataset]], tmp_path: Path) -> None:
+    voxels = np.zeros((5, 6, 7), np.float32)
+    voxels[1, 2, 3] = 2.5
+    turn = np.deg2rad(12.9)
+    affine = np.array(
+        [
+            [1.5, 0, 0, -10],
+            [0, 1.5 * np.cos(turn), -1.5 * np.sin(turn), 4],
+            [0, 1.5 * np.sin(turn), 1.5 * np.cos(turn), 30],
+            [0, 0, 0, 1],
+        ]
+    )
+    answer = answers(study)["graded"]
+    (file,) = write_answer(answer, (), ("map",), tmp_path / "out", Evidence(voxels, affine))
+    assert validation_errors(file) == []
+    volume = hd.imread(file).get_volume()
+    place = np.argwhere(volume.array > 2)[0]
+    assert volume.array[tuple(place)] == 2.5
+    assert volume.map_indices_to_reference(place[None])[0] == pytest.approx(
+        (affine @ [1, 2, 3, 1])[:3] * (-1, -1, 1), abs=1e-3
+    )
+    assert pydicom.dcmread(file).FrameOfReferenceUID == study["t1ce"][0].FrameOfReferenceUID
+    assert write_answer(answers(study)["refused"], (), ("map",), tmp_path / "none", Evidence(voxels, affine)) == []
 
 
 def test_an_empty_scan_gives_no_pictures() -> None:

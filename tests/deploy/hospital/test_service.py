@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.hospital.service.queue import STATES, Queue, study_key
+from deploy.hospital.queue import STATES, Queue, study_key
 from deploy.results.audit import verify_audit
 from tests.campaign.service import killed
 from tests.deploy.hospital.quick import MISSING, broken, quick
@@ -20,6 +21,13 @@ from toolkit.errors import GradeError
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+    """Those sockets are collected here, where the warning is expected."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.hospital.service.queue import Queue, Ticket, study_key
+from deploy.hospital.queue import Queue, Ticket, study_key
 from deploy.hospital.service.serve import Job, Service
 from deploy.hospital.service.status import Status, read_token
 from tests.deploy.hospital.quick import MODEL, quick

@@ -26,13 +26,12 @@ from deploy.predict.pipeline import PredictOptions, Summary, predict
 from deploy.results.record import Record
 from deploy.runtime import Array, Choice, Runtime, RuntimeOutputs
 from deploy.runtimes.open import open_runtime
+from tests.deploy.conftest import SETTINGS, ignore
 from toolkit.config import Grid, PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Scan, read_scan
 from toolkit.errors import GradeError, ModelError, OutOfMemory, RuntimeUnavailable, SettingsError
 from toolkit.training.runs.run import Run
-
-from .conftest import SETTINGS, ignore
 
 ON_CPU = Choice("onnx", "cpu")
 

@@ -16,13 +16,12 @@ from deploy.predict.pipeline import PredictOptions, predict
 from deploy.predict.verdict import Judge, Verdict
 from deploy.results.record import Record
 from deploy.runtime import Choice
+from tests.deploy.conftest import ignore
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError
 from toolkit.evaluation.conformal import Conformal
 from toolkit.evaluation.familiarity import Bound, Familiarity
-
-from .conftest import ignore
 
 CONFORMAL = Conformal(rate=0.1, cases={"LGG": 15, "HGG": 42}, hgg_from=0.3, lgg_to=0.6)
 FAMILIARITY = Familiarity(

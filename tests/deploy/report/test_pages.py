@@ -20,11 +20,10 @@ from deploy.results.names import file_name
 from deploy.results.record import Record
 from deploy.runtime import Choice, RuntimeOutputs
 from deploy.runtimes.open import open_runtime
+from tests.deploy.conftest import SETTINGS, ignore
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.data.scan import read_scan
-
-from .conftest import SETTINGS, ignore
 
 
 class Numbers(HTMLParser):

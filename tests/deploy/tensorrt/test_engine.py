@@ -20,11 +20,10 @@ from deploy.model.folder import Model, open_model, write_manifest
 from deploy.tensorrt.engine import find_engine, provide_engine
 from deploy.tensorrt.engine_files import Engine, EngineRecord, read_record
 from deploy.tensorrt.flavours import Target, choose_target
+from tests.deploy.conftest import SETTINGS, ignore
+from tests.deploy.fakes import FakeCuda, fake_tensorrt
 from toolkit.config import ExportSettings
 from toolkit.errors import ModelError, SettingsError
-
-from .conftest import SETTINGS, ignore
-from .fakes import FakeCuda, fake_tensorrt
 
 H100 = "NVIDIA H100 80GB HBM3"
 ROOT = Path(__file__).parents[3]

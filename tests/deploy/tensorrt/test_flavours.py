@@ -12,9 +12,8 @@ import tensorrt_rtx_bindings as rtx
 from deploy.tensorrt import flavours
 from deploy.tensorrt.builder import inspected_convolutions
 from deploy.tensorrt.flavours import RTX_CAPABILITIES, Card, Target, choose_target
+from tests.deploy.fakes import FakeCuda, fake_tensorrt
 from toolkit.errors import RuntimeUnavailable
-
-from .fakes import FakeCuda, fake_tensorrt
 
 H100, RTX4090 = Card("NVIDIA H100 80GB HBM3", "9.0"), Card("NVIDIA GeForce RTX 4090", "8.9")
 ROOT = Path(__file__).parents[3]

@@ -2,15 +2,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.toolkit.data.faults import drafted
+from tests.toolkit.data.faults.build import LPS, brain
 from toolkit.config import Grid
 from toolkit.data.control import mask_tumour
 from toolkit.data.patients import Patient
 from toolkit.data.reading.door import open_patient
 from toolkit.data.scan import read_scan
 from toolkit.errors import PatientRefused
-
-from .faults import drafted
-from .faults.build import LPS, brain
 
 TUMOUR = (slice(9, 14), slice(9, 14), slice(6, 10))  # the bright block of the sound patient
 

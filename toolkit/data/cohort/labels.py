@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from toolkit.config import LabelTable
-from toolkit.data.cohort.site import site_of
 from toolkit.data.patients import CLASSES, Cohort, Patient, find_patients
+from toolkit.data.site import site_of
 from toolkit.data.tables.columns import holds_grades
 from toolkit.data.tables.matching import match_rows
 from toolkit.data.tables.rows import LabelRow, LabelRows, read_rows

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from toolkit.data.cohort.site import subject_of
 from toolkit.data.layout import person_folder
 from toolkit.data.patients import CLASSES, Cohort, Patient
+from toolkit.data.site import subject_of
 from toolkit.errors import CohortError
 
 POINTS = 8  # along each axis

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.config import LabelTable
-from toolkit.data.tables.table import Table, read_tables
+from toolkit.data.tables.read import read_tables
+from toolkit.data.tables.table import Table
 from toolkit.data.tables.words import missing, names_grades, names_ids, names_sites, plain
 from toolkit.errors import CohortError
 

@@ -46,7 +46,7 @@ def match_rows(
     notes = [
         note
         for rule, key in (("case, separators or `_nifti`", _spelled), ("leading zeros of a number", _number))
-        if (note := _by_rule(rule, key, patients, names, matched, table))
+        if (note := _by_rule((rule, key), patients, names, matched, table))
     ]
     return {name: rows for name, rows in matched.items() if rows}, tuple(notes)
 
@@ -110,14 +110,14 @@ def _same_person(one: Patient, other: Patient) -> bool:
 
 
 def _by_rule(
-    rule: str,
-    key: Callable[[str], str],
+    how: tuple[str, Callable[[str], str]],
     patients: Sequence[Patient],
     names: dict[str, tuple[set[str], set[str]]],
     matched: dict[str, list[LabelRow]],
     table: LabelRows,
 ) -> str:
-    """Match what is left where a rule makes both ids the same; a sentence that says so."""
+    """Match what is left where a rule, its name and its key, makes both ids the same; a sentence that says so."""
+    rule, key = how
     taken = {row.number for rows in matched.values() for row in rows}
     rows: dict[str, dict[str, list[LabelRow]]] = {}
     for row in table.rows:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from toolkit.config import LabelTable
-from toolkit.data.cohort.site import subject_of
+from toolkit.data.site import subject_of
 from toolkit.data.tables.columns import Columns, choose_table, meaning
 from toolkit.data.tables.table import Row, Table
 from toolkit.data.tables.words import missing, plain

@@ -19,8 +19,8 @@ from toolkit.errors import RunError
 from toolkit.evaluation.calibration import Calibration
 from toolkit.files import alone, first_line, first_problem, write_file
 from toolkit.frozen import Frozen
+from toolkit.training.network.checkpoint import read_checkpoint, read_weights, write_checkpoint, write_weights
 from toolkit.training.network.network import GradeNet, build_network, with_weights
-from toolkit.training.runs.checkpoint import read_checkpoint, read_weights, write_checkpoint, write_weights
 from toolkit.training.runs.tables import read_table, table_text
 
 SPLIT = ("patient", "grade", "site", "split", "folder", "images")

@@ -3,11 +3,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from tests.toolkit.data.faults import CASES, drafted
 from toolkit.data.cohort.check import check_patients
 from toolkit.data.cohort.leakage import same_content
 from toolkit.data.patients import find_patients
-
-from .faults import CASES, drafted
 
 
 def test_what_is_known_of_a_good_patient(tmp_path):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from toolkit.config import DataSettings
-from toolkit.data.cohort.site import site_of, subject_of
 from toolkit.data.cohort.split import split_cohort
 from toolkit.data.patients import Cohort, Patient
+from toolkit.data.site import site_of, subject_of
 from toolkit.errors import CohortError
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.toolkit.data.faults import CASES, MODALITIES, Case, drafted
+from tests.toolkit.data.faults.build import Change
 from toolkit.config import Grid
 from toolkit.data.patients import find_patients, match_modalities, printable
 from toolkit.data.scan import Scan, read_scan
 from toolkit.errors import CohortError, PatientRefused
-
-from .faults import CASES, MODALITIES, Case, drafted
-from .faults.build import Change
 
 GRID = Grid(spacing=1.5, shape=(16, 16, 16))
 LEAST = {"gzip": 20, "header": 38, "geometry": 18, "voxels": 16, "names": 28, "files": 12}  # twice what issues tell of

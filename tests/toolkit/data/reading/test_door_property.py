@@ -17,13 +17,12 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from nibabel.nifti2 import Nifti2Header
 
+from tests.toolkit.data.faults.build import Change, Image, compressed, drafted, on
+from tests.toolkit.data.faults.streams import blocks, level, members
 from toolkit.config import Grid
 from toolkit.data.patients import MODALITIES, find_patients
 from toolkit.data.scan import Scan, read_scan
 from toolkit.errors import PatientRefused
-
-from .faults.build import Change, Image, compressed, drafted, on
-from .faults.streams import blocks, level, members
 
 GRID = Grid(spacing=1.5, shape=(16, 16, 16))
 MEMORY = 2_000_000_000  # bytes

@@ -15,8 +15,9 @@ from openpyxl.worksheet.dimensions import RowDimension
 
 from toolkit.config import LabelTable
 from toolkit.data.tables.columns import choose_table
+from toolkit.data.tables.read import read_tables
 from toolkit.data.tables.rows import read_rows
-from toolkit.data.tables.table import clean, read_tables
+from toolkit.data.tables.table import clean
 from toolkit.errors import CohortError
 
 ROWS = [("patient", "grade"), *((f"p{n:02d}", 4 if n % 2 else 2) for n in range(12))]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from toolkit.errors import RunError
-from toolkit.training.runs.checkpoint import (
+from toolkit.training.network.checkpoint import (
     read_checkpoint,
     read_foreign,
     read_weights,
