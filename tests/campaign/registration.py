@@ -30,7 +30,7 @@ FAR = 2.0  # mm: an alignment worse than this has to be noted or refused
 
 
 class Found(NamedTuple):
-    """What one head gave: mm off by series, those noted, degrees off, Dice of the mask, |dP(HGG)| and whether it flips."""
+    """What one head gave: mm off by series, which are noted, degrees off, Dice, |dP(HGG)|, whether the grade flips."""
 
     off: dict[str, float]
     noted: dict[str, bool]
@@ -98,9 +98,7 @@ def report(found: list[Found], refused: int) -> int:
     unseen = sum(value > FAR and not one.noted[name] for one in found for name, value in one.off.items())
     degrees = np.array([one.degrees for one in found])
     print(f"{len(found)} heads, {refused} refused; {len(off)} alignments: {_spread(off)} mm, {unseen} far off unseen")
-    print(
-        f"within 1 mm: {np.mean(off < 1):.1%}; pose: {_spread(degrees)} degrees, within 3: {np.mean(degrees < 3):.1%}"
-    )
+    print(f"within 1 mm: {np.mean(off < 1):.1%}; pose: {_spread(degrees)} degrees, {np.mean(degrees < 3):.1%} within 3")
     if dice := [one.dice for one in found if one.dice is not None]:
         change = np.array([one.change for one in found])
         flips = sum(one.flips for one in found)
