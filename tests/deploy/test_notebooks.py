@@ -23,7 +23,7 @@ def home(exported: Path, patients: tuple[Patient, ...], tmp_path: Path, monkeypa
         (tmp_path / "patients" / patient.id).mkdir(parents=True)
         for file in match_modalities(patient.folder).modalities.values():
             shutil.copy(file, tmp_path / "patients" / patient.id)
-    shutil.copytree(patients[0].folder.parents[2], tmp_path / "cohort")
+    shutil.copytree(patients[0].folder.parents[1], tmp_path / "cohort")
     # The kernel is this interpreter, whatever kernels are installed, and finds the packages of this checkout.
     kernel = tmp_path / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
