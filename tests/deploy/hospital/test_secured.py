@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import ipaddress
 from pathlib import Path
 
@@ -20,6 +21,13 @@ from toolkit.config.service import Peer, TlsSettings
 from toolkit.errors import GradeError
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see test_service
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+    """Those sockets are collected here, where the warning is expected."""
+    yield
+    gc.collect()
 
 
 def make_tls(folder: Path) -> TlsSettings:

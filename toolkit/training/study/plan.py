@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class PlannedRun:
     arm: str
     seed: int
     fold: tuple[int, int] | None
-    settings: Settings
+    settings: Settings = field(hash=False)  # it holds tables, which have no hash
 
 
 def plan_arms(strategies: Sequence[str], levers: Sequence[str]) -> list[ArmPlan]:

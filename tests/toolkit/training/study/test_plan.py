@@ -54,6 +54,7 @@ def test_arms_and_runs() -> None:
     assert planned[1].settings.training.drw_epoch == 25
     names = [one.name for one in plan_runs(arms[:1], 1, 3, load)]
     assert names == ["stable-s0-f1", "stable-s0-f2", "stable-s0-f3"]
+    assert len(set(planned)) == len(planned)  # a study looks its runs up by them
 
 
 def test_seeds_count_up_from_the_users_own() -> None:
