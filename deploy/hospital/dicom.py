@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.hospital.ingest import Refused, Source
-from deploy.hospital.study.choose import Selection, choose_series
+from deploy.hospital.study.choose import Selection, check_forced, choose_series
 from deploy.hospital.study.files import Files
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.series import Series
@@ -28,9 +28,11 @@ def study_sources(path: Path, rules: SeriesRules) -> Iterator[Source | Refused]:
         rules: the site's names, and what the user forces.
 
     Raises:
-        CohortError: there is no DICOM file that can be read.
+        CohortError: there is no DICOM file that can be read, or a series is forced and there are several studies.
     """
-    for study in find_studies(path):
+    studies = find_studies(path)
+    check_forced(studies, rules)
+    for study in studies:
         try:
             yield _source(study, choose_series(study, rules))
         except PatientRefused as reason:

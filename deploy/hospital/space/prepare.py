@@ -19,8 +19,9 @@ from deploy.hospital.space.quality import contrast, cut_share, judge
 from deploy.hospital.space.register import Alignment, align
 from deploy.hospital.volume import Volume
 from toolkit.data.patients import MODALITIES
+from toolkit.errors import PatientRefused
 
-RECIPE = 2  # of everything below this folder: another number, and what was brought in before is made again
+RECIPE = 3  # of everything below this folder: another number, and what was brought in before is made again
 REFERENCE = "t1ce"
 UNITS = (200.0, 16000.0)  # of the brain's 99.9th percentile: as it is within, scaled to 4095 without
 NO_CONTRAST = 0.0  # of `contrast`
@@ -70,7 +71,7 @@ def prepare(series: Mapping[str, Volume], brain: Brain, on_stage: Callable[[str]
         PatientRefused: a series cannot be used, or a figure is beyond its limit.
     """
     clock = _Clock(on_stage)
-    images = {name: to_image(series[name]) for name in MODALITIES}
+    images = {name: _usable(name, series[name]) for name in MODALITIES}
     with clock.stage("brain mask"):
         likely = find_brain(brain, series[REFERENCE])
     alignments = {}
@@ -127,6 +128,14 @@ class _Clock:
         start = perf_counter()
         yield
         self.seconds[name] = perf_counter() - start
+
+
+def _usable(name: str, volume: Volume) -> sitk.Image:
+    """A series with something in it, at least 0 everywhere: the starts weigh voxels by their numbers."""
+    low, high = float(volume.voxels.min()), float(volume.voxels.max())
+    if not np.isfinite(high - low) or low == high:
+        raise PatientRefused(f"{name} holds one value only, or numbers that are not finite")
+    return to_image(Volume(volume.voxels - np.float32(min(low, 0)), volume.affine))
 
 
 def _stripped(image: sitk.Image, likely: Volume) -> Volume:

@@ -50,10 +50,17 @@ def template_head(
     return Volume(voxels.astype(np.float32), affine)
 
 
+def template_brain(motion: NDArray[np.float64]) -> Volume:
+    """The MNI brain, 0 outside it, moved; 2 mm. The template's own edges ring far out."""
+    template = load_mni152_template(resolution=2)
+    voxels = np.asarray(template.dataobj, np.float32)
+    return Volume(np.where(voxels > 0.1 * voxels.max(), voxels, np.float32(0)), motion @ template.affine)
+
+
 def study(motions: dict[str, NDArray[np.float64]]) -> dict[str, Volume]:
     """Four series of the same head with different contrasts."""
     powers = {"flair": 0.5, "t1": 1.0, "t1ce": 1.3, "t2": -1.0}
-    return {name: template_head(motions.get(name, np.eye(4)), powers[name]) for name in MODALITIES}
+    return {name: template_head(motions.get(name, np.eye(4)), powers[name], (6, 6, 6)) for name in MODALITIES}
 
 
 def write_bright_network(file: Path) -> Path:
