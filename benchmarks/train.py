@@ -21,11 +21,11 @@ from benchmarks.common import arguments, report
 from toolkit.config import Settings, load_settings
 from toolkit.data.cohort.split import Split
 from toolkit.data.patients import Cohort, Patient
+from toolkit.training.loop import train as loop
 from toolkit.training.loop.batch import Batch
 from toolkit.training.loop.compute import Compute, choose_compute, reproducible
 from toolkit.training.loop.scans import TrainingData
 from toolkit.training.loop.session import Session, begin
-from toolkit.training.loop.train import train as loop
 from toolkit.training.processes.interrupt import stop_on_interrupt
 from toolkit.training.runs.folder import create_run
 from toolkit.training.runs.run import EpochRow, Run

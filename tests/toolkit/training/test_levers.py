@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from toolkit.training.loop import train as loop
 from toolkit.training.loop.compute import Compute
 from toolkit.training.loop.scans import TrainingData
 from toolkit.training.loop.session import Session, begin
 from toolkit.training.loop.train import train
-from toolkit.training.loop.train import train as loop
 from toolkit.training.runs.folder import open_run
 from toolkit.training.runs.run import Run
 
