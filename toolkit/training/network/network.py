@@ -31,7 +31,7 @@ def _without(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-with _without("ignite", "jsonschema", "mlflow"):
+with _without("ignite", "mlflow"):
     from monai.networks.nets.resnet import ResNet
 
 CHANNELS = 4  # one per modality
