@@ -43,7 +43,13 @@ batch_size = 3
 accumulation = 3
 """
 # With all that a training needs, so that no fork has to load it.
-LOADED = ("cli.screens.train", "cli.commands.calibrate", "cli.commands.report", "toolkit.training.start")
+LOADED = (
+    "torch._dynamo",
+    "cli.screens.train",
+    "cli.commands.calibrate",
+    "cli.commands.report",
+    "toolkit.training.start",
+)
 RUN = Path("runs/a")
 TRAIN, RESUME = ("train", "--name", "a"), ("train", "--resume", "--name", "a")
 
@@ -312,7 +318,7 @@ ALTERATIONS: dict[str, tuple[Callable[[], None], bool]] = {
 def altered(name: str, commands: Sequence[tuple[str, ...]]) -> str:
     """Resume an altered run, and whatever else is asked of it; what is wrong."""
     shutil.rmtree("runs")
-    shutil.copytree("good", RUN.parent)
+    shutil.copytree("good", RUN.parent, symlinks=True)
     alter, refused = ALTERATIONS[name]
     toml = Path("grade.toml").read_bytes()
     alter()
@@ -352,7 +358,7 @@ def _attack(few: bool) -> int:
         print(f"could not prepare: {first}")
         return 1
     wanted = results()
-    shutil.copytree(RUN.parent, "good")
+    shutil.copytree(RUN.parent, "good", symlinks=True)
     failed = 0
     kills = [KILLS[i] for i in (1, 4)] if few else KILLS
     names = [name for number, name in enumerate(ALTERATIONS) if not few or number in {2, 12, 37}]
