@@ -250,7 +250,7 @@ def bomb() -> None:
     """A checkpoint of a few kilobytes that unpacks to 2 GB, with the right checksum."""
     with (
         zipfile.ZipFile(RUN / "bomb", "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("archive/data.pkl", "w") as part,
+        archive.open("archive/data.pkl", "w", force_zip64=True) as part,
     ):
         for _ in range(2048):
             part.write(bytes(2**20))
