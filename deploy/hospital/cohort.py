@@ -98,6 +98,11 @@ def _labelled(
 def _in_processes(sources: Sequence[Source], out: Path, model: Path) -> Iterator[Ingested | Refused]:
     count = processes(len(sources))
     threads = max(1, cores() // count)
+    if count == 1:
+        _start(model, threads)
+        for source in sources:
+            yield _bring_in(source, out)
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, _start, (model, threads)) as pool:
         jobs = [pool.submit(_bring_in, source, out) for source in sources]

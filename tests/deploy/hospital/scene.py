@@ -46,7 +46,7 @@ def template_head(
     affine[:3, 3] = (0, -18, 8) - affine[:3, :3] @ (size - 1) / 2
     into = np.linalg.inv(template.affine) @ np.linalg.inv(motion) @ affine
     voxels = ndimage.affine_transform(head, into[:3, :3], into[:3, 3], tuple(size), order=1)
-    voxels += np.random.default_rng(1).normal(0, 1.5, voxels.shape)
+    voxels += np.random.default_rng([1, round(100 * abs(power))]).normal(0, 1.5, voxels.shape)
     return Volume(voxels.astype(np.float32), affine)
 
 
@@ -60,7 +60,11 @@ def template_brain(motion: NDArray[np.float64]) -> Volume:
 def study(motions: dict[str, NDArray[np.float64]]) -> dict[str, Volume]:
     """Four series of the same head with different contrasts."""
     powers = {"flair": 0.5, "t1": 1.0, "t1ce": 1.3, "t2": -1.0}
-    return {name: template_head(motions.get(name, np.eye(4)), powers[name], (6, 6, 6)) for name in MODALITIES}
+    series = {name: template_head(motions.get(name, np.eye(4)), powers[name], (6, 6, 6)) for name in MODALITIES}
+    enhancing = series["t1ce"].voxels  # a tumour that takes up the contrast agent
+    x, y, z = (n // 2 for n in enhancing.shape)
+    enhancing[x + 4 : x + 9, y : y + 5, z : z + 4] += 60
+    return series
 
 
 def write_bright_network(file: Path) -> Path:
