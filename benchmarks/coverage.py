@@ -4,7 +4,7 @@
 
 The cohort has known grades and is made like the training's, but is none of it: `grade phantom` with another seed. Two
 intervals of 95 % say which coverage is no surprise. `binomial`: the limits leave out exactly a tenth of all patients,
-and chance lies in the cohort alone. `beta-binomial`: the limits were themselves learned from n validation patients of
+and the cohort alone is random. `beta-binomial`: the limits were themselves learned from n validation patients of
 the grade, so the coverage that they give varies from one validation to the next as Beta(n + 1 - k, k) with
 k = floor(0.1 (n + 1)) (Vovk 2012); this is the interval that a sound model stays in.
 """

@@ -51,7 +51,9 @@ def scores(near: np.ndarray, grades: np.ndarray) -> dict[str, Score]:
         found[f"neighbour {rank}, as they are"] = lambda x, rank=rank: neighbour(near, x, rank)
     _, _, rows = np.linalg.svd(near - near.mean(axis=0), full_matrices=False)
     for kept in (5, 20):
-        found[f"residual beside {kept} components"] = lambda x, kept=kept: residual(x - near.mean(axis=0), rows[:kept])
+        found[f"residual apart from {kept} components"] = lambda x, kept=kept: residual(
+            x - near.mean(axis=0), rows[:kept]
+        )
     return found
 
 

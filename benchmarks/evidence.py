@@ -1,8 +1,8 @@
 """Is the evidence in the tumour? `python -m benchmarks.evidence MODEL PHANTOMS`.
 
 Of HGG phantoms that the model grades right: in how many the strongest voxel of the evidence for HGG, inside the brain,
-lies in the true mask; and which share of the strongest 1 % of the brain does, against the mask's share of the brain.
-The map by occlusion beside the network's class activation map.
+is in the true mask; and which share of the strongest 1 % of the brain does, against the mask's share of the brain.
+The map by occlusion next to the network's class activation map.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
         brain = (scan.data != 0).any(axis=0)
         mask = mask_on_grid(match_modalities(patient.folder).seg, manifest.grid.shape, scan.affine)[brain]
         coarse = outputs.evidence[0]
-        # Every convolution and pooling pads by half its kernel, so coarse voxel i lies on scan voxel i x stride.
+        # Every convolution and pooling pads by half its kernel, so coarse voxel i is at scan voxel i x stride.
         places = [16.0 * manifest.network.stem_stride * np.arange(size) for size in coarse.shape]
         maps = {
             "occlusion": occlusion(runtime, scan.data, manifest.grid.spacing, 1),

@@ -24,9 +24,13 @@ CHILD = """
 import json, re, sys, time
 began = time.time() - float(sys.argv[4])
 from pathlib import Path
-from deploy.export.export import export_run
 from toolkit.config import ExportSettings
-from toolkit.training.runs.folder import open_run
+try:
+    from deploy.export.export import export_run
+    from toolkit.training.runs.folder import open_run
+except ImportError:  # a checkout from before
+    from deploy.export import export_run
+    from toolkit.training.runs import open_run
 marks = [("imports", began, time.process_time())]
 def stage(text):
     name = re.sub(r" [0-9]+ of [0-9]+$", "s", text)

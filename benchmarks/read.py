@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.common import arguments, best_of, report
 from toolkit.config import Grid
+from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Patient, match_modalities
 from toolkit.data.reading.door import open_patient
 from toolkit.data.scan import read_scan
@@ -66,12 +67,12 @@ def measure(patient: Patient, times: int) -> tuple[float, float, float, float]:
         for content, buffer in zip(raw, buffers, strict=True):
             imagecodecs.gzip_decode(content, out=buffer.data)
 
-    chain = monai_chain(GRID)
+    workspace, chain = Workspace(), monai_chain(GRID)
     paths = {name: str(file) for name, file in files.items()}
     return (
         best_of(decompress, times),
-        best_of(lambda: open_patient(patient), times),
-        best_of(lambda: read_scan(patient, GRID), times),
+        best_of(lambda: open_patient(patient, workspace), times),
+        best_of(lambda: read_scan(patient, GRID, workspace), times),
         best_of(lambda: chain(paths), max(2, times // 5)),
     )
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.tolerance MODEL PATIENTS
 
-Distances of patients that the model has not seen, dealt at random into a validation of N and the rest, many times. In
+Distances of patients that the model has not seen, split at random into a validation of N and the rest, many times. In
 how many of these validations do more than a tenth of the rest lie beyond the limit? At most 5 % are promised
 (`toolkit.evaluation.familiarity_fit.tolerance_limit`). Next to it: the largest distance, and a normal limit of
 the logarithms.
@@ -37,7 +37,7 @@ def normal_limit(distances: np.ndarray) -> float:
     return float(np.exp(logs.mean() + factor * logs.std(ddof=1)))
 
 
-def dealt(distances: np.ndarray, count: int) -> tuple[float, ...]:
+def split_often(distances: np.ndarray, count: int) -> tuple[float, ...]:
     """Share of validations of `count` that fail by each limit, and the mean rate beyond the first."""
     rng, rates = np.random.default_rng(count), []
     for _ in range(TURNS):
@@ -68,7 +68,7 @@ def main() -> None:
         f"Validations in which over {DISTANCE_RATE:.0%} of the others are beyond the limit; {len(logs)} patients,"
         f" skewness of the logarithms {skew(logs):.2f}, Shapiro-Wilk p {shapiro(logs).pvalue:.1e}"
     )
-    report(title, COLUMNS, [(count, *dealt(distances, count)) for count in SIZES], given.out)
+    report(title, COLUMNS, [(count, *split_often(distances, count)) for count in SIZES], given.out)
 
 
 if __name__ == "__main__":

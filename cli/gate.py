@@ -1,4 +1,4 @@
-"""`grade --no-phi`: the command runs in a process of its own, and what it prints passes through here, word by word.
+"""`grade --no-phi`: the command runs in its own process, and what it prints passes through here, word by word.
 
 Nothing is hidden because it is known to be a name. A word is shown because it is one of ours: it stands in a text of
 this program, in a message of the operating system or of the command line's library, or it is a short number. Whatever

@@ -65,7 +65,7 @@ def show_sites(sites: Sites, without: bool) -> None:
 
 
 def show_control(name: str, plain: Interval, control: Interval) -> None:
-    """The AUC of a control experiment beside the plain one."""
+    """The AUC of a control experiment next to the plain one."""
     rows = [
         (label, figure(value), f"{figure(low)} to {figure(high)}")
         for label, (value, low, high) in (("as it is", plain), (name, control))

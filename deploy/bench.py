@@ -75,11 +75,11 @@ class Measured(Frozen):
 
 
 class Stages(Frozen):
-    """What one patient costs beside inference, ms, each the median of several runs on one thread.
+    """What one patient costs apart from inference, ms, each the median of several runs on one thread.
 
     Attributes:
         read: the four files decompressed; None: no patient was given.
-        preprocess: checks, z-scores, resampling; None likewise.
+        preprocess: checks, z-scores, resampling; None: as above.
         copying: into the batch.
         decide: logits to probability and grade.
     """

@@ -22,6 +22,7 @@ from deploy.runtimes.halving import Halving
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import run_selftest
 from toolkit.config import Grid
+from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Patient, find_patients
 from toolkit.data.scan import read_scan
 from toolkit.errors import CohortError, PatientRefused
@@ -128,7 +129,7 @@ class GradingModel:
 
     def __init__(self, model: Model, runtime: Runtime) -> None:
         self._model, self._runtime = model, runtime
-        self._grader = Grader(model, runtime, 1, Timings())
+        self._grader, self._workspace = Grader(model, runtime, 1, Timings()), Workspace()
 
     def __repr__(self) -> str:
         return f"GradingModel({self._model.folder}, {self._model.short}, {self._runtime.chosen})"
@@ -172,7 +173,7 @@ class GradingModel:
         """See `Answer.evidence`."""
         grid = self._model.manifest.grid
         with patients_of(source) as patients:
-            scan = read_scan(patients[0], grid)
+            scan = read_scan(patients[0], grid, self._workspace)
             size = self._model.manifest.max_batch if padded(self._runtime) else 1
             return occlusion(self._runtime, scan.data, grid.spacing, size), scan.affine
 
@@ -181,7 +182,7 @@ class GradingModel:
             return [Answer(self._grade(patient).record, self, _again(source, patient)) for patient in patients]
 
     def _grade(self, patient: Patient) -> Graded:
-        self._grader.add(read_patient(patient, self._model.manifest.grid, None))
+        self._grader.add(read_patient(patient, self._model.manifest.grid, None, self._workspace))
         (graded,) = self._grader.run()
         return graded
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from deploy.tensorrt.flavours import MEND, RTX_CAPABILITIES, importable
+from deploy.tensorrt.flavours import INSTALL, RTX_CAPABILITIES, importable
 from toolkit.machine import cores, versions
 
 PACKAGES = (
@@ -103,7 +103,7 @@ def _onnx(found: tuple[Gpu, ...]) -> RuntimeState:
 
 def _tensorrt(found: tuple[Gpu, ...]) -> RuntimeState:
     if not importable("tensorrt") and not importable("rtx"):
-        return RuntimeState("tensorrt", (), f"not installed; {MEND}")
+        return RuntimeState("tensorrt", (), f"not installed; {INSTALL}")
     if not found:
         where = "; engines for RTX cards can be built all the same" if importable("rtx") else ""
         return RuntimeState("tensorrt", (), f"the driver shows no GPU{where}")

@@ -18,7 +18,7 @@ from toolkit.evaluation.calibration import Calibration
 MAX_PATIENTS = 64
 # Of features, evidence and an extreme scan's logits, as a share of the largest value: those logits run into thousands.
 SHARES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
-BATCHES = (2, 3)  # beside 1
+BATCHES = (2, 3)  # in addition to 1
 
 
 class _Tally:
@@ -212,7 +212,7 @@ def _reference(reference: Runtime, name: str, scan: Array) -> RuntimeOutputs:
 
 
 def _batches(runtime: Runtime, most: int) -> list[int]:
-    """Batches beside single scans; on a GPU, where prediction runs the largest, that one too."""
+    """Batches in addition to single scans; on a GPU, where prediction runs the largest, that one too."""
     wanted = {*BATCHES, most} if runtime.device != "cpu" else set(BATCHES)
     return sorted(batch for batch in wanted if 1 < batch <= most)
 

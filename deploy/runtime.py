@@ -62,7 +62,7 @@ class Runtime(Protocol):
 
         Raises:
             ModelError: a batch or an answer of another shape.
-            RuntimeUnavailable: the device failed, for example for want of memory.
+            RuntimeUnavailable: the device failed, for example because memory ran out.
         """
 
 

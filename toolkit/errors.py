@@ -1,8 +1,8 @@
-"""Errors that a user can mend; the command line alone turns them into a sentence and an exit code."""
+"""Errors that a user can fix; the command line alone turns them into a sentence and an exit code."""
 
 
 class GradeError(Exception):
-    """Something the user can mend. Its text is one sentence: what is wrong, the value, how to mend it."""
+    """Something the user can fix. Its text is one sentence: what is wrong, the value, how to fix it."""
 
 
 class SettingsError(GradeError):
@@ -14,7 +14,7 @@ class CohortError(GradeError):
 
 
 class PatientRefused(GradeError):
-    """One patient cannot be graded; the others go on. The text is the reason written to the results."""
+    """One patient cannot be graded; the others still are. The text is the reason written to the results."""
 
 
 class RunError(GradeError):

@@ -7,8 +7,9 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
 from typing import BinaryIO
@@ -72,6 +73,7 @@ def building(out: Path, what: str, kind: type[GradeError] = ModelError) -> Itera
     Args:
         out: where `put` will put it.
         what: such as `model`, for the sentence.
+        written: patterns of all files, relative to `out`, that we write there; empty: not asked.
         kind: of the error.
 
     Raises:
@@ -117,13 +119,14 @@ def put(folder: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def check_output(out: Path, mark: str, what: str) -> None:
-    """Refuse to replace what is something else.
+def check_output(out: Path, mark: str, what: str, written: Collection[str] = ()) -> None:
+    """Refuse to replace what is something else, or holds something else.
 
     Args:
         out: where the folder will be put.
         mark: a file, relative to `out`, that tells an earlier one.
         what: such as `model`, for the sentence.
+        written: patterns of all files, relative to `out`, that we write there; empty: not asked.
 
     Raises:
         ModelError: `out` is a link, a file, or a folder that holds other things.
@@ -132,6 +135,12 @@ def check_output(out: Path, mark: str, what: str) -> None:
         raise ModelError(f"{out} is a link or a file; name another folder for the {what}.")
     if out.is_dir() and any(out.iterdir()) and not (out / mark).is_file():
         raise ModelError(f"{out} holds something other than a {what}; name another folder.")
+    if written and out.is_dir():
+        for path in sorted(out.rglob("*")):
+            name = path.relative_to(out).as_posix()
+            folder = path.is_dir() and not path.is_symlink()
+            if not folder and not any(fnmatchcase(name, pattern) for pattern in written):
+                raise ModelError(f"{out} holds {name}, which is not of a {what}; move it, or name another folder.")
 
 
 def sweep(folder: Path, pattern: str = ".*.tmp") -> None:
@@ -178,7 +187,7 @@ def alone(file: Path, busy: GradeError) -> Iterator[None]:
                 raise busy from None
             except OSError:
                 pass  # a file system without locks
-            if _same_file(descriptor, file):  # else whoever had it deleted it, and a third may have made another
+            if _same_file(descriptor, file):  # else its owner deleted it, and a third process may have made another
                 opened.callback(file.unlink, missing_ok=True)
                 yield
                 return

@@ -124,7 +124,7 @@ def _content(path: Path) -> str:
     if path.is_symlink():
         return f"-> {path.readlink()}"
     if not path.is_file():
-        return "no file"  # a pipe or a socket is nobody's but the user's
+        return "no file"  # a pipe or a socket belongs to the user alone
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

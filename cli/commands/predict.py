@@ -88,7 +88,9 @@ def command(
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps the results in --out, --overwrite replaces them; choose one.")
     if dry_run and (resume or overwrite):
-        raise typer.BadParameter("--dry-run grades nobody, so --resume and --overwrite have no effect; leave them out.")
+        raise typer.BadParameter(
+            "--dry-run grades no patient, so --resume and --overwrite have no effect; leave them out."
+        )
     if cluster and report:
         raise typer.BadParameter(
             "--report needs the images at hand; make the pages of single patients without --cluster."

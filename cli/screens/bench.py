@@ -7,7 +7,7 @@ from deploy.bench import Bench
 
 
 def show_bench(found: Bench) -> None:
-    """Speeds, the costs beside inference, and what `auto` takes from now on."""
+    """Speeds, what else a patient costs, and the runtime that `auto` takes from now on."""
     rows = [
         (
             f"{measured.runtime} {measured.precision} {measured.device}",
@@ -32,7 +32,7 @@ def show_bench(found: Bench) -> None:
         ("decide", stages.decide),
     )
     table(
-        "Beside it, ms a patient on one thread",
+        "In addition, ms a patient on one thread",
         ("", ""),
         [(name, "name a patient folder" if value is None else f"{value:.2f}") for name, value in costs],
     )
@@ -40,7 +40,9 @@ def show_bench(found: Bench) -> None:
         note(f"{name} was not measured: {reason}")
     for measured in found.measured:
         if measured.parity != "passed":
-            note(f"{measured.runtime} {measured.precision} {measured.device} may grade nobody: {measured.parity}")
+            note(
+                f"{measured.runtime} {measured.precision} {measured.device} must not grade patients: {measured.parity}"
+            )
     if found.fastest:
         say(f"Fastest that answers right: {found.fastest}; --runtime auto takes it for this model on this machine.")
     else:

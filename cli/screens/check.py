@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 
 from cli.console import bar, note, say, show_json, table
 from toolkit.config import LabelTable
-from toolkit.data.cohort.check import Checked, check_patients
+from toolkit.data.cohort.check import Checked, check_cohort
 from toolkit.data.cohort.labels import has_grades, read_cohort, read_labels
-from toolkit.data.cohort.leakage import persons, same_content
-from toolkit.data.patients import CLASSES, MODALITIES, Cohort, find_patients, printable
-from toolkit.errors import CohortError
+from toolkit.data.patients import CLASSES, MODALITIES, find_patients, printable
 from toolkit.evaluation.sites import SiteOnly, site_only
 
 SHOWN = 100  # rows of the table; --json has all
@@ -56,51 +54,35 @@ def check_folder(folder: Path, labels: LabelTable | None, workers: int | None, a
     cohort = read_cohort(folder, labels) if labels or has_grades(folder) else None
     start = perf_counter()
     with bar("checking", len(patients)) as done:
-        checks = check_patients(patients, done, workers)
+        checked = check_cohort(patients, cohort, done, workers)
     seconds = perf_counter() - start
-    refused = sum(bool(check.reason) for check in checks)
-    good = [check for check in checks if check.content is not None]
-    twins = [
-        tuple(good[position] for position in group)
-        for group in same_content([check.content for check in good if check.content is not None])
-    ]
     site = site_only(cohort.grades, cohort.sites) if cohort else None
-    count, conflict = _persons(cohort, twins) if cohort else (None, "")
+    graded = len(patients) - checked.refused
     if as_json:
         facts: dict[str, Any] = {
-            "patients": [_patient_facts(check) for check in checks],
-            "same_images": [[check.patient.id for check in group] for group in twins],
+            "patients": [_patient_facts(check) for check in checked.patients],
+            "same_images": [[check.patient.id for check in group] for group in checked.duplicates],
             "cohort": _cohort_facts(cohort.grades, site) if cohort else None,
-            "persons": count,
-            "conflict": conflict,
+            "persons": checked.persons,
+            "conflict": checked.conflict,
         }
         show_json(facts)
     else:
-        _show_patients(checks)
-        for group in twins:
+        _show_patients(checked.patients)
+        for group in checked.duplicates:
             note(f"{', '.join(check.patient.id for check in group)} hold the same images.")
         if cohort:
             for sentence in cohort.notes:
                 note(sentence)
             _show_cohort(cohort.grades, site)
-            if count and count < len(cohort):
-                note(f"{len(cohort)} patients are {count} persons; a person stays on one side of a split.")
-        if conflict:
-            note(conflict)
-        say(f"{len(good)} can be graded, {refused} refused; {seconds:.1f} s")
-    if not good:
+            if checked.persons and checked.persons < len(cohort):
+                note(f"{len(cohort)} patients are {checked.persons} persons; a person stays on one side of a split.")
+        if checked.conflict:
+            note(checked.conflict)
+        say(f"{graded} can be graded, {checked.refused} refused; {seconds:.1f} s")
+    if not graded:
         return 1
-    return SOME_REFUSED if refused or conflict else 0
-
-
-def _persons(cohort: Cohort, twins: Sequence[tuple[Checked, ...]]) -> tuple[int | None, str]:
-    """How many persons the patients are; None, and a sentence, where one of them has two grades."""
-    place = {patient.id: position for position, patient in enumerate(cohort.patients)}
-    known = [[place[check.patient.id] for check in group if check.patient.id in place] for group in twins]
-    try:
-        return len(set(persons(cohort, [group for group in known if len(group) > 1]))), ""
-    except CohortError as conflict:
-        return None, str(conflict)
+    return SOME_REFUSED if checked.refused or checked.conflict else 0
 
 
 def _show_patients(checks: Sequence[Checked]) -> None:

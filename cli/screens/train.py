@@ -105,7 +105,7 @@ def processes_of(ranks: Ranks, devices: int, folds: bool) -> Processes:
     Args:
         ranks: this process among others.
         devices: GPUs asked for.
-        folds: whole folds are dealt to them, so that they share no step.
+        folds: each gets whole folds, so that they share no step.
 
     Raises:
         typer.Exit: other processes have done the work.

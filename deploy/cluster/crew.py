@@ -31,6 +31,7 @@ from deploy.runtimes.halving import Halving
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import run_selftest
 from toolkit.config import Grid
+from toolkit.data.memory import Workspaces
 from toolkit.data.patients import Patient, printable
 from toolkit.data.scan import Edit
 from toolkit.errors import GradeError, ModelError, RuntimeUnavailable
@@ -46,10 +47,10 @@ class Job(NamedTuple):
 
     Attributes:
         folder: of the model, on storage that every node sees.
-        fingerprint: of the model; a node that finds another there grades nobody.
+        fingerprint: of the model; a node that finds another there grades no patient.
         options: see `PredictOptions`; the device is `cpu` or `cuda`.
         patients: how many there are.
-        version: of `grade`; a node with another grades nobody.
+        version: of `grade`; a node with another grades no patient.
     """
 
     folder: Path
@@ -108,11 +109,14 @@ class Worker:
         return self._grader
 
 
+_of_thread = Workspaces()
+
+
 def read_alone(patient: Patient, grid: Grid, edit: Edit | None, wanted: str) -> Read:
     """The task: read one patient, on one core."""
     _check_version(wanted)
     with threadpool_limits(1, user_api="blas"):
-        return read_patient(patient, grid, edit)
+        return read_patient(patient, grid, edit, _of_thread.mine)
 
 
 def _check_version(wanted: str) -> None:

@@ -27,7 +27,7 @@ from toolkit.files import first_line
 from toolkit.machine import cores, most_readers
 
 AUTO, LOCAL = "auto", "local"
-LEAST_STORE = 100 << 20  # bytes of Ray's memory for objects, beside the scans
+LEAST_STORE = 100 << 20  # bytes of Ray's memory for objects, in addition to the scans
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ def predict_on_cluster(
 ) -> ClusterSummary:
     """Grade patients on a Ray cluster; files and order are those of `predict`.
 
-    `records.jsonl` in the results folder takes each record as it is done. A call that resumes goes on from there:
+    `records.jsonl` in the results folder takes each record as it is done. A call that resumes continues from there:
     patients who were graded are not graded again. A worker that dies is replaced, and its patients are done again.
 
     Args:
         patients: on storage that every node sees under the same path.
-        model: likewise.
+        model: as above.
         options: where to, and how; `on_seen` is not called, and the device may not name one card.
         address: `auto`: the cluster that runs on this machine, else `local`: this machine alone; or HOST:PORT.
         watching: what is told on the way.
@@ -145,7 +145,7 @@ def _connected(address: str, model: Model) -> Iterator[str]:
 
 @contextmanager
 def _loopback() -> Iterator[None]:
-    """Let what Ray starts here listen on 127.0.0.1 only: whoever reaches its ports may run code.
+    """Let what Ray starts here listen on 127.0.0.1 only: anyone who reaches its ports can run code.
 
     Ray takes the address of a network card even for one machine, and offers no argument against that. With its switch
     for systems where it has no clusters it takes 127.0.0.1, and what it starts then listens nowhere else.

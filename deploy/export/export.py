@@ -21,6 +21,7 @@ from deploy.model.folder import (
     MANIFEST,
     ONNX,
     WEIGHTS,
+    WRITTEN,
     Draft,
     Model,
     file_hashes,
@@ -77,7 +78,7 @@ def export_run(
         ModelError: the gate found a difference, a patient is gone, or `out` holds something else.
         RuntimeUnavailable: the engine cannot be built here; said before anything is written.
     """
-    check_output(out, MANIFEST, "model")
+    check_output(out, MANIFEST, "model", WRITTEN)
     target, runs_here = requested_target(engine) if engine else (None, False)
     on_stage("the run")
     trained = read_trained(run)

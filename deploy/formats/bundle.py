@@ -35,7 +35,7 @@ def write_bundle(model: Model, out: Path) -> None:
     Raises:
         ModelError: the model was altered, or `out` holds something else or cannot be written.
     """
-    check_output(out, METADATA, "bundle")
+    check_output(out, METADATA, "bundle", {METADATA, CONFIG, STATE, "docs/README.md", "LICENSE"})
     weights = {f"network.{name}": tensor for name, tensor in load(model.read(WEIGHTS)).items()}
     with building(out, "bundle") as folder:
         for name in ("configs", "models", "docs"):
@@ -118,8 +118,8 @@ def _metadata(model: Model) -> dict[str, Any]:
         "required_packages_version": {"glioma-grade": versions["glioma-grade"], "nibabel": versions["nibabel"]},
         "task": "Tell low-grade from high-grade glioma in four-modality brain MRI",
         "description": f"3-D ResNet-{manifest.network.depth}. {manifest.training.labels or 'Labels unknown.'}",
-        "authors": "whoever trained the model; see docs/README.md",
-        "copyright": "code: see LICENSE; weights: whoever trained the model",
+        "authors": "those who trained the model; see docs/README.md",
+        "copyright": "code: see LICENSE; weights: those who trained the model",
         "data_type": "nifti",
         "image_classes": f"{', '.join(manifest.modalities)}; co-registered, skull-stripped",
         "pred_classes": f"P({manifest.classes[1]}), calibrated; {manifest.classes[1]} from the threshold on",
@@ -169,7 +169,7 @@ def _readme(model: Model) -> str:
 
 
 def _license() -> str:
-    # Beside a checkout's metadata, which has no licence in it, pip's own is found too.
+    # In a checkout, whose metadata has no licence in it, pip's own is found too.
     for installed in distributions(name="glioma-grade"):
         if text := installed.read_text("licenses/LICENSE"):
             return text

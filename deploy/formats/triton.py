@@ -94,7 +94,8 @@ def _config(model: Model, name: str, backend: str, best: Sequence[int]) -> pb.Mo
 
 
 def _write(model: Model, out: Path, config: pb.ModelConfig, files: dict[str, bytes]) -> None:
-    check_output(out, CONFIG, "model of a Triton repository")
+    written = {CONFIG, f"{VERSION}/*.onnx", f"{VERSION}/*.plan", f"warmup/{_WARMUP}"}
+    check_output(out, CONFIG, "model of a Triton repository", written)
     with building(out, "Triton model") as folder:
         for name in (VERSION, "warmup"):
             (folder / name).mkdir()

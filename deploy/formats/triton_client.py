@@ -18,6 +18,7 @@ from deploy.runtime import Array, RuntimeOutputs, check_scans, checked
 from deploy.runtimes.onnx import INPUT
 from deploy.selftest import run_selftest
 from toolkit.data.ahead import Ahead
+from toolkit.data.memory import Workspace
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError, RuntimeUnavailable
 
@@ -90,7 +91,7 @@ def open_triton(model: Model, client: InferenceServerClient, served: str) -> Tri
 
 
 def grade_patients(patients: Sequence[Patient], runtime: TritonRuntime, workers: int) -> Iterator[Record]:
-    """Grade patients, in their order; one that cannot be read is refused and the others go on.
+    """Grade patients, in their order; one that cannot be read is refused, the others are graded.
 
     Args:
         patients: whom to grade.
@@ -101,8 +102,8 @@ def grade_patients(patients: Sequence[Patient], runtime: TritonRuntime, workers:
 
     def grade(patient: Patient) -> Record:
         if not hasattr(local, "grader"):
-            local.grader = Grader(runtime.model, runtime, 1, Timings())
-        local.grader.add(read_patient(patient, runtime.model.manifest.grid, None))
+            local.grader, local.workspace = Grader(runtime.model, runtime, 1, Timings()), Workspace()
+        local.grader.add(read_patient(patient, runtime.model.manifest.grid, None, local.workspace))
         (graded,) = local.grader.run()
         return graded.record  # type: ignore[no-any-return]
 

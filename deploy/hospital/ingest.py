@@ -19,7 +19,7 @@ from deploy.hospital.space.pose import AFFINE
 from deploy.hospital.space.prepare import RECIPE, Prepared, prepare
 from deploy.hospital.volume import Volume
 from deploy.predict.brought import RECORD, read_record
-from toolkit.data.patients import Patient
+from toolkit.data.patients import MODALITIES, Patient
 from toolkit.errors import PatientRefused
 from toolkit.files import building, check_output, put
 from toolkit.machine import versions
@@ -91,7 +91,7 @@ def ingest(source: Source, out: Path, brain: tuple[Brain, str], on_stage: Callab
     made_from = {"content": source.content, "brain": brain_hash, "recipe": RECIPE}
     if (notes := _kept(folder, made_from)) is not None:
         return Ingested(Patient(source.id, folder), notes, perf_counter() - started, True)
-    check_output(folder, RECORD, "patient brought in by grade")
+    check_output(folder, RECORD, "patient brought in by grade", _written(folder.name))
     on_stage("reading the series")
     series = source.read()
     reading = perf_counter() - started
@@ -116,12 +116,16 @@ def write_refusal(refused: Refused, out: Path) -> Patient:
         ModelError: the folder cannot be written, or holds something else.
     """
     folder = out / refused.id
-    check_output(folder, RECORD, "patient brought in by grade")
+    check_output(folder, RECORD, "patient brought in by grade", _written(folder.name))
     record = {"format": FORMAT, "patient": refused.id, "space": SPACE, "notes": [], "refused": refused.reason}
     with building(folder, "patient folder") as hidden:
         (hidden / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         put(hidden, folder)
     return Patient(refused.id, folder)
+
+
+def _written(patient: str) -> set[str]:
+    return {RECORD, PAGE, *(f"{patient}_{name}.nii.gz" for name in (*MODALITIES, MASK))}
 
 
 def _kept(folder: Path, made_from: Mapping[str, Any]) -> tuple[str, ...] | None:

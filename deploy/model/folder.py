@@ -33,6 +33,10 @@ ENGINES = "engines"  # made on the machine that predicts, each with a record of 
 
 Precision = Literal["fp32", "fp16"]
 ONNX: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model_fp16.onnx"}
+WRITTEN = {  # patterns of every file that we write into a model, so that no other is replaced with it
+    MANIFEST, SEAL, SIGNATURE, WEIGHTS, SELFTEST, CARD, FAMILIARITY, BRAIN, *ONNX.values(),
+    *(f"{ENGINES}/{name}" for name in ("*.plan", "*.json", "*.timings", "*.jit", ".lock")),
+}  # fmt: skip
 _MOST_MANIFEST = 16 * 2**20  # bytes
 _MOST_FILES = 10_000
 _PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".bin"}  # opening one runs the code in it
@@ -68,7 +72,7 @@ class Draft:
         return content
 
     def read(self, name: str) -> bytes:
-        """The content of a file. These bytes were checked: whoever loads the file takes them, and not the file again.
+        """The content of a file. These bytes were checked: load these, do not read the file again.
 
         Raises:
             ModelError: the manifest does not list it, it is gone, no plain file, or its content is not what was

@@ -35,7 +35,7 @@ class NetworkRecord(FrozenFinite):
 
 
 class OutputShapes(FrozenFinite):
-    """Of one patient's outputs beside the two logits."""
+    """One patient's outputs, apart from the two logits."""
 
     features: int = Field(gt=0, le=2**20)
     evidence: tuple[PositiveInt, PositiveInt, PositiveInt]

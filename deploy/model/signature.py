@@ -30,7 +30,7 @@ OWNER_ONLY = 0o600
 
 
 def new_key(path: Path) -> Path:
-    """Make a private key at `path`, readable by its owner alone, and the public one beside it.
+    """Make a private key at `path`, readable by its owner alone, and the public one next to it.
 
     Returns:
         The public key's file, `<path>.pub`.

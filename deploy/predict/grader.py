@@ -54,7 +54,7 @@ class _Answer(NamedTuple):
 
 @dataclass
 class Timings:
-    """Seconds of wall time, one stage after the other; `reading` is the readers' own time, beside all else."""
+    """Seconds of wall time, one stage after the other; `reading` is the readers' time, which overlaps with the rest."""
 
     open: float = 0.0
     self_test: float = 0.0
@@ -94,7 +94,7 @@ class Grader:
 
     @property
     def full(self) -> bool:
-        """Whether to run now; a refused patient waits for nobody."""
+        """Whether to run now; a refused patient does not wait for others."""
         return self.filled in (0, self.batch_size)
 
     def add(self, read: Read) -> None:
@@ -147,7 +147,7 @@ class Grader:
             return answer._replace(note="the network's answer is not a number")
         try:
             if self._exact is None:
-                # TensorRT may stand beside an ONNX Runtime without CUDA; each record names what answered.
+                # TensorRT may be installed next to an ONNX Runtime without CUDA; each record names what answered.
                 device = self.runtime.device if self.runtime.name == "onnx" else "auto"
                 self._exact = open_runtime(self.model, Choice("onnx", device, "fp32"))
             exact = self._read_off(self._exact.infer(scan), self._exact)[0]

@@ -39,7 +39,7 @@ def choose_batch_size(settings: PredictSettings, model: Model, runtime: Runtime,
     """On a CPU one: a batch is no faster there. On a GPU as large as the model allows, but no larger than needed.
 
     Raises:
-        SettingsError: the model does not take so many.
+        SettingsError: the model does not take that many.
     """
     most = model.manifest.max_batch
     if settings.batch_size is not None and settings.batch_size > most:

@@ -10,6 +10,7 @@ from deploy.predict.brought import brought_in_notes
 from deploy.results.inputs import Inputs
 from toolkit.config import Grid
 from toolkit.data.ahead import Ahead
+from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Edit, Scan, read_scan
 from toolkit.errors import PatientRefused
@@ -35,15 +36,16 @@ def reader(patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | N
         workers: threads.
         edit: see `read_scan`.
     """
-    return Ahead(lambda patient: read_patient(patient, grid, edit), patients, workers)
+    of_thread = Workspaces()
+    return Ahead(lambda patient: read_patient(patient, grid, edit, of_thread.mine), patients, workers)
 
 
-def read_patient(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
+def read_patient(patient: Patient, grid: Grid, edit: Edit | None, workspace: Workspace | None = None) -> Read:
     """Read and preprocess one patient; see `reader`."""
     start, inputs = perf_counter(), Inputs()
     try:
         notes = brought_in_notes(patient.folder)
-        scan = read_scan(patient, grid, edit, inputs.add)
+        scan = read_scan(patient, grid, workspace, edit, inputs.add)
     except PatientRefused as refusal:
         reason = str(refusal)
     except MemoryError:

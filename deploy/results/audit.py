@@ -1,8 +1,8 @@
 """`audit.jsonl`: who was graded by what, one line each, without saying who; altered or lost lines show.
 
 A line ends in `, "hash": "..."}`: the SHA-256 of the line up to that comma. `previous` is the hash of the line before,
-64 zeros in the first one. The chain finds an accident and a careless hand; whoever rewrites the whole file can make a
-new chain, so keep the last hash elsewhere too (`predictions.json` has it).
+64 zeros in the first one. The chain finds an accident and a careless hand; someone who rewrites the whole file can
+make a new chain, so keep the last hash elsewhere too (`predictions.json` has it).
 """
 
 from __future__ import annotations

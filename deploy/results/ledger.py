@@ -213,7 +213,7 @@ class Ledger:
         if runtime not in ("auto", name) or card.split(":")[0] not in ("auto", device.split(":")[0]):
             raise GradeError(
                 f"{kept.patient} was graded by {kept.runtime} and is kept, but {runtime} on {card} was asked for; leave"
-                " out --runtime and --device, or grade everybody again with --overwrite."
+                " out --runtime and --device, or grade all patients again with --overwrite."
             )
 
     def _strange(self) -> GradeError:

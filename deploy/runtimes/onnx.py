@@ -92,7 +92,7 @@ class OnnxRuntime:
 
 
 class BoundBatch:
-    """Input memory on the device for one batch size, taken once and filled anew for each batch."""
+    """Input memory on the device for one batch size, allocated once and refilled for each batch."""
 
     def __init__(self, session: Any, scans: Array, device: str, index: int) -> None:
         self.batch = len(scans)

@@ -154,7 +154,7 @@ class _Slot:
 
 
 class _Jit:
-    """TensorRT for RTX compiles an engine for the card at its first run; what it compiled is kept beside the engine."""
+    """TensorRT for RTX compiles an engine for the card at its first run; the result is kept next to the engine."""
 
     def __init__(self, engine: Any, target: Target, path: Path) -> None:
         self.config = engine.create_runtime_config()
@@ -205,7 +205,7 @@ def open_tensorrt(model: Draft, choice: Choice) -> TensorRtRuntime:
 
 
 def _load(model: Draft, card: Card, own: bool) -> tuple[Target, Engine, trt.ICudaEngine]:
-    """An engine that TensorRT takes; one that was found and is refused is built anew, once."""
+    """An engine that TensorRT takes; one that was found and is refused is rebuilt, once."""
     settings = ExportSettings(max_batch=model.manifest.max_batch)
     folders = (user_cache("engines"),) if own else (model.folder / ENGINES, user_cache("engines"))
     targets = usable_targets(card)

@@ -79,7 +79,7 @@ def provide_engine(
         target: flavour, version and card.
         settings: what is None there is left to an engine that exists, or to the build.
         folders: where to look, and, in this order, where to build.
-        on_stage: called with what begins or goes on, in a few words.
+        on_stage: called with what begins or continues, in a few words.
 
     Raises:
         ModelError: the graph is altered or unreadable, too few layers are half precision, or no folder can be written.

@@ -28,7 +28,7 @@ _MOST_RECORD = 2**20  # bytes
 
 
 class EngineRecord(Frozen, strict=True):
-    """What an engine is; beside it, as JSON.
+    """What an engine is; stored next to it as JSON.
 
     Attributes:
         format: version of the record.
@@ -96,7 +96,7 @@ class Engine:
     """An engine that was found whole, or built.
 
     Attributes:
-        folder: where it lies.
+        folder: where it is.
         record: see `EngineRecord`.
         plan: the bytes whose hash the record tells.
         built: now, and not found.

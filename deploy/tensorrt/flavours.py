@@ -21,7 +21,7 @@ TITLES: dict[Flavour, str] = {"tensorrt": "TensorRT", "rtx": "TensorRT for RTX"}
 # RTX 30, 40 and 50. Source: "CUDA GPU Compute Capability", developer.nvidia.com/cuda-gpus.
 RTX_CARDS = ("8.6", "8.9", "12.0")
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")  # TensorRT for RTX 1.7; it is asked when it builds
-MEND = (
+INSTALL = (
     "pip install -c constraints.txt '.[rtx]' for RTX cards, or for any card, from NVIDIA's index,"
     " pip install -c constraints.txt --extra-index-url https://pypi.nvidia.com '.[tensorrt]'"
 )
@@ -146,9 +146,9 @@ def _load(flavour: Flavour) -> Any:
         except (ImportError, OSError) as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             raise RuntimeUnavailable(
-                f"{title} is installed but cannot be loaded: {reason}; install it again: {MEND}."
+                f"{title} is installed but cannot be loaded: {reason}; install it again: {INSTALL}."
             ) from error
-    raise RuntimeUnavailable(f"{title} is not installed; {MEND}.")
+    raise RuntimeUnavailable(f"{title} is not installed; {INSTALL}.")
 
 
 def _installed(name: str) -> bool:

@@ -60,7 +60,7 @@ def test_settings_are_frozen():
         ("colour=1", "unknown setting 'colour' in --set; known there: strategy, data"),
         ("training.epochs=many", "training.epochs = 'many'"),
         ("training.epochs=0", "training.epochs = 0 in --set: .*greater than or equal to 1"),
-        ("data.validation=1.5", "a share lies between 0 and 1"),
+        ("data.validation=1.5", "a share is between 0 and 1"),
         ("data.shape=[1,2,3]", "16 to 512 voxels"),
         ("data.spacing=nan", "data.spacing = nan"),
         ("training.device=gpu", "training.device"),

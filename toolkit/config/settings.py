@@ -71,22 +71,22 @@ class DataSettings(Grid):
     )
     validation: float | SettingPath = Field(0.2, description="share of the patients, or a folder of patients")
     group: Literal["patient", "site"] = Field("patient", description="what is never split over training and validation")
-    folds: int = Field(0, ge=0, description="cross-validation in so many folds, each a network; 0 for one split")
-    repeats: int = Field(1, ge=1, description="of the cross-validation, dealt anew")
+    folds: int = Field(0, ge=0, description="number of cross-validation folds, each trains a network; 0: one split")
+    repeats: int = Field(1, ge=1, description="of the cross-validation, each with new folds")
     cache: SettingPath = Field(Path("cache"), description="preprocessed scans, kept between trainings")
 
     @field_validator("validation")
     @classmethod
     def _share_or_folder(cls, value: float | Path) -> float | Path:
         if isinstance(value, float) and not 0 < value < 1:
-            raise ValueError("a share lies between 0 and 1")
+            raise ValueError("a share is between 0 and 1")
         return value
 
     @field_validator("folds")
     @classmethod
     def _none_or_several(cls, folds: int) -> int:
         if folds == 1:
-            raise ValueError("one fold leaves nobody to train on; take 2 or more, or 0 for one split")
+            raise ValueError("one fold leaves no patient to train on; take 2 or more, or 0 for one split")
         return folds
 
     @property

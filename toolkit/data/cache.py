@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from toolkit.arrays import Float32
 from toolkit.config import Grid
 from toolkit.data.ahead import Ahead
+from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.scan import PREPROCESSING, read_scan
 from toolkit.errors import CohortError, PatientRefused
@@ -82,10 +83,11 @@ def cached_scans(
         CohortError: patients were refused (all of them are named), or the folder cannot be written or has no room.
     """
     refused: list[str] = []
+    of_thread = Workspaces()
 
     def one(patient: Patient) -> CachedScan | None:
         try:
-            scan = _cached(patient, grid, folder)
+            scan = _cached(patient, grid, folder, of_thread.mine)
         except PatientRefused as reason:
             refused.append(f"{patient.id} ({reason})")
             return None
@@ -124,14 +126,14 @@ def _check_room(count: int, grid: Grid, folder: Path) -> None:
         )
 
 
-def _cached(patient: Patient, grid: Grid, folder: Path) -> CachedScan:
+def _cached(patient: Patient, grid: Grid, folder: Path, workspace: Workspace) -> CachedScan:
     images = content_of(patient)
     key = hashlib.sha256(f"{PREPROCESSING} {grid.spacing!r} {grid.shape!r} {images}".encode()).hexdigest()[:32]
     entry = CachedScan(folder / f"{key}.npy", (4, *grid.shape), images)
     if not entry.file.is_file():
-        scan = read_scan(patient, grid).data
+        scan = read_scan(patient, grid, workspace).data
         if content_of(patient) != images:
-            raise PatientRefused("its files changed while they were read; start again when nobody writes to them")
+            raise PatientRefused("its files changed while they were read; start again when nothing writes to them")
         with replacing(entry.file, CohortError) as stream:
             np.save(stream, scan)
     entry.read()

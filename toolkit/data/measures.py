@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.arrays import Float64
 from toolkit.data.ahead import Ahead
+from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import Patient
 from toolkit.data.reading.door import open_patient
 from toolkit.data.statistics import image_statistics
@@ -43,7 +44,12 @@ def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], N
         CohortError: a patient cannot be trusted, or a mask is on another grid.
     """
     found: list[tuple[dict[str, float], dict[str, float] | None]] = []
-    with threadpool_limits(1), Ahead(_measure, patients, most_readers()) as reads:
+    of_thread = Workspaces()
+
+    def measure(patient: Patient) -> tuple[dict[str, float], dict[str, float] | None]:
+        return _measure(patient, of_thread.mine)
+
+    with threadpool_limits(1), Ahead(measure, patients, most_readers()) as reads:
         while (measured := reads.take()) is not None:
             found.append(measured)
             on_done(patients[len(found) - 1])
@@ -55,10 +61,10 @@ def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], N
     return Measures(looks_at, names, np.array([[row[name] for name in names] for row in rows], np.float64))
 
 
-def _measure(patient: Patient) -> tuple[dict[str, float], dict[str, float] | None]:
+def _measure(patient: Patient, workspace: Workspace) -> tuple[dict[str, float], dict[str, float] | None]:
     """Of the brain, and of the tumour where there is a mask."""
     try:
-        images = open_patient(patient)
+        images = open_patient(patient, workspace)
         return image_statistics(images), tumour_measures(images) if images.seg else None
     except PatientRefused as reason:
-        raise CohortError(f"patient {patient.id} cannot be measured: {reason}; mend it or take it out.") from None
+        raise CohortError(f"patient {patient.id} cannot be measured: {reason}; fix it or take it out.") from None

@@ -1,16 +1,16 @@
-"""Memory that a thread uses again for one patient after the other: fresh pages cost as much as decompression itself."""
+"""Memory used again for one patient after the other: fresh pages cost as much as decompression itself."""
 
 from __future__ import annotations
 
 import math
 import threading
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 Buffer: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
-_per_thread = threading.local()
 
 
 class Scratch:
@@ -25,14 +25,57 @@ class Scratch:
             self._memory = np.empty(nbytes, np.uint8)
         return self._memory[:nbytes]
 
+    def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
+        """An array in this memory, not initialised; good until the next one is asked for."""
+        wanted = np.dtype(dtype)
+        return self.take(math.prod(shape) * wanted.itemsize).view(wanted).reshape(shape)
 
-def scratch(name: str) -> Scratch:
-    """This thread's memory of a name."""
-    kept: dict[str, Scratch] = _per_thread.__dict__.setdefault("scratch", {})
-    return kept.setdefault(name, Scratch())
+
+@dataclass(frozen=True)
+class ResampleMemory:
+    """What `Resampler` works in.
+
+    Attributes:
+        loaded: a slab of the volume.
+        half: the slab after the first axis.
+        small: the volume after the second.
+        result: after the third.
+    """
+
+    loaded: Scratch = field(default_factory=Scratch)
+    half: Scratch = field(default_factory=Scratch)
+    small: Scratch = field(default_factory=Scratch)
+    result: Scratch = field(default_factory=Scratch)
 
 
-def scratch_array(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray[Any, Any]:
-    """An array in this thread's memory of a name, not initialised; good until the name is asked for again."""
-    wanted = np.dtype(dtype)
-    return scratch(name).take(math.prod(shape) * wanted.itemsize).view(wanted).reshape(shape)
+@dataclass(frozen=True)
+class Workspace:
+    """What reading a patient works in; one reader uses it at a time.
+
+    Attributes:
+        t1: the decompressed file; `t1ce`, `t2`, `flair` as well.
+        mask: of the brain, in the whole volume.
+        slab: a few planes of the mask, of one modality.
+        share: how much of each voxel of the grid is brain.
+        resample: see there.
+    """
+
+    t1: Scratch = field(default_factory=Scratch)
+    t1ce: Scratch = field(default_factory=Scratch)
+    t2: Scratch = field(default_factory=Scratch)
+    flair: Scratch = field(default_factory=Scratch)
+    mask: Scratch = field(default_factory=Scratch)
+    slab: Scratch = field(default_factory=Scratch)
+    share: Scratch = field(default_factory=Scratch)
+    resample: ResampleMemory = field(default_factory=ResampleMemory)
+
+    def file(self, modality: str) -> Scratch:
+        """Where the file of a modality is decompressed to."""
+        return {"t1": self.t1, "t1ce": self.t1ce, "t2": self.t2, "flair": self.flair}[modality]
+
+
+class Workspaces(threading.local):
+    """A workspace for each thread that looks at `mine`."""
+
+    def __init__(self) -> None:
+        self.mine = Workspace()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from toolkit.arrays import Float32, Voxels
-from toolkit.data.memory import scratch_array
+from toolkit.data.memory import ResampleMemory
 
 SLAB = 32  # planes; with 4 rows a band this measured fastest on AVX2 with 512 KiB of cache a core
 BAND = 4
@@ -83,23 +83,23 @@ class MemoryOrder:
 class Resampler:
     """Applies one matrix to each axis, in slabs that stay in the processor's cache; for many volumes of one shape.
 
-    It works in memory of its thread: a thread uses one at a time.
-
     Args:
         like: a volume (X, Y, Z) of the shape and memory order of those to come.
         matrices: for each axis (out, in), from `interpolation_matrix`.
+        memory: to work in, which one resampler uses at a time; None takes fresh memory.
     """
 
-    def __init__(self, like: Voxels, matrices: Sequence[Float32]) -> None:
+    def __init__(self, like: Voxels, matrices: Sequence[Float32], memory: ResampleMemory | None = None) -> None:
+        memory = memory or ResampleMemory()
         self._order = MemoryOrder.of(like)
         axes, flips = self._order.axes, self._order.flips
         sizes = [(len(matrices[axis]), like.shape[axis]) for axis in axes]
         (slow, planes), (middle, height), (fast, width) = sizes
         by_slow, by_middle, by_fast = (_runs(matrices[axis][:, flips[axis]]) for axis in axes)
-        loaded = scratch_array("loaded", (SLAB, height, width), np.float32)
-        half = scratch_array("half", (SLAB, width, middle), np.float32)
-        self._small = scratch_array("small", (planes, fast, middle), np.float32)
-        self._result = scratch_array("result", (fast * middle, slow), np.float32)
+        loaded = memory.loaded.array((SLAB, height, width), np.float32)
+        half = memory.half.array((SLAB, width, middle), np.float32)
+        self._small = memory.small.array((planes, fast, middle), np.float32)
+        self._result = memory.result.array((fast * middle, slow), np.float32)
         self._slabs: list[tuple[slice, Float32, list[_Product]]] = []
         for start in range(0, planes, SLAB):
             rows = slice(start, min(start + SLAB, planes))

@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.arrays import Float32, Voxels
 from toolkit.config import Grid
-from toolkit.data.memory import scratch_array
+from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.reading.door import Images, OnBytes, open_patient
 from toolkit.data.reading.header import Affine
@@ -47,30 +47,38 @@ class Scan:
     statistics: dict[str, float]
 
 
-def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None, on_bytes: OnBytes | None = None) -> Scan:
+def read_scan(
+    patient: Patient,
+    grid: Grid,
+    workspace: Workspace | None = None,
+    edit: Edit | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Scan:
     """Read, check and preprocess one patient.
 
     Args:
         patient: whose files to read.
         grid: spacing in mm and shape in voxels of the result.
+        workspace: see `open_patient`.
         edit: changes the checked images, for a control experiment.
         on_bytes: see `open_patient`.
 
     Returns:
-        The scan; the same files give the same bytes, whoever reads them.
+        The scan; the same files give the same bytes, in training and in prediction.
 
     Raises:
         PatientRefused: anything about the patient that cannot be trusted, in one phrase.
     """
-    images = open_patient(patient, on_bytes)
+    workspace = workspace or Workspace()
+    images = open_patient(patient, workspace, on_bytes)
     if edit:
         images = edit(images)
     matrices = [
         interpolation_matrix(size, edge, out_size, grid.spacing)
         for size, edge, out_size in zip(images.mask.shape, images.edges, grid.shape, strict=True)
     ]
-    resample = Resampler(images.mask, matrices)
-    mask = scratch_array("share", grid.shape, np.float32)  # (X, Y, Z), how much of a voxel is brain
+    resample = Resampler(images.mask, matrices, workspace.resample)
+    mask = workspace.share.array(grid.shape, np.float32)  # (X, Y, Z), how much of a voxel is brain
     mask[...] = resample(images.mask)
     data = np.empty((len(MODALITIES), *grid.shape), np.float32)  # (4, X, Y, Z)
     for channel, name in enumerate(MODALITIES):

@@ -57,7 +57,7 @@ def image_statistics(images: Images) -> dict[str, float]:
 
 
 def _scattered(images: Images) -> float:
-    """Volume that is bright on FLAIR and T2 and lies farther from the middle of all that is than one tumour would, ml.
+    """Volume that is bright on FLAIR and T2 and is farther from the middle of all that is than one tumour would, ml.
 
     The middle is the median along each axis: it stays in the tumour while that holds most of what is bright. One tumour
     of that volume is taken to reach twice as far as a ball would. Regions are not told apart: that takes SciPy, which

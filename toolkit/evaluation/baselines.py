@@ -60,7 +60,7 @@ def site_probability(training: Side, sites: Sequence[str | None]) -> Float64:
 
     Args:
         training: fitted on.
-        sites: N names, None counts as a site of its own.
+        sites: N names, None counts as a separate site.
 
     Returns:
         (N,), 0 to 1; a site that training lacks gets the share of all.

@@ -1,4 +1,4 @@
-"""What reporting guidelines ask for beside the metrics: DeLong's interval, calibration line, decision curve.
+"""What reporting guidelines ask for in addition to the metrics: DeLong's interval, calibration line, decision curve.
 
 Each gives (value, low, high) with 95 % limits; None where it is undefined.
 """

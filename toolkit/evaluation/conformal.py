@@ -27,7 +27,7 @@ class Conformal(FrozenFinite):
         rate: share of each grade's patients whose set may lack it, 0 to 1.
         cases: patients per class that the limits rest on.
         hgg_from: HGG is in the set where P(HGG) is at least this; None: fewer than 1 / rate - 1 patients.
-        lgg_to: LGG is in the set where P(HGG) is at most this; None likewise.
+        lgg_to: LGG is in the set where P(HGG) is at most this; None: as above.
     """
 
     rate: float = Field(gt=0, lt=1)

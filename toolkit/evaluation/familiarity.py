@@ -26,7 +26,7 @@ DISTANCE_CONFIDENCE = 0.95  # that the limit learned keeps this rate
 IMAGE_RATE = 0.025
 FOLDS = 10
 TAIL = 0.02  # of the patients beyond either end of what counts as the usual range
-LEAST_SPREAD = 0.02  # of the centre: a statistic that is the same in everybody may still differ by as much
+LEAST_SPREAD = 0.02  # of the centre: a statistic that is the same in all patients may still differ by as much
 # Volumes, ml, that are 0 in most and large in a few: judged as log10(floor + volume), so that what is below the floor
 # hardly counts and a few large ones do not widen all other ranges. They may differ by the floor in any case.
 FLOORS = {"scattered": 1.0}

@@ -49,7 +49,7 @@ def tolerance_limit(distances: NDArray[np.floating], rate: float, confidence: fl
     For fewer it leans on the tail: beyond their median the logarithms are taken to fall off exponentially. The limit
     is exact for such a tail and cautious for any that falls faster (normal, or a mixture of two grades); a normal
     tolerance limit would be too small, since the logarithms are skewed. It is never below the largest distance:
-    whatever the distribution, a share above `rate` lies beyond with a chance of at most (1 - rate)^N.
+    whatever the distribution, a share above `rate` is beyond with a chance of at most (1 - rate)^N.
 
     Args:
         distances: (N,), above 0, of patients drawn like the new ones.
@@ -68,7 +68,7 @@ def tolerance_limit(distances: NDArray[np.floating], rate: float, confidence: fl
     # The k-th largest fails where fewer than k of N lie in the outermost `rate`: P(Bin(N, rate) < k) <= 1 - confidence.
     if k := int(binom.ppf(1 - confidence, count, rate)):
         return float(rising[-k]), "rank"
-    logs = np.log(np.maximum(rising, 1e-12))  # a network that answers the same to everybody
+    logs = np.log(np.maximum(rising, 1e-12))  # a network that gives every patient the same answer
     upper = count // 2
     start = logs[-upper - 1]
     excess = logs[-upper:].mean() - start
@@ -77,10 +77,10 @@ def tolerance_limit(distances: NDArray[np.floating], rate: float, confidence: fl
 
 @lru_cache
 def _excesses(count: int, upper: int, rate: float, failing: float) -> float:
-    """How many mean excesses beyond the start of an exponential tail the limit lies.
+    """How many mean excesses beyond the start of an exponential tail the limit is.
 
-    A share B of all patients lies beyond the (upper + 1)-th largest of `count`, Beta(upper + 1, count - upper); of
-    these, a share exp(-c G) lies c mean excesses farther, with G the mean excess found over the true one, a mean of
+    A share B of all patients is beyond the (upper + 1)-th largest of `count`, Beta(upper + 1, count - upper); of
+    these, a share exp(-c G) is c mean excesses farther, with G the mean excess found over the true one, a mean of
     `upper` exponentials. The c at which B exp(-c G) exceeds the rate with a chance of `failing`.
     """
     share = beta(upper + 1, count - upper)

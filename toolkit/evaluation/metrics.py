@@ -99,7 +99,7 @@ def evaluate(grade: ArrayLike, probability: ArrayLike, threshold: float) -> Metr
     every resample holds both grades and its AUC is defined. BCa limits, not percentiles: of 800 simulated cohorts with
     42 HGG and 15 LGG each, at true AUCs of 0.80, 0.90 and 0.97, the BCa interval of the AUC held the truth in 95, 96
     and 93 %, the percentile interval in 93, 92 and 86 %. A metric whose resamples are all equal gets no limits, but a
-    note. `auc_delong` has DeLong's interval beside; the calibration line has Wald's, see `toolkit.evaluation.clinical`.
+    note. `auc_delong` comes with DeLong's interval; the calibration line has Wald's, see `toolkit.evaluation.clinical`.
 
     Args:
         grade: (N,) integers, the reference standard, 0 LGG, 1 HGG.
@@ -203,7 +203,7 @@ def _checked(grade: ArrayLike, probability: ArrayLike) -> tuple[Int64, Float64]:
             "for at least one patient."
         )
     if not np.isin(grade, range(len(CLASSES))).all():
-        raise GradeError(f"grades {np.unique(grade).tolist()} are not all 0 (LGG) or 1 (HGG); mend the labels.")
+        raise GradeError(f"grades {np.unique(grade).tolist()} are not all 0 (LGG) or 1 (HGG); fix the labels.")
     wrong = ~((probability >= 0) & (probability <= 1))
     if wrong.any():
         raise GradeError(

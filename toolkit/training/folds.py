@@ -26,7 +26,7 @@ from toolkit.training.watch import Progress, Quiet
 
 
 def begin_folds(folder: Path, settings: Settings, prepared: Prepared) -> Run:
-    """Begin a run of folds, with everybody in its split on both sides, and in it a run for each fold.
+    """Begin a run of folds, with all patients in its split on both sides, and in it a run for each fold.
 
     Args:
         folder: of the new run.

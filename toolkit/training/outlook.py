@@ -33,7 +33,7 @@ class Outlook:
         notes: what the table of grades left out, one sentence each.
         split: who would train and validate, as far as folder names tell; None for a run of folds. Copies of images are
             found only when they are read, and then stay together.
-        cohort: everybody.
+        cohort: all patients.
         device: where it would compute.
         parameters: of the network.
         steps: optimiser steps of an epoch.

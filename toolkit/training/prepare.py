@@ -24,7 +24,7 @@ class Prepared:
     """A cohort, read and preprocessed.
 
     Attributes:
-        cohort: everybody with a grade.
+        cohort: all patients with a grade.
         validation: who validates, where that is a folder of its own.
         scans: of each patient's folder.
         twins: groups of positions that hold the same images, in `cohort` followed by `validation`.
@@ -63,12 +63,12 @@ class Prepared:
         return split_cohort(self.cohort, data, seed, self.validation, self.twins)
 
     def folds(self, data: DataSettings, count: int, seed: int) -> list[Split]:
-        """So many splits, in which everybody validates once."""
+        """The splits, in which every patient validates once."""
         return split_folds(self.cohort, data, count, seed, self.twins)
 
 
 def prepare(data: DataSettings, watcher: Watcher) -> Prepared:
-    """Read and preprocess everybody whom the settings name; tell of duplicates and of what the site gives away.
+    """Read and preprocess all patients that the settings name; tell of duplicates and of what the site gives away.
 
     Raises:
         SettingsError: no cohort is named.
@@ -105,7 +105,7 @@ def named_cohort(data: DataSettings) -> Cohort | None:
 
 
 def _cohorts(folder: Path, data: DataSettings) -> tuple[Cohort, Cohort | None]:
-    """Everybody with a grade, and who validates where that is a folder of its own."""
+    """All patients with a grade, and who validates where that is a folder of its own."""
     validation = read_cohort(data.validation, data.labels) if isinstance(data.validation, Path) else None
     return read_cohort(folder, data.labels), validation
 

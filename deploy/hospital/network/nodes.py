@@ -35,7 +35,7 @@ def peer_named(settings: ServiceSettings, name: str) -> Peer:
 
 
 def server_context(tls: TlsSettings | None) -> ssl.SSLContext | None:
-    """TLS for whoever connects; a client without a certificate of the authority is refused."""
+    """TLS for incoming associations; a client without a certificate of the authority is refused."""
     return None if tls is None else _context(tls, ssl.PROTOCOL_TLS_SERVER)
 
 

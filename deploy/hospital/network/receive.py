@@ -158,7 +158,7 @@ def start_reception(
         GradeError: no peer is known, or the port is taken.
     """
     if not settings.peers:
-        raise GradeError("no peer is known, so nobody could send; add [hospital.peers.NAME] with an aet to grade.toml.")
+        raise GradeError("no peer is known, so no one could send; add [hospital.peers.NAME] with an aet to grade.toml.")
     entity = ApplicationEntity(ae_title=settings.aet)
     entity.require_called_aet = True
     entity.require_calling_aet = sorted({peer.aet for peer in settings.peers.values()})

@@ -33,7 +33,7 @@ _COLUMNS = 92  # characters of a line of text
 
 
 def build_capture(answer: Answer, levels: Sequence[Level]) -> Dataset:
-    """One RGB image with the answer, the key pictures and "research use" burnt in, and nobody's name.
+    """One RGB image with the answer, the key pictures and "research use" burnt in, and no name.
 
     Args:
         answer: of a graded or a refused study.

@@ -1,4 +1,4 @@
-"""The pose of BraTS: how a head lies in it, found by a template, kept as a rotation only.
+"""The pose of BraTS: how a head is turned in it, found with a template, kept as a rotation only.
 
 Six brains of BraTS, registered affinely to the MNI template, were turned by 13.1, 13.4, 13.0, 13.0, 12.3 and (one
 outlier) 4.3 degrees about the left-right axis, and by 0 +- 2 about the others. So BraTS's pose is the template turned
@@ -29,12 +29,12 @@ EDGES = (8.0, 4.0)  # mm, voxels of the two levels: a rotation needs no more
 STEPS = (4.0, 1.0)  # mm, first step of each level
 PITCHES = (-15.0, 0.0, 15.0)  # degrees, starts: heads lie differently in their coils, mostly nodding
 SCALE = 0.93  # of a brain against the template
-MARGIN = 0.01  # percent of the mask at each end that its box leaves out; with 0.2 a tall brain lost 4 mm of its top
+MARGIN = 0.01  # percent of the mask at each end that its box leaves out
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a head lies in BraTS.
+    """How a head is turned and placed in BraTS.
 
     Attributes:
         matrix: (4, 4), from points of BraTS's space to points of t1ce, RAS mm; a rotation and a shift.

@@ -49,7 +49,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Alignment:
-    """How one series lies on another.
+    """How one series is placed relative to another.
 
     Attributes:
         matrix: (4, 4), from points of the fixed series to points of the moving one, RAS mm.

@@ -144,6 +144,15 @@ def test_what_is_no_model_is_not_replaced(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "photos" / "cat.jpg").exists()
 
 
+@pytest.mark.parametrize("name", ["my_notes.txt", "engines/run.sh", "old/model.onnx"])
+def test_a_file_that_is_not_ours_is_not_deleted(name: str, run: Run, folder: Path) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("mine")
+    with pytest.raises(ModelError, match=f"holds {name}, which is not of a model; move it"):
+        export_run(run, folder, SETTINGS.export, None, ignore)
+    assert (folder / name).read_text() == "mine"
+
+
 def test_a_validation_patient_that_is_gone_is_named(
     run: Run, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,7 @@ def test_the_tumour_becomes_the_median_and_the_rest_stays(patient):
 def test_a_scan_through_the_control_differs_only_through_the_tumour(patient):
     add_mask(patient)
     grid = Grid(spacing=1.5, shape=(16, 16, 16))
-    plain, masked = read_scan(patient, grid).data, read_scan(patient, grid, mask_tumour).data
+    plain, masked = read_scan(patient, grid).data, read_scan(patient, grid, edit=mask_tumour).data
     middle = (slice(None), slice(6, 10), slice(6, 10), slice(6, 10))
     assert plain[middle].mean() > 1 > abs(masked[middle].mean())
 

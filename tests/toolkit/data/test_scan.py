@@ -1,11 +1,14 @@
 """The fast preprocessing against a straightforward one."""
 
+import threading
+
 import nibabel as nib
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from toolkit.config import Grid
+from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.scan import read_scan
 from toolkit.errors import PatientRefused
@@ -123,3 +126,26 @@ def test_brain_larger_than_the_grid_is_noted(tmp_path, images):
 def test_a_scaled_copy_is_no_second_modality(tmp_path, images):
     with pytest.raises(PatientRefused, match="t1 and t2 hold the same voxels"):
         read_scan(write(tmp_path / "copy", images | {"t2": (images["t1"] * 2).astype(np.int16)}), GRID)
+
+
+def test_memory_of_the_patient_before_leaves_no_trace(tmp_path, images):
+    """The larger patient first, in another dtype and order of axes, in one workspace."""
+    workspace = Workspace()
+    small = {name: image[:40, 5:55, :40].astype(np.float32) for name, image in images.items()}
+    large = {name: np.pad(image, 3).astype(np.float64) for name, image in images.items()}
+    patients = [write(tmp_path / "large", large), write(tmp_path / "small", small, np.diag([0.9, 1.1, 2.0, 1.0]))]
+    grids = [Grid(spacing=1.0, shape=(60, 60, 48)), GRID]
+    first = read_scan(patients[0], grids[0], workspace).data
+    kept = first.copy()
+    again = read_scan(patients[1], grids[1], workspace).data
+    np.testing.assert_array_equal(first, kept)  # a scan is no part of the workspace
+    np.testing.assert_array_equal(again, read_scan(patients[1], grids[1]).data)
+
+
+def test_every_thread_has_a_workspace_of_its_own():
+    of_thread, seen = Workspaces(), []
+    thread = threading.Thread(target=lambda: seen.append(of_thread.mine))
+    thread.start()
+    thread.join()
+    assert of_thread.mine is of_thread.mine
+    assert seen[0] is not of_thread.mine

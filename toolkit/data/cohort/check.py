@@ -9,10 +9,11 @@ from time import perf_counter
 from threadpoolctl import threadpool_limits
 
 from toolkit.data.ahead import Ahead
-from toolkit.data.cohort.leakage import Print, content_print
-from toolkit.data.patients import Patient, match_modalities
+from toolkit.data.cohort.leakage import Print, content_print, persons, same_content
+from toolkit.data.memory import Workspace, Workspaces
+from toolkit.data.patients import Cohort, Patient, match_modalities
 from toolkit.data.reading.door import open_patient
-from toolkit.errors import PatientRefused
+from toolkit.errors import CohortError, PatientRefused
 from toolkit.machine import most_readers
 
 
@@ -26,7 +27,7 @@ class Checked:
         reason: why the patient is refused; empty when not.
         notes: oddities that were accepted.
         shape: voxels along right, anterior, superior; empty when refused.
-        spacing: mm, likewise.
+        spacing: mm, as above.
         brain_ml: volume of the brain's mask; None when refused.
         content: by which the images are known again; None when refused.
         seconds: reading and checking.
@@ -43,6 +44,50 @@ class Checked:
     seconds: float
 
 
+@dataclass(frozen=True)
+class CohortCheck:
+    """All patients after the door, and what only shows when they are looked at together.
+
+    Attributes:
+        patients: one entry for each, in their order.
+        duplicates: groups of patients that hold the same images.
+        persons: how many persons the patients of the cohort are; None without grades, or with a conflict.
+        conflict: a sentence where one person has two grades; else empty.
+    """
+
+    patients: tuple[Checked, ...]
+    duplicates: tuple[tuple[Checked, ...], ...]
+    persons: int | None
+    conflict: str
+
+    @property
+    def refused(self) -> int:
+        """Patients that cannot be graded."""
+        return sum(bool(check.reason) for check in self.patients)
+
+
+def check_cohort(
+    patients: Sequence[Patient],
+    cohort: Cohort | None,
+    on_done: Callable[[Checked], None],
+    workers: int | None = None,
+) -> CohortCheck:
+    """Check every patient, and all of them against each other.
+
+    Args:
+        patients: as for `check_patients`.
+        cohort: the grades of these patients; None: not known.
+        on_done: called after each patient, in their order.
+        workers: threads; None takes `most_readers`.
+    """
+    checks = check_patients(patients, on_done, workers)
+    good = [(check, check.content) for check in checks if check.content is not None]
+    groups = same_content([content for _, content in good])
+    duplicates = tuple(tuple(good[position][0] for position in group) for group in groups)
+    count, conflict = _persons(cohort, duplicates) if cohort else (None, "")
+    return CohortCheck(tuple(checks), duplicates, count, conflict)
+
+
 def check_patients(
     patients: Sequence[Patient], on_done: Callable[[Checked], None], workers: int | None = None
 ) -> list[Checked]:
@@ -57,20 +102,24 @@ def check_patients(
         One entry for each patient, in their order; images are let go, so memory does not grow with the cohort.
     """
     found = []
-    threads = workers or most_readers()
-    with threadpool_limits(1, user_api="blas"), Ahead(_check, patients, threads) as checks:
+    threads, of_thread = workers or most_readers(), Workspaces()
+
+    def check(patient: Patient) -> Checked:
+        return _check(patient, of_thread.mine)
+
+    with threadpool_limits(1, user_api="blas"), Ahead(check, patients, threads) as checks:
         while checked := checks.take():
             found.append(checked)
             on_done(checked)
     return found
 
 
-def _check(patient: Patient) -> Checked:
+def _check(patient: Patient, workspace: Workspace) -> Checked:
     start = perf_counter()
     files: dict[str, str] = {}
     try:
         files = {name: file.name for name, file in match_modalities(patient.folder).modalities.items()}
-        images = open_patient(patient)
+        images = open_patient(patient, workspace)
     except PatientRefused as refusal:
         reason = str(refusal)
     except MemoryError:
@@ -90,3 +139,13 @@ def _check(patient: Patient) -> Checked:
             seconds=perf_counter() - start,
         )
     return Checked(patient, files, reason, (), (), (), None, None, perf_counter() - start)
+
+
+def _persons(cohort: Cohort, duplicates: Sequence[tuple[Checked, ...]]) -> tuple[int | None, str]:
+    """How many persons the patients are; None, and a sentence, where one of them has two grades."""
+    place = {patient.id: position for position, patient in enumerate(cohort.patients)}
+    known = [[place[check.patient.id] for check in group if check.patient.id in place] for group in duplicates]
+    try:
+        return len(set(persons(cohort, [group for group in known if len(group) > 1]))), ""
+    except CohortError as conflict:
+        return None, str(conflict)

@@ -1,4 +1,4 @@
-"""Cross-validation: everybody validates once, stratified by grade and site, no person or site on both sides."""
+"""Cross-validation: every patient validates once, stratified by grade and site, no person or site on both sides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def split_folds(
     """Cut a cohort into folds, each of which validates what the others train.
 
     Args:
-        cohort: everybody with a grade.
+        cohort: all patients with a grade.
         data: `group` says what stays together; `validation` must be a share, which is not used.
         folds: at least 2.
         seed: the same seed and cohort give the same folds on every machine.

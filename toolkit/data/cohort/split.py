@@ -34,7 +34,7 @@ def split_cohort(
     """Split by person, stratified by grade.
 
     Args:
-        cohort: everybody with a grade.
+        cohort: all patients with a grade.
         data: `validation` is the share that validates; `group` says what stays together: a patient (all ids and all
             copies of the images of one person) or a site.
         seed: the same seed and cohort give the same split on every machine.

@@ -145,7 +145,7 @@ def draw_brain(rng: np.random.Generator, spacing: float) -> Brain:
         spacing: mm, voxel edge.
 
     Returns:
-        The brain and where it lies in the grid.
+        The brain and where it is in the grid.
     """
     maps = atlas()
     pose = Rotation.from_euler("xyz", rng.uniform(-6, 6, 3), degrees=True).as_matrix()

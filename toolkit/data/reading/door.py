@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from toolkit.arrays import Float64, Mask, Voxels
-from toolkit.data.memory import scratch, scratch_array
+from toolkit.data.memory import Workspace
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.reading.header import Affine, same_place
 from toolkit.data.reading.nifti import Volume, read_nifti
@@ -31,7 +31,7 @@ USUAL_BRAIN = (600.0, 2200.0)  # ml, adult, with room to spare; anything else is
 class Images:
     """A patient's four checked images, cut to the brain's bounding box; RAS axes, all in one memory order.
 
-    They live in memory that the same thread uses again for its next patient.
+    They are in the workspace that they were read with: good until it is used for the next patient.
 
     Attributes:
         files: of the modalities.
@@ -40,7 +40,7 @@ class Images:
         background: modality -> the value outside the brain.
         slopes: modality -> factor of the header, finite and not 0.
         mask: bool (X, Y, Z), voxels of the brain.
-        box: where (X, Y, Z) lies in the whole volume.
+        box: where (X, Y, Z) is in the whole volume.
         shape: of the whole volume.
         affine: (4, 4), voxel of the whole volume to mm.
         notes: oddities that were accepted, one phrase each.
@@ -69,19 +69,21 @@ class Images:
         return float(np.count_nonzero(self.mask) * self.edges.prod() / 1000)
 
 
-def open_patient(patient: Patient, on_bytes: OnBytes | None = None) -> Images:
+def open_patient(patient: Patient, workspace: Workspace | None = None, on_bytes: OnBytes | None = None) -> Images:
     """Read a patient's files to their last byte and check everything that can be checked without a model.
 
     Args:
         patient: whose files to read.
+        workspace: memory to work in, for one patient after the other; None takes fresh memory.
         on_bytes: called with a modality and the bytes of its file, the very ones that are then decoded.
 
     Raises:
         PatientRefused: anything about the patient that cannot be trusted, in one phrase.
     """
+    workspace = workspace or Workspace()
     files = match_modalities(patient.folder)
     volumes = {
-        name: read_nifti(file, scratch(name), partial(on_bytes, name) if on_bytes else None)
+        name: read_nifti(file, workspace.file(name), partial(on_bytes, name) if on_bytes else None)
         for name, file in files.modalities.items()
     }
     for name in volumes:
@@ -89,8 +91,8 @@ def open_patient(patient: Patient, on_bytes: OnBytes | None = None) -> Images:
     first = next(iter(volumes.values()))
     order = MemoryOrder.of(first.voxels)
     stored = {name: order.along(volume.voxels) for name, volume in volumes.items()}
-    whole: Mask = scratch_array("mask", next(iter(stored.values())).shape, np.bool_)
-    surveys = survey(stored, whole)
+    whole: Mask = workspace.mask.array(next(iter(stored.values())).shape, np.bool_)
+    surveys = survey(stored, whole, workspace.slab)
     box = _bounding_box(whole)
     mask = np.ascontiguousarray(whole[box])
     slopes = {name: volume.slope for name, volume in volumes.items()}

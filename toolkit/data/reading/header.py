@@ -265,7 +265,7 @@ def same_place(first: Affine, second: Affine, shape: tuple[int, ...]) -> bool:
 
     Args:
         first: (4, 4), voxel to mm.
-        second: likewise.
+        second: the other.
         shape: voxels an axis; the corners decide, as the difference of two affines is largest there.
     """
     corners = np.array(

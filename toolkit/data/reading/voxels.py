@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.arrays import Float64, Mask, Voxels
-from toolkit.data.memory import scratch_array
+from toolkit.data.memory import Scratch
 from toolkit.errors import PatientRefused
 
 MAX_NONFINITE = 0.001  # share of the brain that may be replaced by background
@@ -47,12 +47,13 @@ class Survey:
     ends: Voxels
 
 
-def survey(arrays: Mapping[str, Voxels], mask: Mask) -> dict[str, Survey]:
+def survey(arrays: Mapping[str, Voxels], mask: Mask, scratch: Scratch) -> dict[str, Survey]:
     """Look at all modalities together, a few planes at a time.
 
     Args:
         arrays: modality -> (slow, middle, fast); C-contiguous is fastest.
         mask: bool of the same shape, filled here: voxels that differ from the background in any modality.
+        scratch: for a few planes of one modality.
 
     Raises:
         PatientRefused: a background is not finite.
@@ -61,7 +62,7 @@ def survey(arrays: Mapping[str, Voxels], mask: Mask) -> dict[str, Survey]:
     finite = {name: _finite(array, background[name]) for name, array in arrays.items()}
     ends = {name: [value, value] for name, value in background.items()}
     covered = dict.fromkeys(arrays, 0)
-    own = scratch_array("own", (SLAB, *mask.shape[1:]), np.bool_)
+    own = scratch.array((SLAB, *mask.shape[1:]), np.bool_)
     for start in range(0, len(mask), SLAB):
         union = mask[start : start + SLAB]
         union.fill(False)
@@ -152,7 +153,7 @@ def check_images(
         surveys: of all modalities.
         slopes: factors of their headers.
         mask: (slow, middle, fast) of the brain, inside the box.
-        box: where the mask lies in the arrays.
+        box: where the mask is in the arrays.
 
     Raises:
         PatientRefused: constant, a label map, saturated, inverted, extreme, or the same as another.

@@ -145,7 +145,7 @@ def draw_benefit(figure: Figure, grade: ArrayLike, probability: ArrayLike) -> No
     curve = decision_curve(np.asarray(grade), np.asarray(probability, np.float64))
     axes.plot(curve.threshold, curve.model, color=FIRST, label="model")
     axes.plot(curve.threshold, curve.everyone, color=SECOND, linestyle="--", label="everyone is HGG")
-    axes.axhline(0, color=INK, alpha=0.5, linestyle=":", label="nobody is")
+    axes.axhline(0, color=INK, alpha=0.5, linestyle=":", label="no one is HGG")
     axes.set(xlim=(0, 1), ylim=(-0.05, max(0.1, 1.05 * float(curve.model.max()))))
     axes.grid(alpha=0.2, color=INK)
     axes.legend(loc="best")

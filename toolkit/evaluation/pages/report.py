@@ -200,7 +200,7 @@ def _cohort_pictures(metrics: Metrics, grade: ArrayLike, probability: ArrayLike)
     )
     benefit = svg(
         partial(draw_benefit, grade=grade, probability=probability),
-        "Decision curve: net benefit of acting on the model, on everyone and on nobody, per threshold probability.",
+        "Decision curve: net benefit of acting on the model, on everyone and on no one, per threshold probability.",
     )
     return [("ROC curve", roc), ("Reliability", reliability), ("Decision curve", benefit)]
 

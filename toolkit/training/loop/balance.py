@@ -178,7 +178,7 @@ def check_conflicts(settings: Settings, allow: bool) -> tuple[str, ...]:
     """
     found = (*conflicts(settings.training), *_frozen_conflicts(settings))
     if found and settings.strategy != "legacy" and not allow:
-        raise SettingsError(f"{' '.join(found)} To train so nevertheless, add --allow-conflicts.")
+        raise SettingsError(f"{' '.join(found)} To train anyway, add --allow-conflicts.")
     return found
 
 

@@ -28,7 +28,7 @@ class RunningStatistics:
 
     With momentum m a statistic r becomes (1 - m) r + m x at every batch. A rank that starts from r and sees some of
     the batches ends at (1 - m)^n r + c; what c, its own contribution, is worth at the end depends on how many batches
-    come later. The sum of all contributions goes on top of (1 - m)^N r.
+    come later. The sum of all contributions is added to (1 - m)^N r.
 
     Args:
         network: before the batches. Frozen and shared statistics are left out: these are the same on every rank anyway.

@@ -125,7 +125,7 @@ def compute_notes(compute: Compute, settings: TrainingSettings, ranks: Ranks = A
         )
         if not settings.sync_batchnorm and parts % ranks.size:
             notes.append(
-                f"{parts} batches cannot be dealt evenly to {ranks.size} processes, of which some will wait; set"
+                f"{parts} batches cannot be spread evenly over {ranks.size} processes, of which some will wait; set"
                 f" training.accumulation to a multiple of {ranks.size}."
             )
     if compute.on_gpu:

@@ -78,7 +78,7 @@ def train(run: Run, training: TrainingData, validation: TrainingData, progress: 
         Interrupted: SIGINT; the run can be resumed.
         RunError: the data, a checkpoint or the numbers are unusable, or another rank has ended.
         RuntimeUnavailable: the device asked for is not there.
-        SettingsError: the settings do not go with the device, or with so many ranks.
+        SettingsError: the settings do not go with the device, or with that number of ranks.
     """
     settings = run.settings.training
     check_data(run.settings, training, validation)
@@ -115,7 +115,7 @@ def train(run: Run, training: TrainingData, validation: TrainingData, progress: 
     if ranks.first:
         names = tuple(patient.id for patient in validation.cohort.patients)
         write_outcome(run, ValidationTable(names, validation.cohort.grade_array, logits.double().numpy()))
-    ranks.wait()  # nobody goes on before the run is whole
+    ranks.wait()  # no process continues before the run is complete
 
 
 def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threading.Event) -> _Epoch:

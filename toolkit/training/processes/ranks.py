@@ -174,7 +174,7 @@ def _leave() -> None:
 def _speaks(store: TCPStore, rank: int) -> bool:
     try:
         return bool(store.compare_set(FAILED, "", str(rank)) == str(rank).encode())
-    except RuntimeError:  # the store went with whoever kept it, who has spoken
+    except RuntimeError:  # the store went with the process that kept it, which has said why
         return False
 
 

@@ -1,4 +1,4 @@
-"""Whole trainings at once, each in a process of its own, dealt to the GPUs."""
+"""Whole trainings at once, each in its own process, spread over the GPUs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Spread:
 
     Attributes:
         jobs: processes; 1: everything happens in this one.
-        devices: GPUs that they are dealt to.
+        devices: GPUs that they are spread over.
     """
 
     jobs: int = 1
@@ -66,7 +66,7 @@ def spread(
         for future in as_completed(futures):
             if stop.is_set() or future.exception() is not None:
                 pool.shutdown(cancel_futures=True)
-                raise future.exception() or Interrupted("stopped; the same command goes on.")
+                raise future.exception() or Interrupted("stopped; the same command continues.")
             on_end(futures[future], future.result())
 
 

@@ -52,7 +52,7 @@ def check_new(folder: Path) -> None:
 def create_run(
     parent: Path, name: str, settings: Settings, split: Split, images: Mapping[Path, str] | None = None
 ) -> Run:
-    """Begin a run folder and point `latest` beside it at it.
+    """Begin a run folder and point `latest` next to it at it.
 
     Args:
         parent: folder of the runs; made where it is missing.
@@ -133,7 +133,7 @@ def fold_runs(run: Run) -> list[Run]:
 
 
 def point_latest(run: Run) -> None:
-    """Point the link `latest` beside the run at it; the link is relative, so that the runs can be moved together."""
+    """Point the link `latest` next to the run at it; the link is relative, so that the runs can be moved together."""
     link = run.folder.parent / LATEST
     temporary = link.with_name(f".{LATEST}.{os.getpid()}.tmp")  # several trainings may begin at once
     if link.exists() and not link.is_symlink():

@@ -38,7 +38,7 @@ def write_outcome(run: Run, table: ValidationTable) -> None:
 
 
 def recalibrate(run: Run, settings: CalibrationSettings) -> Calibration:
-    """Fit calibration and threshold anew on the logits of `validation.csv`; write `calibration.json`, `report.html`.
+    """Refit calibration and threshold on the logits of `validation.csv`; write `calibration.json`, `report.html`.
 
     In a run of folds `folds.json`, too.
 
@@ -60,7 +60,7 @@ def recalibrate(run: Run, settings: CalibrationSettings) -> Calibration:
 
 
 def rewrite_report(run: Run) -> None:
-    """Write `report.html` anew, with the calibration that is there.
+    """Rewrite `report.html` with the calibration that is there.
 
     Args:
         run: a training that ended.

@@ -268,5 +268,5 @@ class Run:
 
 def _class(name: str, file: Path) -> int:
     if name not in CLASSES:
-        raise RunError(f"{file} is broken: grade '{name}' is none of {', '.join(CLASSES)}; mend that line.")
+        raise RunError(f"{file} is broken: grade '{name}' is none of {', '.join(CLASSES)}; fix that line.")
     return CLASSES.index(name)

@@ -57,7 +57,7 @@ def check_cohort(run: Run, now: Cohort, scans: Mapping[Path, Scan]) -> None:
 
     Args:
         run: begun earlier.
-        now: everybody whom the run's settings name today, with today's grades.
+        now: all patients that the run's settings name today, with today's grades.
         scans: of each patient's folder, as far as they were read.
 
     Raises:

@@ -41,7 +41,7 @@ def test_ranks_share_the_batches_of_a_step() -> None:
         " batches."
     )
     odd = TrainingSettings(device="cpu", accumulation=3)
-    assert "3 batches cannot be dealt evenly to 2" in compute_notes(choose_compute(odd, two), odd, two)[2]
+    assert "3 batches cannot be spread evenly over 2" in compute_notes(choose_compute(odd, two), odd, two)[2]
 
 
 @pytest.mark.parametrize(
