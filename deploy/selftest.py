@@ -66,8 +66,8 @@ def run_selftest(model: Draft, runtime: Runtime, batch: int = 1) -> float:
     if off > LIMITS[runtime.precision] or off_logit > allowed_logit:
         raise ModelError(
             f"self-test failed: {label(runtime)} differs by {off:.2g} in"
-            f" probability and {off_logit:.2g} in a logit from the exporting machine, so it must not grade patients; check"
-            " the driver and the libraries, or choose another runtime."
+            f" probability and {off_logit:.2g} in a logit from the exporting machine, so it must not grade"
+            " patients; check the driver and the libraries, or choose another runtime."
         )
     return seconds
 
