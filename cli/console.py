@@ -53,7 +53,14 @@ def set_up(quiet: bool, verbose: bool, log_file: Path | None) -> None:
         OSError: the log file cannot be written.
     """
     volume.quiet, volume.verbose = quiet, verbose
+    if volume.log:
+        volume.log.close()
     volume.log = log_file.open("a", encoding="utf-8", errors="backslashreplace") if log_file else None
+
+
+def begin(sentence: str) -> None:
+    """The first line of a call, in the log alone."""
+    _log("begin", sentence)
 
 
 def any_terminal() -> None:

@@ -9,6 +9,7 @@ same number for the same word.
 from __future__ import annotations
 
 import ast
+import builtins
 import errno
 import os
 import re
@@ -66,6 +67,7 @@ def run_behind(words: Sequence[str]) -> int:
         program(inner), env=kept | ours, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     with _forwarded(process), process:
+        vocabulary()  # once, before there are threads: two that parse at the same time break Python 3.11's parser
         pumps = [
             threading.Thread(target=_pump, args=streams)
             for streams in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
@@ -94,7 +96,7 @@ def _pump(source: IO[bytes], target: IO[str]) -> None:
         try:
             target.write(public(line.decode("utf-8", "replace")))
             target.flush()
-        except OSError:  # nobody listens any more; the command's own work continues
+        except OSError:  # no one reads any more; the command's own work continues
             continue
 
 
@@ -139,7 +141,10 @@ def _pseudonym(chunk: str) -> str:
 @cache
 def vocabulary() -> frozenset[str]:
     """The words of this program's own texts, of its settings and options, and of the operating system's errors."""
-    texts = [_MESSAGES, *(os.strerror(number) for number in errno.errorcode)]
+    errors = [
+        name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)
+    ]
+    texts = [_MESSAGES, *errors, *(os.strerror(number) for number in errno.errorcode)]
     for package in ("cli", "deploy", "toolkit"):
         for file in sorted((HERE / package).rglob("*.py")):
             texts.append(str(file.relative_to(HERE)))
@@ -156,8 +161,7 @@ def _texts(tree: ast.Module, command: bool) -> Iterator[str]:
         ):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                prose.add(first.value)
-    for node in ast.walk(tree):
+                prose.add(first.value)  # comes later: a walk meets a parent before its children
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose:
             yield node.value
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):

@@ -33,7 +33,7 @@ from cli.commands.serve import command as serve
 from cli.commands.sign import command as sign
 from cli.commands.train import command as train
 from cli.commands.verify import command as verify
-from cli.console import INTERRUPTED, any_terminal, detail, fail, set_up
+from cli.console import INTERRUPTED, any_terminal, begin, detail, fail, set_up
 from toolkit.errors import GradeError, Interrupted
 
 app = typer.Typer(
@@ -93,6 +93,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
+    context: typer.Context,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
     no_phi: Annotated[
         bool,
@@ -111,6 +112,7 @@ def _main(
         from cli.privacy import enable
 
         enable(sys.argv[1:])
+    begin(f"grade {context.invoked_subcommand}, version {version('glioma-grade')}")
 
 
 def run() -> None:

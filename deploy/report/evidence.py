@@ -11,9 +11,9 @@ from math import ceil
 from pathlib import Path
 from typing import TypeAlias
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
-from isal import igzip
 
 from deploy.runtime import Array, Runtime
 from toolkit.data.layout import EVIDENCE_MARK
@@ -98,7 +98,7 @@ def write_evidence(path: Path, evidence: Array, affine: Affine) -> None:
     image = nib.Nifti1Image(evidence, affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = EVIDENCE_MARK
-    write_file(path, igzip.compress(image.to_bytes(), 1, mtime=0))
+    write_file(path, bytes(imagecodecs.gzip_encode(image.to_bytes(), level=1)))
 
 
 def _starts(size: int, edge: int, step: int) -> Places:

@@ -22,8 +22,9 @@ pytestmark = pytest.mark.slow
 
 
 def start(project, *words):
+    settings = () if "--resume" in words else SMALL
     return subprocess.Popen(
-        (sys.executable, "-m", "cli", "train", *SMALL, *words),
+        (sys.executable, "-m", "cli", "train", *settings, *words),
         cwd=project,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,

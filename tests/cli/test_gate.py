@@ -100,9 +100,10 @@ def test_a_position_after_the_command_hides_too(planted, grade):
 def test_a_program_that_breaks_says_where_and_not_what(tmp_path):
     script = (
         "import os, sys, warnings\nimport cli.main\nfrom cli import gate\n"
-        "def broken(*_): os.write(2, b'Doe_Jane in C\\n'); warnings.warn('Doe_Jane'); raise ValueError('Doe^Jane')\n"
+        "def broken(): os.write(2, b'Doe_Jane in C\\n'); warnings.warn('Doe_Jane'); raise ValueError('Doe^Jane')\n"
         "if sys.argv[1:] == ['inner']:\n"
-        "    cli.main.app.registered_commands[0].callback = broken\n"
+        "    train = next(one for one in cli.main.app.registered_commands if one.name == 'train')\n"
+        "    train.callback = broken\n"
         "    sys.argv = ['grade', '--no-phi', 'train']\n    cli.main.run()\n"
         "gate.program = lambda words: [sys.executable, __file__, 'inner']\n"
         "sys.exit(gate.run_behind(['--no-phi', 'train']))\n"

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from math import floor
 from pathlib import Path
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
-from isal import igzip
 from threadpoolctl import threadpool_limits
 
 from toolkit.arrays import Voxels
@@ -191,7 +191,8 @@ def _nifti(volume: Voxels, spacing: float) -> bytes:
     header.set_xyzt_units("mm")
     header.set_slope_inter(1, 0)
     header["vox_offset"] = 352  # 348 bytes of header, 4 that say: no extensions
-    return bytes(igzip.compress(header.binaryblock + bytes(4) + volume.tobytes(order="F"), 1, mtime=0))
+    content = header.binaryblock + bytes(4) + volume.tobytes(order="F")
+    return bytes(imagecodecs.gzip_encode(content, level=1))  # no time in it: the same voxels give the same bytes
 
 
 def _write_record(file: Path, patients: tuple[PhantomPatient, ...], settings: PhantomSettings) -> None:
