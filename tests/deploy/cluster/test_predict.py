@@ -59,16 +59,17 @@ def alone(everybody: tuple[Patient, ...], exported: Path, tmp_path_factory: pyte
     return out
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
     """Two nodes of one core each; its address."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    nodes = Cluster()
-    for _ in range(2):
-        nodes.add_node(num_cpus=1, object_store_memory=STORE, include_dashboard=False)
-    yield nodes.address
-    nodes.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        nodes = Cluster()
+        for _ in range(2):
+            nodes.add_node(num_cpus=1, object_store_memory=STORE, include_dashboard=False)
+        yield nodes.address
+        nodes.shutdown()
 
 
 def grade(
