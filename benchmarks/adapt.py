@@ -1,4 +1,6 @@
-"""What `grade adapt` brings at another site, by the number of local patients: `python -m benchmarks.adapt MODEL COHORT`.
+"""What `grade adapt` brings at another site, by the number of local patients.
+
+    python -m benchmarks.adapt MODEL COHORT
 
 Local patients are drawn from the cohort many times; everything is judged on the others. Images are read once.
 """
