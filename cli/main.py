@@ -13,6 +13,7 @@ from rich.markup import escape
 from typer.models import CommandInfo
 
 from cli import gate
+from cli.commands.adapt import command as adapt
 from cli.commands.bench import command as bench
 from cli.commands.calibrate import command as calibrate
 from cli.commands.check import command as check
@@ -55,6 +56,7 @@ app.command("send")(send)
 app.command("pull")(pull)
 app.add_typer(pacs, name="pacs", help="Ask an archive: echo, find.", rich_help_panel="Grade")
 app.command("evaluate")(evaluate)
+app.command("adapt")(adapt)
 app.command("calibrate")(calibrate)
 app.command("report")(report)
 app.command("compare")(compare)
@@ -68,6 +70,7 @@ app.command("verify")(verify)
 _PANELS = {
     "Train": ("init", "train", "compare", "report", "calibrate", "export"),
     "Grade": ("predict", "evaluate", "ingest", "serve", "send", "pull"),
+    "At a site": ("adapt",),
     "Check": ("check", "verify", "sign", "bench", "info"),
     "Try": ("demo", "phantom"),
 }

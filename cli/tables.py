@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
     from deploy.tensorrt.engine_files import EngineRecord
     from toolkit.errors import ModelError
     from toolkit.evaluation.metrics import Confusion, Interval, Metrics
+    from toolkit.evaluation.pages.sheet import Section
     from toolkit.evaluation.sites import Sites
 
 _SHOWN = {
@@ -124,3 +125,8 @@ def _comparison(comparison: Comparison) -> str:
         f"{comparison.runtime}: largest |dp| {comparison.difference:.1e} (limit {comparison.limit:g}), "
         f"{comparison.flips} grade flips{overflow}"
     )
+
+
+def show_section(section: Section) -> None:
+    """A table of a page, in the terminal."""
+    table(section.title, list(section.columns), [list(row) for row in section.rows])

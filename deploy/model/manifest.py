@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
+from deploy.model.origin import Adaptation, People
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.scan import PREPROCESSING
@@ -184,6 +185,9 @@ class Manifest(ModelSpec):
         versions: of the libraries that exported it.
         space: that its patients were in; `grade` itself brings studies into `brats` only.
         brain: the brain mask's network, where the model has it.
+        people: who it was trained and validated on; None in a model of an earlier version.
+        baseline: `distance` and each image statistic of the validation patients, rising, for `grade monitor`.
+        adaptation: how it was fitted to a site; None where it was not.
     """
 
     created: str
@@ -195,3 +199,6 @@ class Manifest(ModelSpec):
     versions: dict[str, str]
     space: str = "brats"
     brain: BrainRecord | None = None
+    people: People | None = None
+    baseline: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    adaptation: Adaptation | None = None
