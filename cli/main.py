@@ -13,9 +13,11 @@ from rich.markup import escape
 from typer.models import CommandInfo
 
 from cli import gate
+from cli.commands.adapt import command as adapt
 from cli.commands.bench import command as bench
 from cli.commands.calibrate import command as calibrate
 from cli.commands.check import command as check
+from cli.commands.commission import command as commission
 from cli.commands.compare import command as compare
 from cli.commands.demo import command as demo
 from cli.commands.evaluate import command as evaluate
@@ -55,6 +57,8 @@ app.command("send")(send)
 app.command("pull")(pull)
 app.add_typer(pacs, name="pacs", help="Ask an archive: echo, find.", rich_help_panel="Grade")
 app.command("evaluate")(evaluate)
+app.command("commission")(commission)
+app.command("adapt")(adapt)
 app.command("calibrate")(calibrate)
 app.command("report")(report)
 app.command("compare")(compare)
@@ -68,6 +72,7 @@ app.command("verify")(verify)
 _PANELS = {
     "Train": ("init", "train", "compare", "report", "calibrate", "export"),
     "Grade": ("predict", "evaluate", "ingest", "serve", "send", "pull"),
+    "At a site": ("commission", "adapt"),
     "Check": ("check", "verify", "sign", "bench", "info"),
     "Try": ("demo", "phantom"),
 }

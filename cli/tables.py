@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
     from deploy.tensorrt.engine_files import EngineRecord
     from toolkit.errors import ModelError
     from toolkit.evaluation.metrics import Confusion, Interval, Metrics
+    from toolkit.evaluation.pages.sheet import Section
     from toolkit.evaluation.sites import Sites
 
 _SHOWN = {
@@ -75,6 +76,8 @@ def show_control(name: str, plain: Interval, control: Interval) -> None:
 
 def show_model(model: Model) -> None:
     """What a model folder is."""
+    from deploy.model.manifest import SYNTHETIC  # here, so that --help answers at once
+
     manifest = model.manifest
     calibration, summary, grid = manifest.calibration, manifest.training, manifest.grid
     value, low, high = summary.auc
@@ -90,6 +93,7 @@ def show_model(model: Model) -> None:
             f"strategy {summary.strategy}, best of {summary.epochs} epochs: {summary.best_epoch or 'one per fold'}",
         ),
         ("patients", f"training, validation: {counts}"),
+        *((("origin", SYNTHETIC),) if summary.synthetic else ()),
         ("validation AUC", f"{figure(value)} ({figure(low)} to {figure(high)})"),
         ("threshold", f"{calibration.threshold:.4f} by {calibration.rule}, calibration {calibration.method}"),
         *(("parity", _comparison(comparison)) for comparison in manifest.parity.comparisons),
@@ -121,3 +125,8 @@ def _comparison(comparison: Comparison) -> str:
         f"{comparison.runtime}: largest |dp| {comparison.difference:.1e} (limit {comparison.limit:g}), "
         f"{comparison.flips} grade flips{overflow}"
     )
+
+
+def show_section(section: Section) -> None:
+    """A table of a page, in the terminal."""
+    table(section.title, list(section.columns), [list(row) for row in section.rows])

@@ -11,7 +11,7 @@ import jinja2
 from safetensors.torch import save
 from threadpoolctl import threadpool_limits
 
-from deploy.export.familiarity import Seen, learn_familiarity
+from deploy.export.familiarity import Seen, baseline, learn_familiarity
 from deploy.export.graph import write_onnx
 from deploy.export.trained import Trained, model_spec, network_record, read_trained, whole_manifest
 from deploy.model.folder import (
@@ -29,6 +29,7 @@ from deploy.model.folder import (
     write_manifest,
 )
 from deploy.model.manifest import Manifest, ModelSpec
+from deploy.model.origin import People
 from deploy.parity import Gate, choose_patients
 from deploy.predict.reader import reader
 from deploy.runtime import Choice, Runtime
@@ -38,6 +39,7 @@ from deploy.selftest import run_selftest, write_selftest
 from deploy.tensorrt.engine import EngineRequest, add_engine, requested_target
 from deploy.tensorrt.engine_files import Engine, engine_in
 from toolkit.config import ExportSettings, Grid
+from toolkit.data.content import new_salt, salted
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Scan
 from toolkit.errors import ModelError
@@ -143,7 +145,7 @@ def _prove(
         answers = gate.patient(patient.id, scan.data)
         if patient in needed:
             answer = answers[0] if runtime is on_cpu else runtime.infer(scan.data[None])
-            seen[patient] = Seen(answer.features[0], scan.statistics)
+            seen[patient] = Seen(answer.features[0], scan.statistics, scan.content)
     on_stage("parity: extreme scans and batches")
     report = gate.report(len(trained.validation))
     on_stage("self-test")
@@ -151,12 +153,17 @@ def _prove(
         run_selftest(draft, candidate)
     rest = tuple(one for one in needed if one not in seen)
     for patient, scan in _reads(rest, draft.manifest.grid, "what is familiar: patient", on_stage):
-        seen[patient] = Seen(runtime.infer(scan.data[None]).features[0], scan.statistics)
+        seen[patient] = Seen(runtime.infer(scan.data[None]).features[0], scan.statistics, scan.content)
     on_stage("limits and card")
     known, fresh = ([seen[one] for one in cohort.patients] for cohort in (trained.known, trained.fresh))
     familiarity, space = learn_familiarity(known, fresh)
     space.save(draft.folder / FAMILIARITY)
-    return whole_manifest(trained, draft.manifest, report, familiarity)
+    salt = new_salt()
+    origin = {
+        "people": People(salt=salt, digests=salted(salt, {one.content for one in seen.values()})),
+        "baseline": baseline(space, fresh),
+    }
+    return whole_manifest(trained, draft.manifest, report, familiarity).model_copy(update=origin)
 
 
 def _reads(patients: Sequence[Patient], grid: Grid, doing: str, on_stage: Stage) -> Iterator[tuple[Patient, Scan]]:

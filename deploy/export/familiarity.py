@@ -20,10 +20,11 @@ from toolkit.evaluation.familiarity_fit import fit_space, tolerance_limit
 
 
 class Seen(NamedTuple):
-    """What is learned from one patient: features float32 (F,), and the image statistics."""
+    """What is learned from one patient: features float32 (F,), the image statistics, and the images' digest."""
 
     features: Float32
     statistics: Mapping[str, float]
+    content: str
 
 
 def learn_familiarity(training: Sequence[Seen], validation: Sequence[Seen]) -> tuple[Familiarity, FeatureSpace]:
@@ -49,3 +50,18 @@ def learn_familiarity(training: Sequence[Seen], validation: Sequence[Seen]) -> t
         bounds=fit_bounds(table, names, IMAGE_RATE),
     )
     return familiarity, space
+
+
+def baseline(space: FeatureSpace, patients: Sequence[Seen]) -> dict[str, tuple[float, ...]]:
+    """The `distance` and every image statistic of some patients, rising, so that no value tells whose it is.
+
+    Args:
+        space: that distances are measured in.
+        patients: whom new ones are to be compared with; at least one.
+    """
+    distances = space.distance(np.stack([one.features for one in patients]))
+    table = {name: [one.statistics[name] for one in patients] for name in patients[0].statistics}
+    return {
+        name: tuple(sorted(float(value) for value in values))
+        for name, values in ({"distance": distances} | table).items()
+    }

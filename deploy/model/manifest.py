@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
+from deploy.model.origin import Adaptation, People
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.scan import PREPROCESSING
@@ -16,6 +17,7 @@ from toolkit.evaluation.conformal import Conformal
 from toolkit.evaluation.familiarity import Familiarity
 from toolkit.frozen import FrozenFinite
 
+SYNTHETIC = "trained on phantoms: never for patients"
 MOST_VOXELS = 2**24  # of a scan
 FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # directly in the folder: no path leads out of it
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -53,6 +55,7 @@ class TrainingSummary(FrozenFinite):
         training: patients per class.
         validation: patients per class.
         auc: on the validation patients: value and 95 % limits, None where undefined.
+        synthetic: whether any of these patients was made by `grade phantom`.
     """
 
     strategy: str
@@ -63,6 +66,7 @@ class TrainingSummary(FrozenFinite):
     training: dict[str, int]
     validation: dict[str, int]
     auc: tuple[float | None, float | None, float | None]
+    synthetic: bool = False
 
 
 class Comparison(FrozenFinite):
@@ -181,6 +185,9 @@ class Manifest(ModelSpec):
         versions: of the libraries that exported it.
         space: that its patients were in; `grade` itself brings studies into `brats` only.
         brain: the brain mask's network, where the model has it.
+        people: who it was trained and validated on; None in a model of an earlier version.
+        baseline: `distance` and each image statistic of the validation patients, rising, for `grade monitor`.
+        adaptation: how it was fitted to a site; None where it was not.
     """
 
     created: str
@@ -192,3 +199,6 @@ class Manifest(ModelSpec):
     versions: dict[str, str]
     space: str = "brats"
     brain: BrainRecord | None = None
+    people: People | None = None
+    baseline: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    adaptation: Adaptation | None = None

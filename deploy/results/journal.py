@@ -104,8 +104,10 @@ class Journal:
         try:
             if self._stream is None:
                 self._stream = self._locked("xb+")
-                self._reader = self._file.open("rb")
             self._stream.truncate(self._whole if keep else 0)
+            if self._reader is not None:  # its buffer may hold what was cut off
+                self._reader.close()
+            self._reader = self._file.open("rb")
         except FileExistsError:
             raise self._unusable("another call is writing to it") from None
         except OSError as error:

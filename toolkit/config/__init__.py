@@ -1,6 +1,7 @@
 """Settings: one frozen tree, read from `grade.toml`, presets named by `strategy`, single values by `--set a.b=c`."""
 
 from toolkit.config.first import write_first_settings
+from toolkit.config.life import CommissionSettings, MonitorSettings
 from toolkit.config.load import (
     calibration_settings,
     differences,
@@ -29,10 +30,12 @@ __all__ = [
     "PRESETS",
     "AugmentSettings",
     "CalibrationSettings",
+    "CommissionSettings",
     "DataSettings",
     "ExportSettings",
     "Grid",
     "LabelTable",
+    "MonitorSettings",
     "NetworkSettings",
     "PredictSettings",
     "Settings",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from toolkit.config.hospital import HospitalSettings
+from toolkit.config.life import CommissionSettings, MonitorSettings
 from toolkit.frozen import Frozen
 
 Strategy = Literal["stable", "ldam", "legacy"]
@@ -227,3 +228,5 @@ class Settings(Branch):
     export: ExportSettings = ExportSettings()
     predict: PredictSettings = PredictSettings()
     hospital: HospitalSettings = HospitalSettings()
+    commission: CommissionSettings = CommissionSettings()
+    monitor: MonitorSettings = MonitorSettings()

@@ -14,6 +14,7 @@ import numpy as np
 
 from toolkit.arrays import Float32, Voxels
 from toolkit.config import Grid
+from toolkit.data.content import content_digest
 from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.reading.door import Images, OnBytes, open_patient
@@ -39,12 +40,14 @@ class Scan:
         affine: (4, 4), grid voxel to mm in the patient's space.
         notes: oddities that were accepted, one phrase each.
         statistics: of the images before the z-score, see `image_statistics`.
+        content: by which the images are known again, see `content_digest`.
     """
 
     data: Float32
     affine: Affine
     notes: tuple[str, ...]
     statistics: dict[str, float]
+    content: str
 
 
 def read_scan(
@@ -85,7 +88,7 @@ def read_scan(
         if not _z_score(images, name, resample, mask, data[channel]):
             data[channel] = resample(_exact_z_score(images, name))
     notes = (*images.notes, *_rim_notes(images, grid))
-    return Scan(data, _grid_affine(images, grid), notes, image_statistics(images))
+    return Scan(data, _grid_affine(images, grid), notes, image_statistics(images), content_digest(images))
 
 
 class _Moments:

@@ -47,7 +47,7 @@ def fit_calibration(logit: ArrayLike, grade: ArrayLike, settings: CalibrationSet
     threshold, reached = choose_threshold(grade, sigmoid(a * logit + b), settings.rule)
     if not reached:
         notes += (f"No threshold inside (0, 1) reaches {settings.rule}; the most sensitive one was taken.",)
-    limits = _threshold_limits(grade, sigmoid(a * logit + b), settings.rule)
+    limits = threshold_limits(grade, sigmoid(a * logit + b), settings.rule)
     return Calibration(
         method=method,
         a=a,
@@ -95,8 +95,14 @@ def choose_threshold(grade: Int64, probability: Float64, rule: str) -> tuple[flo
     return float(candidates[best][0]), True
 
 
-def _threshold_limits(grade: Int64, probability: Float64, rule: str) -> tuple[float, float]:
-    """95 % percentile interval of the threshold, patients drawn again within each grade, the map kept."""
+def threshold_limits(grade: Int64, probability: Float64, rule: str) -> tuple[float, float]:
+    """95 % percentile interval of the threshold, patients drawn again within each grade, the map kept.
+
+    Args:
+        grade: (N,) integers, both classes present.
+        probability: (N,) of HGG, 0 to 1.
+        rule: as `choose_threshold`.
+    """
     rng, groups = np.random.default_rng(0), [np.flatnonzero(grade == c) for c in range(len(CLASSES))]
     found = np.empty(RESAMPLES)
     for i in range(RESAMPLES):

@@ -71,7 +71,8 @@ def start_training(
     split = prepared.split(settings.data, settings.training.seed)
     if prepared.validation and (fewer := len(prepared.cohort) - len(split.training)):
         watcher.note(f"{fewer} patients of the cohort are among those that validate; they are not trained on.")
-    run = ranks.lead(lambda: create_run(folder.parent, folder.name, settings, split, prepared.images))
+    made = ranks.lead(lambda: str(create_run(folder.parent, folder.name, settings, split, prepared.images).folder))
+    run = open_run(Path(made))  # by all ranks: machines that train together share the folder of runs
     train_run(run, prepared.scans, watcher, ranks)
     return run
 

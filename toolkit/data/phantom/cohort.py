@@ -7,6 +7,9 @@ no grader can beat one that sees the latent, whose AUC is Phi(d / sqrt 2) (binor
     d = 3.1 (1 - difficulty)
 
 that is 0.986 at difficulty 0, 0.863 at 0.5, 0.67 at 0.8 and 0.5 at 1, where the images hold nothing about the grade.
+
+Site `b` has another scanner: more noise, less contrast, less sharp images, and fewer HGG. The same seed and number are
+the same person at both sites.
 """
 
 from __future__ import annotations
@@ -25,14 +28,20 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from toolkit.arrays import Voxels
+from toolkit.data.layout import PHANTOM_MARK
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.phantom.brain import EXTENT, atlas, draw_brain
-from toolkit.data.phantom.image import draw_images
+from toolkit.data.phantom.image import Scanner, draw_images
 from toolkit.data.phantom.tumour import draw_traits, grow_tumour
 from toolkit.errors import CohortError, SettingsError
 from toolkit.files import write_file
 from toolkit.machine import most_readers
 
+SITES = {
+    "a": Scanner(),
+    "b": Scanner(noise=2.0, contrast=(0.8, 0.9, 0.6, 0.8), blur=0.7),
+}
+SHARES = {"a": 210 / 285, "b": 0.4}  # of HGG; that of site a is BraTS 2018's
 SEPARATION = 3.1  # d at difficulty 0
 NUMBERS = 10_000  # patients a seed can give
 
@@ -47,6 +56,7 @@ class PhantomSettings:
         difficulty: 0 (the grade shows) .. 1 (nothing tells it).
         hgg_share: share of HGG, 0..1; BraTS 2018's by default.
         spacing: mm, voxel edge, 1..4; the field of view stays that of BraTS.
+        site: whose scanner takes the images, one of `SITES`.
 
     Raises:
         SettingsError: one of these is out of range.
@@ -55,8 +65,9 @@ class PhantomSettings:
     patients: int
     seed: int
     difficulty: float
-    hgg_share: float = 210 / 285
+    hgg_share: float = SHARES["a"]
     spacing: float = 1.0
+    site: str = "a"
 
     def __post_init__(self) -> None:
         limits = {
@@ -69,6 +80,8 @@ class PhantomSettings:
         for name, (low, high) in limits.items():
             if not low <= getattr(self, name) <= high:
                 raise SettingsError(f"phantom {name} = {getattr(self, name)}: choose a value from {low} to {high}.")
+        if self.site not in SITES:
+            raise SettingsError(f"phantom site = {self.site}: choose one of {', '.join(SITES)}.")
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ class PhantomPatient:
     """One patient before any image is made.
 
     Attributes:
-        id: `Phantom_<seed>_<number>`.
+        id: `Phantom_<seed>_<number>`, at site b `PhantomB_<seed>_<number>`.
         number: 0..9999, tells nothing of the grade.
         grade: 0 LGG, 1 HGG.
         latent: aggressiveness.
@@ -103,10 +116,11 @@ def plan_cohort(settings: PhantomSettings) -> tuple[PhantomPatient, ...]:
     numbers = np.random.default_rng(settings.seed).permutation(NUMBERS)[: settings.patients]
     separation = SEPARATION * (1 - settings.difficulty)
     patients = []
+    name = "Phantom" if settings.site == "a" else f"Phantom{settings.site.upper()}"
     for place, number in enumerate(int(n) for n in numbers):
         grade = floor((place + 1) * settings.hgg_share + 0.5) - floor(place * settings.hgg_share + 0.5)
         latent = (grade - 0.5) * separation + _streams(settings.seed, number)[0].standard_normal()
-        patients.append(PhantomPatient(f"Phantom_{settings.seed}_{number:04d}", number, grade, float(latent)))
+        patients.append(PhantomPatient(f"{name}_{settings.seed}_{number:04d}", number, grade, float(latent)))
     return tuple(patients)
 
 
@@ -123,7 +137,7 @@ def draw_patient(patient: PhantomPatient, settings: PhantomSettings) -> dict[str
     _, anatomy, growth, scanner = _streams(settings.seed, patient.number)
     brain = draw_brain(anatomy, settings.spacing)
     tumour = grow_tumour(growth, brain, draw_traits(growth, patient.latent))
-    images = draw_images(scanner, brain, tumour)  # (4, n)
+    images = draw_images(scanner, brain, tumour, SITES[settings.site])  # (4, n)
     seg = np.zeros(len(brain.csf), np.int16)
     seg[tumour.voxels] = tumour.labels
     return {name: brain.paint(values) for name, values in zip((*MODALITIES, "seg"), (*images, seg), strict=True)}
@@ -133,7 +147,7 @@ def write_cohort(out: Path, settings: PhantomSettings, on_done: Callable[[str], 
     """Write the cohort: `out/HGG/<id>/<id>_{flair,t1,t1ce,t2,seg}.nii.gz`, `out/LGG/...`, and `out/phantom.csv`.
 
     The same settings give the same bytes (same library versions). A patient's folder appears when it is complete.
-    `phantom.csv` (patient, grade, latent, seed, difficulty) comes last; it is a record for study, not an input.
+    `phantom.csv` (patient, grade, latent, seed, difficulty, site) comes last; it is a record for study, not an input.
 
     Args:
         out: a folder that is empty or does not exist.
@@ -190,6 +204,7 @@ def _nifti(volume: Voxels, spacing: float) -> bytes:
     header.set_sform(affine, code="scanner")
     header.set_xyzt_units("mm")
     header.set_slope_inter(1, 0)
+    header["descrip"] = PHANTOM_MARK
     header["vox_offset"] = 352  # 348 bytes of header, 4 that say: no extensions
     content = header.binaryblock + bytes(4) + volume.tobytes(order="F")
     return bytes(imagecodecs.gzip_encode(content, level=1))  # no time in it: the same voxels give the same bytes
@@ -198,7 +213,8 @@ def _nifti(volume: Voxels, spacing: float) -> bytes:
 def _write_record(file: Path, patients: tuple[PhantomPatient, ...], settings: PhantomSettings) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["patient", "grade", "latent", "seed", "difficulty"])
+    table.writerow(["patient", "grade", "latent", "seed", "difficulty", "site"])
     for p in sorted(patients, key=lambda p: p.id):
-        table.writerow([p.id, CLASSES[p.grade], f"{p.latent:.6f}", settings.seed, settings.difficulty])
+        latent = f"{p.latent:.6f}"
+        table.writerow([p.id, CLASSES[p.grade], latent, settings.seed, settings.difficulty, settings.site])
     write_file(file, text.getvalue(), CohortError)

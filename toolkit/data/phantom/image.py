@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy import ndimage
 
 from toolkit.arrays import Voxels
 from toolkit.data.patients import MODALITIES
@@ -30,17 +33,37 @@ MISMATCH = 0.6  # FLAIR of the inner core where T2 and FLAIR disagree, as a shar
 VESSEL = 1.5  # uptake of vessels, in units of white matter's T1ce
 
 
-def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Voxels:
+@dataclass(frozen=True)
+class Scanner:
+    """What a site's scanner does differently.
+
+    Attributes:
+        noise: factor of the thermal noise.
+        contrast: exponent of the signal relative to white matter, in the order of MODALITIES; below 1 what enhances,
+            enhances less.
+        blur: standard deviation of the point spread function, mm; 0 is none.
+    """
+
+    noise: float = 1.0
+    contrast: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    blur: float = 0.0
+
+
+def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour, scanner: Scanner | None = None) -> Voxels:
     """The four modalities of one patient. Nothing here depends on the grade, except through the tumour.
+
+    What is drawn does not depend on the scanner: one patient can be imaged at several sites.
 
     Args:
         rng: source of contrasts, units, bias fields, noise.
         brain: the anatomy.
         tumour: what grew in it.
+        scanner: of the site; None: the first site's.
 
     Returns:
         int16 (4, n), rows in the order of MODALITIES, columns the brain's voxels; at least 1, for 0 is background.
     """
+    scanner = scanner or Scanner()
     grain = rng.spawn(1)[0]  # voxel noise has a stream of its own: what is drawn below does not depend on the grid
     vary = {name: np.exp(share * rng.standard_normal(4)) for name, share in VARIATION.items()}
     signal = {name: (np.array(values) * vary[name]).astype(np.float32) for name, values in SIGNAL.items()}
@@ -57,11 +80,24 @@ def draw_images(rng: np.random.Generator, brain: Brain, tumour: Tumour) -> Voxel
             image += vessels
         image += edge * (np.float32(EDGE[channel] * rng.uniform(0.7, 1.5)) - image)
         image *= np.exp(rng.uniform(0.03, 0.12) * smooth_noise(rng, brain.axes, 50.0)[brain.mask])  # bias field
+        image = _seen_by(scanner, channel, brain, image)
         # Rician noise is Gaussian to a good approximation above a signal-to-noise ratio of 3 (Gudbjartsson 1995).
-        image += np.float32(rng.uniform(*NOISE[channel])) * grain.standard_normal(len(image), dtype=np.float32)
+        noise = np.float32(scanner.noise * rng.uniform(*NOISE[channel]))
+        image += noise * grain.standard_normal(len(image), dtype=np.float32)
         unit = np.exp(rng.uniform(np.log(150), np.log(6000)))  # of white matter: arbitrary, as in real scanners
         images[channel] = np.clip(image * np.float32(unit), 1, np.iinfo(np.int16).max)
     return images
+
+
+def _seen_by(scanner: Scanner, channel: int, brain: Brain, image: Voxels) -> Voxels:
+    """A modality (n,) with the scanner's contrast and sharpness; the first site's is left as it is, bit for bit."""
+    if scanner.contrast[channel] != 1:
+        image = np.maximum(image, 0) ** np.float32(scanner.contrast[channel])
+    if scanner.blur:
+        volume = np.zeros(brain.mask.shape, np.float32)
+        volume[brain.mask] = image
+        image = ndimage.gaussian_filter(volume, scanner.blur / brain.spacing)[brain.mask]
+    return image
 
 
 def _with_tumour(local: Voxels, signal: dict[str, Voxels], tumour: Tumour, channel: int) -> Voxels:

@@ -24,6 +24,8 @@ _FREE = (
     "export.",
     "predict.",
     "hospital.",
+    "commission.",
+    "monitor.",
 )
 
 

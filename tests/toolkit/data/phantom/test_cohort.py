@@ -81,7 +81,7 @@ def test_layout_is_that_of_brats_2018(tmp_path):
 def test_the_record_agrees_with_the_folders(easy):
     with (easy / "phantom.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["patient", "grade", "latent", "seed", "difficulty"]
+    assert list(rows[0]) == ["patient", "grade", "latent", "seed", "difficulty", "site"]
     assert {row["patient"]: row["grade"] for row in rows} == {f.name: CLASSES[g] for g, f in patients(easy)}
     cohort = read_cohort(easy, None)
     assert {p.id: CLASSES[g] for p, g in zip(cohort.patients, cohort.grades, strict=True)} == {
@@ -285,6 +285,7 @@ def test_an_error_of_the_caller_passes_through_and_leaves_whole_patients_only(tm
         {"patients": 10_001},
         {"seed": -1},
         {"difficulty": 1.1},
+        {"site": "c"},
         {"difficulty": float("nan")},
         {"hgg_share": -0.1},
         {"spacing": 0.5},
@@ -293,5 +294,22 @@ def test_an_error_of_the_caller_passes_through_and_leaves_whole_patients_only(tm
 )
 def test_settings_out_of_range_are_refused(changes):
     (name,) = changes
-    with pytest.raises(SettingsError, match=f"phantom {name} = .*choose a value from"):
+    with pytest.raises(SettingsError, match=f"phantom {name} = .*choose (a value from|one of)"):
         settings(**changes)
+
+
+def test_site_b_shows_the_same_person_through_another_scanner():
+    near, far = settings(spacing=2.0), settings(spacing=2.0, site="b")
+    one, other = plan_cohort(near)[0], plan_cohort(far)[0]
+    assert (one.number, one.latent) == (other.number, other.latent)
+    assert other.id == one.id.replace("Phantom_", "PhantomB_")
+    here, there = draw_patient(one, near), draw_patient(other, far)
+    np.testing.assert_array_equal(here["seg"], there["seg"])
+    assert enhancement(there) < 0.8 * enhancement(here)
+    healthy = (here["seg"] == 0) & (here["t1"] > 0)
+    for name in MODALITIES:
+        grain = [
+            np.median(np.abs(np.diff(image.astype(float), 2, axis=0)[healthy[2:]])) / np.median(image[healthy])
+            for image in (here[name], there[name])
+        ]
+        assert grain[1] > 1.05 * grain[0], name
