@@ -30,7 +30,7 @@ from toolkit.data.cohort.labels import read_cohort
 from toolkit.data.patients import CLASSES
 
 ENDS = (0.025, 0.975)
-VERDICTS = ("certain", "uncertain", "unfamiliar")
+VERDICTS = ("single grade", "uncertain", "unfamiliar")
 
 
 def intervals(patients: int, learned: int, rate: float) -> tuple[float, ...]:
@@ -60,7 +60,7 @@ def found(name: str, records: Sequence[Record], manifest: Manifest) -> dict[str,
         **{verdict: sum(record.verdict == verdict for record in records) / count for verdict in VERDICTS},
         "unfamiliar by distance": sum(far) / count,
         "unfamiliar by images": sum(bool(record.outside) for record in records) / count,
-        "certain and wrong": sum(record.verdict == "certain" and record.grade != name for record in records) / count,
+        "single grade and wrong": sum(r.verdict == "single grade" and r.grade != name for r in records) / count,
     }
 
 

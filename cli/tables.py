@@ -76,6 +76,8 @@ def show_control(name: str, plain: Interval, control: Interval) -> None:
 
 def show_model(model: Model) -> None:
     """What a model folder is."""
+    from deploy.model.manifest import SYNTHETIC  # here, so that --help answers at once
+
     manifest = model.manifest
     calibration, summary, grid = manifest.calibration, manifest.training, manifest.grid
     value, low, high = summary.auc
@@ -91,6 +93,7 @@ def show_model(model: Model) -> None:
             f"strategy {summary.strategy}, best of {summary.epochs} epochs: {summary.best_epoch or 'one per fold'}",
         ),
         ("patients", f"training, validation: {counts}"),
+        *((("origin", SYNTHETIC),) if summary.synthetic else ()),
         ("validation AUC", f"{figure(value)} ({figure(low)} to {figure(high)})"),
         ("threshold", f"{calibration.threshold:.4f} by {calibration.rule}, calibration {calibration.method}"),
         *(("parity", _comparison(comparison)) for comparison in manifest.parity.comparisons),

@@ -13,15 +13,24 @@ from numpy.typing import NDArray
 
 from deploy.model.folder import Model
 from deploy.predict.pipeline import Plan, PredictOptions, predict
+from deploy.predict.verdict import SINGLE, VERDICTS
+from deploy.results.names import page_of
 from deploy.results.record import Record
 from toolkit.data.control import mask_tumour
 from toolkit.data.patients import CLASSES, Cohort
 from toolkit.errors import CohortError
 from toolkit.evaluation.metrics import Interval, Metrics, evaluate
-from toolkit.evaluation.pages.report import evaluation_report, reliability_picture, roc_picture
+from toolkit.evaluation.pages.report import (
+    EvaluationRecord,
+    WrongCase,
+    evaluation_report,
+    reliability_picture,
+    roc_picture,
+)
 from toolkit.evaluation.sites import Sites, compare_sites
 
 CONTROLS = {"mask-tumour": mask_tumour}
+EVALUATION = "evaluation.html"
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ def evaluate_model(
         model: opened.
         cohort: patients and grades, not those that it was trained on.
         options: as for `predict`; the results folder also takes `metrics.json`, `sites.json`, `roc.png`,
-            `reliability.png` and `report.html`.
+            `reliability.png` and `evaluation.html`.
         on_plan: as for `predict`.
         on_record: as for `predict`.
 
@@ -89,11 +98,12 @@ def evaluate_control(
 
 
 class _Graded(NamedTuple):
-    """The patients that were graded, and the records of those that were not."""
+    """The patients that were graded with their records, and the records of those that were not."""
 
     grades: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     sites: tuple[str | None, ...]
+    records: tuple[Record, ...]
     refused: tuple[Record, ...]
 
 
@@ -116,12 +126,12 @@ def _grade(
         raise CohortError(f"all {len(cohort)} patients were refused, {refused[0].patient} because {refused[0].reason}.")
     known: Sequence[str | None] = cohort.sites or (None,) * len(cohort)
     answered = [
-        (grade, record.probability, site)
+        (grade, record.probability, site, record)
         for grade, record, site in zip(cohort.grades, records, known, strict=True)
         if record.probability is not None
     ]
-    grades, probabilities, sites = zip(*answered, strict=True)
-    return _Graded(np.array(grades, np.int64), np.array(probabilities), sites, refused)
+    grades, probabilities, sites, graded = zip(*answered, strict=True)
+    return _Graded(np.array(grades, np.int64), np.array(probabilities), sites, graded, refused)
 
 
 def _write(folder: Path, model: Model, graded: _Graded, metrics: Metrics, sites: Sites) -> None:
@@ -140,5 +150,41 @@ def _write(folder: Path, model: Model, graded: _Graded, metrics: Metrics, sites:
     (folder / "sites.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "roc.png").write_bytes(roc_picture(graded.grades, graded.probabilities))
     (folder / "reliability.png").write_bytes(reliability_picture(graded.grades, graded.probabilities))
-    page = evaluation_report(folder.absolute().name, metrics, graded.grades, graded.probabilities, details)
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    page = EvaluationRecord(
+        name=folder.absolute().name,
+        metrics=metrics,
+        grade=graded.grades,
+        probability=graded.probabilities,
+        verdicts=_verdicts(graded),
+        wrong=_wrong(folder, graded),
+        details=details,
+        synthetic=model.manifest.training.synthetic,
+    )
+    (folder / EVALUATION).write_text(evaluation_report(page), encoding="utf-8")
+
+
+def _verdicts(graded: _Graded) -> dict[str, tuple[int, int]]:
+    """Verdict -> patients, and how many of them were graded wrongly."""
+    found = {}
+    for word in VERDICTS:
+        hits = [
+            record.grade == CLASSES[grade]
+            for grade, record in zip(graded.grades, graded.records, strict=True)
+            if record.verdict == word
+        ]
+        if hits:
+            found[word] = len(hits), hits.count(False)
+    return found
+
+
+def _wrong(folder: Path, graded: _Graded) -> list[WrongCase]:
+    """Whom the model graded wrongly: single grades first, then by how sure the probability was."""
+    cases = []
+    for grade, record in zip(graded.grades, graded.records, strict=True):
+        if record.grade == CLASSES[grade] or record.grade is None or record.probability is None:
+            continue
+        page = page_of(folder, record.patient)
+        address = page.relative_to(folder).as_posix() if page.is_file() else None
+        verdict = record.verdict or ""
+        cases.append(WrongCase(record.patient, CLASSES[grade], record.grade, record.probability, verdict, address))
+    return sorted(cases, key=lambda case: (case.verdict != SINGLE, -abs(case.probability - 0.5), case.patient))

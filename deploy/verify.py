@@ -55,7 +55,7 @@ def verify_model(folder: Path, signed: Callable[[Model], None] | None) -> Iterat
         yield _checked(ENGINES, partial(_refuse_engines, model.folder / ENGINES), well)
     yield _checked("parity", partial(_refuse_parity, model), "every runtime decided like the trained network")
     if intact:  # a graph that is not the exported one is not run
-        yield _checked("limits", partial(Judge, model), "of what is certain and familiar")
+        yield _checked("limits", partial(Judge, model), "of the verdict")
         yield _checked("self-test", partial(_selftest, model), "answers as at export")
     if signed is not None:
         yield _checked(SIGNATURE, partial(signed, model), "by the owner of the key")

@@ -42,7 +42,7 @@ def command(
     from cli.options import settings_from
     from cli.privacy import hide_table
     from cli.screens.evaluate import facts
-    from cli.screens.predict import say_plan
+    from cli.screens.predict import say_plan, warn_of_origin
     from cli.tables import show_confusion, show_control, show_metrics, show_sites
     from deploy.evaluate import evaluate_control, evaluate_model
     from deploy.model.folder import open_model
@@ -54,6 +54,7 @@ def command(
     table = LabelTable(file=labels) if labels else None
     settings = settings_from(config, None).predict
     opened = open_model(model)
+    warn_of_origin(opened)
     hide_table(table)
     known = read_cohort(cohort, table)
     for sentence in known.notes:

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from cli.console import Counter as Bar
 from cli.console import bar, note, say
-from cli.screens.predict import Tally, exit_code, say_plan
+from cli.screens.predict import Tally, exit_code, say_plan, warn_of_origin
 from deploy.cluster.predict import Watching, predict_on_cluster
 from deploy.model.folder import Model
 from deploy.predict.pipeline import Plan, PredictOptions
@@ -46,13 +46,14 @@ def graded_on_cluster(
     patients: Sequence[Patient], model: Model, options: PredictOptions, address: str, as_json: bool
 ) -> int:
     """Grade on a cluster, show, and give the exit code."""
+    warn_of_origin(model)
     with bar("grading", len(patients)) as progress:
         screen = _Screen(progress)
         watching = Watching(screen.plan, screen.record, screen.once_more)
         summary = predict_on_cluster(patients, model, options, address, watching)
     if not as_json:
         screen.tally.show()
-    screen.tally.say()
+    screen.tally.say(model)
     if summary.kept:
         note(f"{summary.kept} patients were graded by an earlier call and are kept.")
     say(

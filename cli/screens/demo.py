@@ -8,9 +8,10 @@ from cli.console import bar, figure, say, stages, table
 from cli.screens.predict import say_plan
 from cli.screens.train import TrainingScreen, show_run
 from cli.tables import show_model
-from deploy.evaluate import evaluate_model
+from deploy.evaluate import EVALUATION, evaluate_model
 from deploy.export.export import export_run
 from deploy.model.folder import Model
+from deploy.model.manifest import SYNTHETIC
 from deploy.predict.pipeline import PredictOptions
 from deploy.results.record import Record
 from deploy.runtime import Choice
@@ -117,5 +118,5 @@ def held_out(out: Path, model: Model) -> None:
         f"held-out AUC {figure(auc.value)} ({figure(auc.low)} to {figure(auc.high)}), sensitivity "
         f"{figure(metrics.sensitivity.value)}, specificity {figure(metrics.specificity.value)}"
     )
-    say(f"pages: {out / 'runs/demo/report.html'} and {out / 'results/report.html'}; model: {out / 'model'}")
-    say(f"next, your own patients: grade predict patient_dir/ --model {out / 'model'}")
+    say(f"pages: {out / 'runs/demo/report.html'} and {out / 'results' / EVALUATION}; model: {out / 'model'}")
+    say(f"The model was {SYNTHETIC}. Train on your own cohort: grade init, then grade train and grade export.")

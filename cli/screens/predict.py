@@ -9,8 +9,9 @@ from typing import Any
 
 from cli.console import bar, note, say, show_json, table
 from deploy.model.folder import Model
+from deploy.model.manifest import SYNTHETIC
 from deploy.predict.pipeline import Plan, PredictOptions, Summary, predict
-from deploy.predict.verdict import CERTAIN
+from deploy.predict.verdict import SINGLE, single_grades, wrong_before
 from deploy.results.record import Record
 from toolkit.data.patients import Patient, match_modalities, printable
 from toolkit.errors import Interrupted, PatientRefused
@@ -20,7 +21,7 @@ SOME_REFUSED = 3
 
 
 class Tally:
-    """Counts what is done; holds only the few records that are shown at the end, whoever needs a human first."""
+    """Counts what is done; holds only the few records that are shown at the end, refused and doubtful ones first."""
 
     def __init__(self) -> None:
         self.verdicts: Counter[str] = Counter()  # of the graded
@@ -32,7 +33,7 @@ class Tally:
         self.done += 1
         if record.verdict:
             self.verdicts[record.verdict] += 1
-        place = 0 if record.grade is None else 2 if record.verdict == CERTAIN else 1
+        place = 0 if record.grade is None else 2 if record.verdict == SINGLE else 1
         if len(self._urgent[place]) < SHOWN:
             self._urgent[place].append(record)
 
@@ -45,13 +46,24 @@ class Tally:
         if self.done > SHOWN:
             note(f"{self.done - SHOWN} more in predictions.csv.")
 
-    def say(self) -> None:
-        """What the verdicts were."""
+    def say(self, model: Model) -> None:
+        """What the verdicts were, and what they are worth."""
         total = self.verdicts.total()
-        if total:
-            say(f"verdicts: {', '.join(f'{count} {word}' for word, count in self.verdicts.most_common())}")
-        if total > self.verdicts[CERTAIN]:
-            note(f"{total - self.verdicts[CERTAIN]} of {total} graded patients need review by a clinician.")
+        if not total:
+            return
+        say(f"verdicts: {', '.join(f'{count} {word}' for word, count in self.verdicts.most_common())}")
+        if self.verdicts[SINGLE]:
+            for grade, counts in single_grades(model.manifest).items():
+                say(wrong_before(grade, counts))
+        if total > self.verdicts[SINGLE]:
+            note(f"Do not rely on the grade of {total - self.verdicts[SINGLE]} of {total} graded patients.")
+        say("Every answer needs a reader.")
+
+
+def warn_of_origin(model: Model) -> None:
+    """Say first what a model of phantoms is not for."""
+    if model.manifest.training.synthetic:
+        note(f"Model {model.folder} was {SYNTHETIC}.")
 
 
 def graded(
@@ -62,6 +74,7 @@ def graded(
 ) -> int:
     """Grade, show, and give the exit code; with `as_json` no table."""
     tally = Tally()
+    warn_of_origin(model)
     with bar("grading", len(patients)) as done:
 
         def keep(record: Record) -> None:
@@ -76,7 +89,7 @@ def graded(
             ) from None
     if not as_json:
         tally.show()
-    tally.say()
+    tally.say(model)
     _show_timings(summary)
     if summary.kept:
         note(f"{summary.kept} patients were graded by an earlier call and are kept.")

@@ -19,6 +19,7 @@ from cli.console import answer, bar, err, figure, note, say, show_json, table, v
 from cli.gate import program
 from cli.tables import show_metrics
 from toolkit.config import Settings, dump_settings
+from toolkit.data.layout import PHANTOMS
 from toolkit.data.patients import CLASSES, Cohort, Patient
 from toolkit.evaluation.metrics import Metrics, evaluate
 from toolkit.evaluation.stability import stability
@@ -219,6 +220,8 @@ def show_run(run: Run, as_json: bool = False) -> None:
         table("Folds", ("", "patients", "AUC", "95 % interval", "epochs"), rows)
     else:
         _show_stability(run)
+    if run.synthetic:
+        note(PHANTOMS)
     say(f"run: {run.folder}   page: {run.folder / 'report.html'}")
 
 

@@ -128,6 +128,7 @@ def _summary(trained: Trained) -> TrainingSummary:
         training=_per_class(trained.training),
         validation=_per_class(trained.validation),
         auc=trained.metrics.auc,
+        synthetic=trained.run.synthetic,
     )
 
 

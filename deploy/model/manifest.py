@@ -17,6 +17,7 @@ from toolkit.evaluation.conformal import Conformal
 from toolkit.evaluation.familiarity import Familiarity
 from toolkit.frozen import FrozenFinite
 
+SYNTHETIC = "trained on phantoms: never for patients"
 MOST_VOXELS = 2**24  # of a scan
 FileName = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]  # directly in the folder: no path leads out of it
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -54,6 +55,7 @@ class TrainingSummary(FrozenFinite):
         training: patients per class.
         validation: patients per class.
         auc: on the validation patients: value and 95 % limits, None where undefined.
+        synthetic: whether any of these patients was made by `grade phantom`.
     """
 
     strategy: str
@@ -64,6 +66,7 @@ class TrainingSummary(FrozenFinite):
     training: dict[str, int]
     validation: dict[str, int]
     auc: tuple[float | None, float | None, float | None]
+    synthetic: bool = False
 
 
 class Comparison(FrozenFinite):

@@ -17,7 +17,7 @@ from deploy.predict.verdict import Judge
 from deploy.results.record import Record, Seconds
 from deploy.runtime import Array, Choice, Runtime, RuntimeOutputs, label
 from deploy.runtimes.open import open_runtime
-from toolkit.data.patients import printable
+from toolkit.data.patients import Patient, printable
 from toolkit.data.scan import Scan
 from toolkit.errors import RuntimeUnavailable
 
@@ -29,11 +29,13 @@ class Seen(NamedTuple):
         scan: float32 (4, X, Y, Z), its affine, notes and statistics.
         runtime: that answered.
         batch_size: that it is used to.
+        patient: whose images can be read again.
     """
 
     scan: Scan
     runtime: Runtime
     batch_size: int
+    patient: Patient
 
 
 class Graded(NamedTuple):
@@ -131,7 +133,7 @@ class Grader:
             return Graded(self._record(read, None, 0.0), None)
         record = self._record(read, answer, share)
         size = self.batch_size if padded(answer.runtime) else 1
-        return Graded(record, Seen(read.scan, answer.runtime, size) if record.grade else None)
+        return Graded(record, Seen(read.scan, answer.runtime, size, read.patient) if record.grade else None)
 
     def _answers(self, outputs: RuntimeOutputs) -> list[_Answer]:
         """One for each patient in the batch."""

@@ -16,6 +16,7 @@ from deploy.model.folder import Model, library_versions
 from deploy.predict.grader import Graded, Grader, Seen, Timings, padded
 from deploy.predict.pace import find_pace
 from deploy.predict.reader import Read, reader
+from deploy.predict.verdict import single_grades
 from deploy.results.audit import Audit
 from deploy.results.ledger import Earlier, Ledger
 from deploy.results.record import Record
@@ -213,7 +214,7 @@ def _show_kept(patients: Sequence[Patient], ledger: Ledger, options: PredictOpti
         for _, record in kept:
             read = reads.take()
             if read and read.scan and read.inputs == record.inputs:
-                options.on_seen(record, Seen(read.scan, grader.runtime, size))
+                options.on_seen(record, Seen(read.scan, grader.runtime, size, read.patient))
 
 
 def results_head(model: Model, plan: Plan) -> dict[str, object]:
@@ -226,6 +227,8 @@ def results_head(model: Model, plan: Plan) -> dict[str, object]:
             "calibration": model.manifest.calibration.model_dump(mode="json"),
             "conformal": conformal.model_dump(mode="json") if conformal else None,
             "out_of_distribution": familiarity.model_dump(mode="json") if familiarity else None,
+            "single_grade": {grade: counts._asdict() for grade, counts in single_grades(model.manifest).items()},
+            "synthetic": model.manifest.training.synthetic,
         },
         "runtime": plan.chosen,
         "batch_size": plan.batch_size,

@@ -8,17 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from deploy.model.folder import FAMILIARITY, Model
+from deploy.model.manifest import Manifest
 from deploy.model.untrusted import read_arrays
 from deploy.runtime import Array
+from toolkit.data.wording import DISTANCE, out_of_range
 from toolkit.errors import ModelError
-from toolkit.evaluation.conformal import Conformal
+from toolkit.evaluation.conformal import Conformal, Singles, count_singles
 from toolkit.evaluation.familiarity import Familiarity, FeatureSpace
 
-CERTAIN = "certain"
+SINGLE = "single grade"
 UNCERTAIN = "uncertain"  # both grades are in the conformal set, or none, or not the one that was decided
 UNFAMILIAR = "unfamiliar"
-UNDETERMINED = "undetermined"  # the model cannot say: it carries no limits, for want of validation patients
-FOR_A_HUMAN = "a human has to decide"
+UNDETERMINED = "undetermined"  # the model cannot say: too few validation patients gave it no limits
+VERDICTS = (UNFAMILIAR, UNCERTAIN, UNDETERMINED, SINGLE)  # whom to look at first; each needs a reader
+CAUTION = "do not rely on the grade"
 
 
 class Verdict(NamedTuple):
@@ -26,7 +29,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         word: one of the four above.
-        sentence: why, and what follows; empty when certain.
+        sentence: why, and what follows; empty for a single grade.
         grades: the conformal set.
         distance: Mahalanobis distance of the features; None without statistics.
         outside: names of the image statistics out of their range.
@@ -37,6 +40,19 @@ class Verdict(NamedTuple):
     grades: tuple[str, ...]
     distance: float | None
     outside: tuple[str, ...]
+
+
+def single_grades(manifest: Manifest) -> dict[str, Singles]:
+    """How often single grades were wrong among the model's validation patients; empty where nobody got one."""
+    return count_singles(manifest.conformal, manifest.calibration.threshold, manifest.reference)
+
+
+def wrong_before(grade: str, singles: Singles) -> str:
+    """A sentence on how often single grades of one kind were wrong."""
+    return (
+        f"{singles.wrong} of {singles.answers} validation patients with {grade} as their single grade had the other"
+        f" grade ({singles.wrong / singles.answers:.0%}, 95 % interval {singles.low:.0%} to {singles.high:.0%})."
+    )
 
 
 def read_space(model: Model) -> FeatureSpace:
@@ -90,20 +106,18 @@ class Judge:
         elif missing := self._missing():
             word, why = UNDETERMINED, missing
         else:
-            return Verdict(CERTAIN, "", grades, distance, outside)
-        return Verdict(word, f"{why}; {FOR_A_HUMAN}", grades, distance, outside)
+            return Verdict(SINGLE, "", grades, distance, outside)
+        return Verdict(word, f"{why}; {CAUTION}", grades, distance, outside)
 
     def _strange(self, distance: float | None, statistics: Mapping[str, float]) -> tuple[tuple[str, ...], str]:
         broken = self._familiarity.outside(statistics)
         found = [
-            f"{bound.name.replace('_', ' ')} {statistics.get(bound.name, np.nan):.3g} is not within {bound.low:.3g} to"
-            f" {bound.high:.3g}"
-            for bound in broken
+            out_of_range(bound.name, statistics.get(bound.name, np.nan), bound.low, bound.high) for bound in broken
         ]
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         limit = self._familiarity.distance
-        far = [f"feature distance {distance:.3g} is over {limit:.3g}"] if _beyond(distance, limit) else []
-        return tuple(bound.name for bound in broken), ", ".join([*far, *found[:3]]) + more
+        far = [f"{DISTANCE.name} is {distance:.3g}, usual up to {limit:.3g}"] if _beyond(distance, limit) else []
+        return tuple(bound.name for bound in broken), "; ".join([*far, *found[:3]]) + more
 
     def _doubt(self, grade: str, grades: tuple[str, ...]) -> str:
         if self._conformal.missing:

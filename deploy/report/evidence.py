@@ -6,10 +6,11 @@ brain; it does not point at tumours. Replacing pieces costs an inference for eac
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from math import ceil
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import nibabel as nib
 import numpy as np
@@ -21,13 +22,53 @@ from toolkit.data.reading.header import Affine
 from toolkit.files import write_file
 
 Places: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
+Brain: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 CUBE = 36.0  # mm, edge of the piece that is replaced
 STEP = 24.0  # mm from one piece to the next
 LEAST = 0.3  # share of a piece that has to be brain
+STEPS = 1000  # of a map on the patient's own grid, on either side of 0
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What each piece of the brain moves.
+
+    Attributes:
+        lost: float32 (x, y, z), logits of HGG minus LGG lost when the piece shows the brain's mean.
+        centres: of the pieces along each axis, in voxels of the scan.
+        brain: bool (X, Y, Z), voxels of the scan.
+        logit: of the whole scan, HGG minus LGG.
+    """
+
+    lost: Array
+    centres: list[Places]
+    brain: Brain
+    logit: float
+
+    def on_scan(self) -> Array:
+        """The map on the scan's grid: float32 (X, Y, Z), 0 outside the brain."""
+        return np.where(self.brain, between(self.lost, self.centres, self.brain.shape), np.float32(0))
+
+    def on(self, affine: Affine, scan: Affine, shape: tuple[int, ...]) -> Array:
+        """The map on another grid whose axes point the same way, outside the brain as well.
+
+        Args:
+            affine: (4, 4), voxel of that grid to mm.
+            scan: (4, 4), voxel of the scan to mm.
+            shape: of that grid.
+        """
+        step = np.linalg.inv(affine) @ scan  # voxel of the scan -> voxel of that grid
+        centres = [step[axis, axis] * places + step[axis, 3] for axis, places in enumerate(self.centres)]
+        return between(self.lost, centres, shape)
 
 
 def occlusion(runtime: Runtime, scan: Array, spacing: float, batch_size: int) -> Array:
+    """The map of `occlude` on the scan's grid, float32 (X, Y, Z), in logits, 0 outside the brain."""
+    return occlude(runtime, scan, spacing, batch_size).on_scan()
+
+
+def occlude(runtime: Runtime, scan: Array, spacing: float, batch_size: int) -> Occlusion:
     """How much each place speaks for HGG: the logit of HGG minus LGG lost when the place shows the brain's mean.
 
     Args:
@@ -37,8 +78,7 @@ def occlusion(runtime: Runtime, scan: Array, spacing: float, batch_size: int) ->
         batch_size: of every inference.
 
     Returns:
-        float32 (X, Y, Z), in logits, for HGG where positive; linear between the pieces' centres; 0 outside the brain
-        and where the network gives no number.
+        For HGG where positive; linear between the pieces' centres; 0 where the network gives no number.
 
     Source: Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks".
     """
@@ -62,8 +102,20 @@ def occlusion(runtime: Runtime, scan: Array, spacing: float, batch_size: int) ->
             lost[index] = whole - logit if np.isfinite(logit) else 0
         for row, (_, piece) in zip(batch, some, strict=False):
             row[(slice(None), *piece)] = scan[(slice(None), *piece)]
-    centres = [axis + (edge - 1) / 2 for axis in starts]
-    return np.where(brain, between(lost, centres, shape), np.float32(0))
+    return Occlusion(lost, [axis + (edge - 1) / 2 for axis in starts], brain, float(whole))
+
+
+def without(runtime: Runtime, scan: Array, region: Brain, batch_size: int) -> float:
+    """The logit of HGG minus LGG when a region shows the brain's mean: one inference.
+
+    Args:
+        runtime: opened.
+        scan: float32 (4, X, Y, Z), z-scores.
+        region: bool (X, Y, Z).
+        batch_size: of every inference.
+    """
+    row = np.where(region, np.float32(0), scan)
+    return float(_logit(runtime, np.repeat(row[None], batch_size, axis=0))[0])
 
 
 def between(values: Array, centres: list[Places], shape: tuple[int, ...]) -> Array:
@@ -95,7 +147,32 @@ def write_evidence(path: Path, evidence: Array, affine: Affine) -> None:
     Raises:
         GradeError: it cannot be written.
     """
-    image = nib.Nifti1Image(evidence, affine)
+    _write(path, nib.Nifti1Image(evidence, affine))
+
+
+def write_own(path: Path, evidence: Array, affine: Affine, own: Affine) -> None:
+    """Write a map on the grid of the patient's own images, voxel for voxel in their order, in steps of 0.1 %.
+
+    Args:
+        path: the file.
+        evidence: float32 (X, Y, Z) on that grid, axes RAS.
+        affine: (4, 4), its voxels to mm.
+        own: (4, 4), of the patient's file: its axes may be swapped or reversed.
+
+    Raises:
+        GradeError: it cannot be written.
+    """
+    slope = float(np.abs(evidence).max(initial=0)) / STEPS or 1.0
+    image = nib.Nifti1Image(np.rint(evidence / slope).astype(np.int16), affine)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.io_orientation(own))
+    turned = image.as_reoriented(turn)
+    turned.set_sform(own)
+    turned.set_qform(own)
+    turned.header.set_slope_inter(slope, 0)
+    _write(path, turned)
+
+
+def _write(path: Path, image: nib.Nifti1Image) -> None:
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = EVIDENCE_MARK
     write_file(path, igzip.compress(image.to_bytes(), 1, mtime=0))

@@ -17,7 +17,7 @@ from typing import Literal, Self, TypeAlias
 from deploy.results.audit import FIRST, Audit, Standing
 from deploy.results.inputs import hash_inputs
 from deploy.results.journal import Chain, Journal, Key
-from deploy.results.names import INDEX, RECORD, TABLE, map_of, page_of, unwritable
+from deploy.results.names import INDEX, RECORD, TABLE, map_of, own_map_of, page_of, unwritable
 from deploy.results.record import Record
 from deploy.results.table import Table, check_writable, write_record
 from toolkit.data.ahead import Ahead
@@ -252,7 +252,7 @@ class Ledger:
     def _drop_pages(self, keys: set[Key]) -> None:
         """Pages and maps of answers that do not stand any more."""
         for name, _ in keys:
-            for file in (page_of(self._folder, name), map_of(self._folder, name)):
+            for file in (of(self._folder, name) for of in (page_of, map_of, own_map_of)):
                 if file.exists():
                     file.unlink()
                     (self._folder / INDEX).unlink(missing_ok=True)

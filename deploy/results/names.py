@@ -18,6 +18,9 @@ RECORD = "predictions.json"
 INDEX = "report.html"
 PATIENTS = "patients"
 EVIDENCE = "evidence"
+OWN_GRID = "own-grid"  # in the evidence
+ASSETS = "assets"
+ORDER = "patients.js"  # in the assets: who comes before and after whom
 
 
 def page_of(folder: Path, patient: str) -> Path:
@@ -26,8 +29,13 @@ def page_of(folder: Path, patient: str) -> Path:
 
 
 def map_of(folder: Path, patient: str) -> Path:
-    """Where a patient's evidence map is, if there is one."""
+    """Where a patient's evidence map on the network's grid is, if there is one."""
     return folder / EVIDENCE / f"{file_name(patient)}.nii.gz"
+
+
+def own_map_of(folder: Path, patient: str) -> Path:
+    """Where a patient's evidence map on the grid of the patient's own images is, if there is one."""
+    return folder / EVIDENCE / OWN_GRID / f"{file_name(patient)}.nii.gz"
 
 
 def file_name(patient: str) -> str:

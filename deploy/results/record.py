@@ -23,8 +23,8 @@ class Record(Frozen):
         grade: `LGG` or `HGG`; None when refused.
         probability: calibrated P(HGG); None when refused.
         threshold: HGG is decided from here on.
-        verdict: `certain`, `uncertain`, `unfamiliar` or `undetermined`, see `verdict.py`; None when refused.
-        explanation: of a verdict other than `certain`, and that a human has to decide; else empty.
+        verdict: `single grade`, `uncertain`, `unfamiliar` or `undetermined`, see `verdict.py`; None when refused.
+        explanation: why the verdict is not a single grade; else empty.
         grades: that are possible at the model's conformal rate.
         distance: of the network's features from the training patients'; None when refused or not known.
         outside: names of those `statistics` that are out of the model's bounds.

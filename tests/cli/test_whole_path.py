@@ -43,7 +43,7 @@ def test_three_commands(project, grade):
     assert code == 0, err
     metrics = json.loads((project / "evaluation" / "metrics.json").read_text())
     assert metrics["cases"] == {"LGG": 6, "HGG": 6}
-    for name in ("roc.png", "reliability.png", "report.html"):
+    for name in ("roc.png", "reliability.png", "evaluation.html"):
         assert (project / "evaluation" / name).stat().st_size > 1000, name
 
     code, _, err = grade("calibrate", "--rule", "sensitivity=0.95", "--method", "none")

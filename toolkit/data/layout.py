@@ -8,6 +8,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 EVIDENCE_MARK = b"evidence, logit of HGG minus LGG"  # `descrip` of the maps that a report writes
+PHANTOM_MARK = b"phantom by grade, not a person"  # `descrip` of the images that `grade phantom` writes
+PHANTOMS = "Phantoms made by `grade phantom` are among these patients: never for patients."  # in a cohort's `labels`
 _DESCRIP = slice(148, 228)  # nifti1.h
 
 # BIDS 1.10: sub-<label>/[ses-<label>/]<datatype>/, labels of letters and digits.
@@ -51,14 +53,25 @@ def not_patients(folder: Path, files: Collection[str], folders: Collection[str])
 
 def is_evidence(file: Path) -> bool:
     """Whether an image is an evidence map that `grade` wrote, by its header."""
+    return _description(file).startswith(EVIDENCE_MARK)
+
+
+def is_phantom(folder: Path) -> bool:
+    """Whether a patient folder holds a patient that `grade phantom` made, by the header of its first image."""
+    images = sorted(file for file in folder.iterdir() if file.name.endswith((".nii", ".nii.gz")))
+    return bool(images) and _description(images[0]).startswith(PHANTOM_MARK)
+
+
+def _description(file: Path) -> bytes:
+    """The header's `descrip`; empty where it cannot be read."""
     try:
         with file.open("rb") as stream:
             head = stream.read(4096)
         if head.startswith(b"\x1f\x8b"):
             head = zlib.decompressobj(wbits=31).decompress(head, 348)
     except (OSError, zlib.error):
-        return False
-    return head[_DESCRIP].startswith(EVIDENCE_MARK)
+        return b""
+    return head[_DESCRIP]
 
 
 def short_name(folder: Path) -> str:

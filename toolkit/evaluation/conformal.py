@@ -6,7 +6,9 @@ long as new patients are drawn like those of the validation.
 
 from __future__ import annotations
 
-from math import floor
+from collections.abc import Mapping, Sequence
+from math import floor, sqrt
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -52,6 +54,57 @@ class Conformal(FrozenFinite):
             self.hgg_from is None or probability >= self.hgg_from,
         )
         return tuple(name for name, there in zip(CLASSES, inside, strict=True) if there)
+
+
+class Singles(NamedTuple):
+    """Validation patients whose set held the decided grade alone, and how many of them are of the other grade.
+
+    Attributes:
+        answers: how many got this grade as their single one.
+        wrong: how many of these are of the other grade.
+        low: 95 % interval of the share that is wrong, 0 to 1 (Wilson).
+        high: likewise.
+    """
+
+    answers: int
+    wrong: int
+    low: float
+    high: float
+
+
+def count_singles(
+    conformal: Conformal, threshold: float, reference: Mapping[str, Sequence[float]]
+) -> dict[str, Singles]:
+    """How often a single grade was wrong among the validation patients.
+
+    The limits rest on these same patients, so the share is a little too small.
+
+    Args:
+        conformal: limits.
+        threshold: of the probability, HGG from here on.
+        reference: grade -> P(HGG) of the validation patients of that grade.
+
+    Returns:
+        Decided grade -> counts; a grade that nobody got as a single one is left out.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    found = dict.fromkeys(CLASSES, (0, 0))
+    for true, values in reference.items():
+        for probability in values:
+            decided = CLASSES[int(probability >= threshold)]
+            if conformal.grades(probability) == (decided,):
+                answers, wrong = found[decided]
+                found[decided] = answers + 1, wrong + (true != decided)
+    return {grade: Singles(*counts, *_wilson(*counts)) for grade, counts in found.items() if counts[0]}
+
+
+def _wilson(answers: int, wrong: int) -> tuple[float, float]:
+    share, z = wrong / answers, 1.959963984540054  # of 95 %
+    middle = share + z**2 / (2 * answers)
+    half = z * sqrt(share * (1 - share) / answers + z**2 / (4 * answers**2))
+    low, high = (end / (1 + z**2 / answers) for end in (middle - half, middle + half))
+    return max(low, 0.0) if wrong else 0.0, min(high, 1.0) if wrong < answers else 1.0
 
 
 def fit_conformal(probability: ArrayLike, grade: ArrayLike, rate: float = RATE) -> Conformal:

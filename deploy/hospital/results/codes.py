@@ -30,7 +30,7 @@ GRADES = {
     "HGG": Code("HGG", SCHEME, "High-grade glioma"),
 }
 VERDICTS = {
-    "certain": Code("CERTAIN", SCHEME, "certain"),
+    "single grade": Code("SINGLE_GRADE", SCHEME, "single grade"),
     "uncertain": Code("UNCERTAIN", SCHEME, "uncertain"),
     "unfamiliar": Code("UNFAMILIAR", SCHEME, "unfamiliar"),
     "undetermined": Code("UNDETERMINED", SCHEME, "undetermined"),

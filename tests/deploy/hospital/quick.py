@@ -46,7 +46,7 @@ def _answer(seconds: float, images: Path, results: Path) -> Outcome:
     _report(headers, MISSING if refused else "").save_as(results / "sr.dcm", enforce_file_format=True)
     if refused:
         return Outcome(None, None, None, MISSING)
-    return Outcome("HGG", len(headers) / 100, "certain", "")
+    return Outcome("HGG", len(headers) / 100, "single grade", "")
 
 
 def _report(headers: list[Dataset], reason: str) -> Dataset:
@@ -90,7 +90,7 @@ def record_of_phantom() -> Record:
         grade="LGG",
         probability=0.123456789,
         threshold=0.4321,
-        verdict="certain",
+        verdict="single grade",
         grades=("LGG",),
         runtime="onnx fp32 cpu",
         seconds=Seconds(read=0.0, infer=0.0),

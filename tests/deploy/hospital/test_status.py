@@ -28,7 +28,12 @@ TOKEN = "correct-horse-battery"
 @pytest.fixture
 def service(tmp_path: Path) -> Service:
     service = Service(Job(ward_settings(tmp_path / "hospital"), quick(), MODEL))
-    put(service.queue, 1, "done", Ticket(label="P1<b>", grade="HGG", probability=0.91, verdict="certain", since=1.0))
+    put(
+        service.queue,
+        1,
+        "done",
+        Ticket(label="P1<b>", grade="HGG", probability=0.91, verdict="single grade", since=1.0),
+    )
     put(service.queue, 2, "refused", Ticket(label="P2", reason="there is no T1 after contrast", unsent=("PACS",)))
     put(service.queue, 3, "failed", Ticket(label="P3", reason="PACS does not answer"))
     put(service.queue, 4, "ready", Ticket(label="P4", sender="SCANNER", images=104))

@@ -50,12 +50,12 @@ def say(judge: Judge, grade: str, p: float, volume: float = 1400) -> Verdict:
     return judge.verdict(grade, p, FEATURES, {"volume": volume})
 
 
-def test_certain_and_uncertain(folder: Path) -> None:
+def test_single_grade_and_uncertain(folder: Path) -> None:
     found = judge(folder)
-    assert say(found, "HGG", 0.9)[:3] == ("certain", "", ("HGG",))
-    assert say(found, "LGG", 0.2)[:3] == ("certain", "", ("LGG",))
+    assert say(found, "HGG", 0.9)[:3] == ("single grade", "", ("HGG",))
+    assert say(found, "LGG", 0.2)[:3] == ("single grade", "", ("LGG",))
     both = say(found, "HGG", 0.5)
-    assert both[:3] == ("uncertain", "both grades are possible at 90%; a human has to decide", ("LGG", "HGG"))
+    assert both[:3] == ("uncertain", "both grades are possible at 90%; do not rely on the grade", ("LGG", "HGG"))
     other = say(found, "LGG", 0.7)  # a threshold above the set's limit
     assert other.word == "uncertain"
     assert other.sentence.startswith("HGG alone is likely at 90%, but the threshold says LGG")
@@ -68,11 +68,12 @@ def test_unfamiliar_comes_first(folder: Path) -> None:
     small = say(found, "HGG", 0.5, volume=700)
     assert small.word == "unfamiliar"
     assert small.sentence == (
-        "unlike the training patients: volume 700 is not within 900 to 2e+03; a human has to decide"
+        "unlike the training patients: Brain volume is lower than in training (700, usual 900 to 2e+03 ml);"
+        " do not rely on the grade"
     )
     assert small.outside == ("volume",)
     far = judge(folder, out_of_distribution=FAMILIARITY.model_copy(update={"distance": 1e-3}))
-    assert "feature distance" in say(far, "HGG", 0.9).sentence
+    assert "Distance of the network's features" in say(far, "HGG", 0.9).sentence
     broken = found.verdict("HGG", 0.9, np.full(512, np.nan, np.float32), {"volume": 1400})
     assert (broken.word, broken.distance) == ("unfamiliar", None)
 
@@ -85,11 +86,11 @@ def test_unfamiliar_comes_first(folder: Path) -> None:
         ({"out_of_distribution": FAMILIARITY.model_copy(update={"bounds": ()})}, "57 for validation"),
     ],
 )
-def test_never_certain_without_limits(changes: dict[str, object], sentence: str, folder: Path) -> None:
+def test_no_single_grade_without_limits(changes: dict[str, object], sentence: str, folder: Path) -> None:
     found = say(judge(folder, **changes), "HGG", 0.99)
     assert found.word == "undetermined"
     assert sentence in found.sentence
-    assert found.sentence.endswith("a human has to decide")
+    assert found.sentence.endswith("do not rely on the grade")
 
 
 @pytest.mark.parametrize("part", ["conformal", "out_of_distribution"])
@@ -136,7 +137,10 @@ def test_verdicts_reach_table_and_record(patients: tuple[Patient, ...], folder: 
     assert content["patients"][-1]["outside"] == list(records[-1].outside)
     assert Familiarity.model_validate(content["model"]["out_of_distribution"]) == limits
     assert Conformal.model_validate(content["model"]["conformal"]) == CONFORMAL
-    assert "flair level" in (tmp_path / "predictions.csv").read_text().splitlines()[-1]
+    assert (
+        "FLAIR: median signal is much higher than in training"
+        in (tmp_path / "predictions.csv").read_text().splitlines()[-1]
+    )
 
 
 def test_the_manifest_holds_what_validation_gives(model: Model) -> None:

@@ -224,15 +224,20 @@ def test_changed_images_are_told_and_graded_again(people: list[Patient], out: Pa
     call(out, people)
     for name in ("p1", "p3"):
         page, evidence = out / "patients" / f"{name}.html", out / "evidence" / f"{name}.nii.gz"
-        for file in (page, evidence, out / "report.html"):
-            file.parent.mkdir(exist_ok=True)
+        own = out / "evidence" / "own-grid" / f"{name}.nii.gz"
+        for file in (page, evidence, own, out / "report.html"):
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("of the old answer")
     (people[1].folder / "p1_t2.nii.gz").write_text("p1 T2")
     graded, notes = call(out, people, "resume")
     assert graded == ["p1"]
     assert notes == ["The images of p1 changed after they were graded; they are graded again."]
     assert names(out) == ["p0", "p1", "p2", "p3"]
-    assert sorted(path.name for path in out.rglob("p*.*") if path.parent != out) == ["p3.html", "p3.nii.gz"]
+    assert sorted(path.name for path in out.rglob("p*.*") if path.parent != out) == [
+        "p3.html",
+        "p3.nii.gz",
+        "p3.nii.gz",
+    ]
     assert not (out / "report.html").exists()
 
 

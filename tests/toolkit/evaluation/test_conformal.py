@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.stats import betabinom
+from scipy.stats import betabinom, binomtest
 
 from toolkit.errors import GradeError
-from toolkit.evaluation.conformal import Conformal, fit_conformal, upper_limit
+from toolkit.evaluation.conformal import Conformal, count_singles, fit_conformal, upper_limit
 
 
 def test_limits_by_hand():
@@ -72,3 +72,19 @@ def test_refusals():
         fit_conformal([0.1, 0.2], [1])
     with pytest.raises(GradeError, match="from 0 to 1"):
         fit_conformal([0.1, np.nan], [0, 1])
+
+
+def test_single_grades_by_hand() -> None:
+    """HGG alone from 0.6 on, LGG alone below 0.3; the threshold is 0.5."""
+    limits = Conformal(rate=0.1, cases={"LGG": 9, "HGG": 9}, hgg_from=0.3, lgg_to=0.6)
+    reference = {"LGG": (0.1, 0.2, 0.4, 0.7), "HGG": (0.25, 0.65, 0.8, 0.9)}
+    found = count_singles(limits, 0.5, reference)
+    assert {grade: counts[:2] for grade, counts in found.items()} == {"LGG": (3, 1), "HGG": (4, 1)}
+    for counts in found.values():
+        wilson = binomtest(counts.wrong, counts.answers).proportion_ci(0.95, method="wilson")
+        assert counts[2:] == pytest.approx((wilson.low, wilson.high), abs=1e-12)
+    assert count_singles(limits, 0.5, {"HGG": (0.9,)})["HGG"][1:3] == (0, 0.0)
+    assert count_singles(limits, 0.5, {"LGG": (0.9,)})["HGG"][3] == 1.0
+    assert count_singles(limits, 0.5, {}) == {}
+    # A threshold above the set's limit: HGG alone is possible, but LGG is decided, so that it is no single grade.
+    assert count_singles(limits, 0.9, {"HGG": (0.7,)}) == {}

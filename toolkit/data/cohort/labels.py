@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from toolkit.config import LabelTable
+from toolkit.data.layout import PHANTOMS, is_phantom
 from toolkit.data.patients import CLASSES, Cohort, Patient, find_patients
 from toolkit.data.site import site_of
 from toolkit.data.tables.columns import holds_grades
@@ -67,7 +68,7 @@ def read_cohort(folder: Path, labels: LabelTable | None) -> Cohort:
         tuple(one.grade for one in found),
         one_spelling([one.site for one in found]),
         notes,
-        _rule(table, Counter((one.grade, one.written) for one in found)),
+        _rule(table, Counter((one.grade, one.written) for one in found)) + _origin([one.patient for one in found]),
     )
 
 
@@ -162,6 +163,11 @@ def _rule(table: LabelTable | None, meant: Counter[tuple[int, str]]) -> str:
         for index, name in enumerate(CLASSES)
     ]
     return f"Grades from the {source}: {'; '.join(values)}."
+
+
+def _origin(patients: list[Patient]) -> str:
+    """What has to be known of a cohort of phantoms wherever its grades are shown."""
+    return f" {PHANTOMS}" if any(is_phantom(patient.folder) for patient in patients) else ""
 
 
 def _check(found: list[_Known], patients: int, folder: Path, table: LabelTable | None) -> None:

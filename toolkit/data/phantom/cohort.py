@@ -28,6 +28,7 @@ from isal import igzip
 from threadpoolctl import threadpool_limits
 
 from toolkit.arrays import Voxels
+from toolkit.data.layout import PHANTOM_MARK
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.phantom.brain import EXTENT, atlas, draw_brain
 from toolkit.data.phantom.image import Scanner, draw_images
@@ -203,6 +204,7 @@ def _nifti(volume: Voxels, spacing: float) -> bytes:
     header.set_sform(affine, code="scanner")
     header.set_xyzt_units("mm")
     header.set_slope_inter(1, 0)
+    header["descrip"] = PHANTOM_MARK
     header["vox_offset"] = 352  # 348 bytes of header, 4 that say: no extensions
     return bytes(igzip.compress(header.binaryblock + bytes(4) + volume.tobytes(order="F"), 1, mtime=0))
 

@@ -1,25 +1,36 @@
-"""What all pages share: one template, one style sheet, and how numbers are written."""
+"""What all pages share: one templating environment, one style sheet, and how numbers are written."""
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from toolkit.evaluation.metrics import Interval
 
+_PIECE = 16  # characters of a hash after which a line may break
 
-def render(template: str, **content: Any) -> str:
-    """A page: a template of this folder, filled."""
+
+def render(template: str, package: str = "toolkit.evaluation.pages", **content: Any) -> str:
+    """A page: a template, filled.
+
+    Args:
+        template: name of the file.
+        package: whose folder holds it; what it extends and includes may be in this one as well.
+        content: what the template asks for; a missing word is an error.
+    """
+    places = [Path(str(files(package))), Path(__file__).parent]
     pages = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(places),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters.update(number=number, interval=interval)
+    pages.filters.update(number=number, interval=interval, keyed=keyed, soft=soft, css=css)
     return pages.get_template(template).render(**content)
 
 
@@ -28,9 +39,26 @@ def number(value: float | None, digits: int = 3) -> str:
     return "undefined" if value is None else f"{value:.{digits}f}"
 
 
+def keyed(value: float | None, key: str, digits: int = 3) -> str:
+    """A number shown rounded, with its full value and its name in the JSON next to it."""
+    if value is None:
+        return "undefined"
+    return Markup('<data value="{}" data-key="{}">{}</data>').format(repr(value), key, number(value, digits))
+
+
 def interval(limits: Interval) -> str:
     """A value with its 95 % interval, where there is one."""
     value, low, high = limits
     if low is None or high is None:
         return number(value)
     return f"{number(value)} (95 % interval {low:.3f} to {high:.3f})"
+
+
+def soft(text: str) -> Markup:
+    """A hash that may be broken across lines."""
+    return Markup("<wbr>").join(escape(text[start : start + _PIECE]) for start in range(0, len(text), _PIECE))
+
+
+def css(text: str) -> Markup:
+    """A text as it may stand between quotes in a style sheet, whatever its characters."""
+    return Markup("").join(c if c.isascii() and c.isalnum() else f"\\{ord(c):x} " for c in text)

@@ -61,6 +61,7 @@ class TrainingRecord:
         settings: all of them, as TOML.
         details: name -> value, shown as a table: labels, sites, versions, device.
         notes: sentences for the top of the page.
+        synthetic: whether phantoms are among the patients.
     """
 
     name: str
@@ -72,6 +73,7 @@ class TrainingRecord:
     settings: str
     details: Mapping[str, str]
     notes: Sequence[str]
+    synthetic: bool = False
 
 
 def training_report(record: TrainingRecord) -> str:
@@ -92,6 +94,8 @@ def training_report(record: TrainingRecord) -> str:
         classes=CLASSES,
         kind="Training report",
         name=record.name,
+        footing=f"training, strategy {record.strategy}",
+        synthetic=record.synthetic,
         subtitle=f"strategy {record.strategy}, {f'{len(history)} epochs' if history else 'cross-validation'}",
         summary=_summary("Validation AUC", metrics, f", rule {calibration.rule}{_limits(calibration)}"),
         notes=[*record.notes, _FLATTERED, *calibration.notes, *metrics.notes],
@@ -105,36 +109,78 @@ def training_report(record: TrainingRecord) -> str:
     )
 
 
-def evaluation_report(
-    name: str, metrics: Metrics, grade: ArrayLike, probability: ArrayLike, details: Mapping[str, str]
-) -> str:
-    """The report of a model on a cohort with known grades.
+@dataclass(frozen=True)
+class WrongCase:
+    """A patient who was graded otherwise than the reference standard says.
 
-    Args:
+    Attributes:
+        patient: id.
+        known: grade of the reference standard.
+        decided: the other one.
+        probability: of HGG, 0 to 1.
+        verdict: of the answer.
+        page: address of the patient's page, relative; None where there is none.
+    """
+
+    patient: str
+    known: str
+    decided: str
+    probability: float
+    verdict: str
+    page: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """What an evaluation report is made of.
+
+    Attributes:
         name: of the cohort.
         metrics: from `evaluate` of the same patients.
         grade: (N,) integers, the reference standard, 0 LGG, 1 HGG.
         probability: (N,) of HGG, 0 to 1.
+        verdicts: verdict -> patients, and how many of them were graded wrongly.
+        wrong: whom the model graded wrongly.
         details: name -> value, shown as a table: model, runtime, refused patients.
+        synthetic: whether the model was trained on phantoms.
+    """
+
+    name: str
+    metrics: Metrics
+    grade: ArrayLike
+    probability: ArrayLike
+    verdicts: Mapping[str, tuple[int, int]]
+    wrong: Sequence[WrongCase]
+    details: Mapping[str, str]
+    synthetic: bool = False
+
+
+def evaluation_report(record: EvaluationRecord) -> str:
+    """The report of a model on a cohort with known grades.
 
     Raises:
         GradeError: as `evaluate`.
     """
+    metrics = record.metrics
     return render(
-        "report.html",
+        "evaluation.html",
         names=_NAMES,
         classes=CLASSES,
         kind="Evaluation report",
-        name=name,
+        name=record.name,
+        footing=f"evaluation of model {record.details.get('Model', '')[:12]}",
+        synthetic=record.synthetic,
         subtitle=f"{sum(metrics.cases.values())} patients",
         summary=_summary("AUC", metrics, ""),
         notes=metrics.notes,
         criteria=(),
-        pictures=_cohort_pictures(metrics, grade, probability),
+        pictures=_cohort_pictures(metrics, record.grade, record.probability),
         metrics=metrics,
         history=(),
         best=None,
-        details=details,
+        verdicts=record.verdicts,
+        wrong=record.wrong,
+        details=record.details,
         settings=None,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from toolkit.data.layout import PHANTOMS
 from toolkit.evaluation.pages.page import number, render
 from toolkit.evaluation.pages.pictures import draw_runs, svg
 from toolkit.evaluation.study import Study
@@ -46,6 +47,8 @@ def study_report(name: str, study: Study) -> str:
         subtitle=f"{len(study.runs)} runs of {len(study.arms)} strategies",
         summary=study.headline,
         notes=study.notes,
+        footing="stability study",
+        synthetic=PHANTOMS in study.notes,
         study=study,
         pictures=pictures,
     )

@@ -100,6 +100,7 @@ def _page(run: Run, table: ValidationTable, calibration: Calibration) -> str:
             **sites.details,
             **run.environment(),
         },
+        synthetic=run.synthetic,
         notes=[*([_POOLED] if folds else []), *([sites.alone.warning] if sites.alone and sites.alone.warning else [])],
     )
     return training_report(record)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from toolkit.arrays import Float64, Int64
 from toolkit.config import Settings, dump_settings
+from toolkit.data.layout import PHANTOMS
 from toolkit.data.patients import CLASSES, Cohort, Patient
 from toolkit.errors import RunError
 from toolkit.evaluation.calibration import Calibration
@@ -264,6 +265,11 @@ class Run:
         """The sentence about where the grades come from."""
         file = self._file("labels.txt", "it was not created by `grade train`")
         return file.read_text(encoding="utf-8").strip()
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether phantoms are among its patients."""
+        return PHANTOMS in self.labels()
 
 
 def _class(name: str, file: Path) -> int:

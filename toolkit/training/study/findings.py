@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.arrays import Float64
+from toolkit.data.layout import PHANTOMS
 from toolkit.data.measures import Measures, measure_patients
 from toolkit.data.patients import Cohort, Patient
 from toolkit.errors import RunError
@@ -72,6 +73,7 @@ def write_study(
             *(sentence for sentence in late if sentence),
             *([f"{missing} of {len(planned)} trainings have not ended and are left out."] if missing else []),
             _FLATTERED,
+            *([PHANTOMS] if any(run.synthetic for run in ended.values()) else []),
         ),
         arms=tuple(summaries),
         baselines=tuple(simple),

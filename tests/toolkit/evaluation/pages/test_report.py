@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import matplotlib as mpl
@@ -17,7 +18,9 @@ from toolkit.evaluation.calibration_fit import fit_calibration
 from toolkit.evaluation.metrics import evaluate
 from toolkit.evaluation.pages.pictures import draw_auc, draw_reliability, draw_roc, svg
 from toolkit.evaluation.pages.report import (
+    EvaluationRecord,
     TrainingRecord,
+    WrongCase,
     evaluation_report,
     reliability_picture,
     roc_picture,
@@ -170,12 +173,32 @@ def test_report_without_epochs_has_no_curves(record):
 
 def test_evaluation_report(cohort):
     metrics = evaluate(cohort.grade, cohort.probability, 0.5)
-    page = _Page(evaluation_report(f"hospital {NASTY}", metrics, cohort.grade, cohort.probability, {"Model": NASTY}))
+    wrong = [
+        WrongCase(f"a {NASTY}", "LGG", "HGG", 0.996, "single grade", "patients/a b.html"),
+        WrongCase("b", "HGG", "LGG", 0.25, "uncertain"),
+    ]
+    record = EvaluationRecord(
+        name=f"hospital {NASTY}",
+        metrics=metrics,
+        grade=cohort.grade,
+        probability=cohort.probability,
+        verdicts={"uncertain": (7, 1), "single grade": (24, 3)},
+        wrong=wrong,
+        details={"Model": NASTY},
+        synthetic=True,
+    )
+    text = evaluation_report(record)
+    page = _Page(text)
     assert page.crossed == [] and page.open == []
     assert f"hospital {NASTY}" in page.text
     assert f"{metrics.brier.low:.3f} to {metrics.brier.high:.3f}" in page.text
     for absent in ("Stability", "History", "Settings"):
         assert absent not in page.text
+    for present in (f"a {NASTY}", "0.996", "0.250", "uncertain", "never for patients"):
+        assert present in page.text
+    assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == ["patients/a%20b.html"]
+    assert "never for patients" not in evaluation_report(replace(record, synthetic=False))
+    assert "Nobody." in evaluation_report(replace(record, wrong=()))
 
 
 @pytest.mark.parametrize("picture", [roc_picture, reliability_picture])

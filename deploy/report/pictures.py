@@ -1,0 +1,125 @@
+"""Pictures of a patient that need no viewer: slices with evidence, and the probability among those of others."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+from deploy.report.region import Voxel
+from deploy.results.record import Record
+from deploy.runtime import Array
+from toolkit.data.patients import CLASSES
+from toolkit.data.wording import TITLES
+from toolkit.evaluation.pages.pictures import FIRST, INK, SECOND
+
+OPACITY = 0.75  # of full colour; below it falls with the evidence
+EDGES = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}  # left, right, top and bottom of the picture
+_ZOOM = 3  # of the contour's picture, so that its line is thin
+_ORANGE, _BLUE = (1.0, 0.45, 0.1), (0.2, 0.55, 1.0)
+
+
+class Slice(NamedTuple):
+    """A slice through the strongest evidence.
+
+    Attributes:
+        title: modality and plane.
+        image: PNG as a data address.
+        over: likewise, evidence and contour, transparent elsewhere.
+        edges: letters at the left, right, top and bottom.
+        width: mm.
+        height: mm.
+    """
+
+    title: str
+    image: str
+    over: str
+    edges: str
+    width: float
+    height: float
+
+
+class Scene(NamedTuple):
+    """What slices are cut from, on the cut images.
+
+    Attributes:
+        greys: modality -> uint8 (X, Y, Z), 0 outside the brain.
+        evidence: float32 (X, Y, Z), logits.
+        mask: bool (X, Y, Z).
+        edges: size of a voxel, mm (3,).
+        scale: logits of full colour.
+        outlined: bool (X, Y, Z), the region that is outlined.
+    """
+
+    greys: dict[str, NDArray[np.uint8]]
+    evidence: Array
+    mask: NDArray[np.bool_]
+    edges: NDArray[np.float64]
+    scale: float
+    outlined: NDArray[np.bool_]
+
+
+def slices(scene: Scene, voxel: Voxel) -> list[Slice]:
+    """Four axial slices, then a coronal and a sagittal one of T1 with contrast and FLAIR, all through one voxel."""
+    wanted = [(name, "axial") for name in scene.greys]
+    wanted += [(name, plane) for plane in ("coronal", "sagittal") for name in ("flair", "t1ce")]
+    return [_slice(scene, voxel, name, plane) for name, plane in wanted]
+
+
+def draw_probability(figure: Figure, record: Record, reference: dict[str, tuple[float, ...]]) -> None:
+    """The patient's probability on a line with the threshold and the validation patients of either grade."""
+    axes = figure.add_subplot(xlabel=f"probability of {CLASSES[1]}")
+    for row, (name, colour) in enumerate(zip(CLASSES, (FIRST, SECOND), strict=True)):
+        values = np.array(reference.get(name, ()))
+        lift = np.random.default_rng(0).uniform(-0.22, 0.22, len(values))  # so that equal ones are seen
+        axes.plot(values, row + lift, "o", color=colour, alpha=0.55, markersize=5, clip_on=False)
+    axes.axvline(record.threshold, color=INK, linestyle=":", alpha=0.7)
+    if record.probability is not None:
+        axes.axvline(record.probability, color=INK, linewidth=2.5)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.6, len(CLASSES) - 0.4), yticks=range(len(CLASSES)), yticklabels=CLASSES)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(left=False)
+
+
+def _slice(scene: Scene, voxel: Voxel, name: str, plane: str) -> Slice:
+    across, up, through = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}[plane]
+
+    def cut(volume: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = np.take(volume, voxel[through], axis=through)
+        return found  # axes in rising order: across, then up
+
+    mask, evidence, region = cut(scene.mask), cut(scene.evidence), cut(scene.outlined)
+    width, height = (float(mask.shape[i] * scene.edges[axis]) for i, axis in enumerate((across, up)))
+    image = _png(colormaps["gray"](cut(scene.greys[name])))
+    over = _png(_overlay(evidence / scene.scale, mask, region))
+    return Slice(f"{TITLES[name]}, {plane}", image, over, EDGES[plane], width, height)
+
+
+def _overlay(
+    evidence: NDArray[np.floating[Any]], mask: NDArray[np.bool_], region: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """(U, V) evidence, full at 1, to RGBA, three pixels a voxel: warm for HGG, blue for LGG, the outline in white."""
+    fine, inside, outlined = (np.repeat(np.repeat(plane, _ZOOM, 0), _ZOOM, 1) for plane in (evidence, mask, region))
+    colours = np.where((fine > 0)[..., None], (*_ORANGE, 0.0), (*_BLUE, 0.0))
+    colours[..., 3] = np.where(inside, OPACITY * np.clip(np.abs(fine), 0, 1), 0)
+    colours[outlined & ~_eroded(outlined)] = (1, 1, 1, 0.9)
+    return colours
+
+
+def _eroded(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    padded = np.pad(region, 1)
+    found: NDArray[np.bool_] = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return found
+
+
+def _png(rgba: NDArray[Any]) -> str:
+    """(U, V, 4), rising to the right or front and upwards, as radiologists look at it: right and front on the left."""
+    stream = io.BytesIO()
+    imsave(stream, np.ascontiguousarray(rgba[::-1, ::-1].transpose(1, 0, 2)), format="png")
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
