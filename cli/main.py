@@ -25,6 +25,7 @@ from cli.commands.export import command as export
 from cli.commands.info import command as info
 from cli.commands.ingest import command as ingest
 from cli.commands.init import command as init
+from cli.commands.monitor import command as monitor
 from cli.commands.pacs import app as pacs
 from cli.commands.phantom import command as phantom
 from cli.commands.predict import command as predict
@@ -59,6 +60,7 @@ app.add_typer(pacs, name="pacs", help="Ask an archive: echo, find.", rich_help_p
 app.command("evaluate")(evaluate)
 app.command("commission")(commission)
 app.command("adapt")(adapt)
+app.command("monitor")(monitor)
 app.command("calibrate")(calibrate)
 app.command("report")(report)
 app.command("compare")(compare)
@@ -72,7 +74,7 @@ app.command("verify")(verify)
 _PANELS = {
     "Train": ("init", "train", "compare", "report", "calibrate", "export"),
     "Grade": ("predict", "evaluate", "ingest", "serve", "send", "pull"),
-    "At a site": ("commission", "adapt"),
+    "At a site": ("commission", "adapt", "monitor"),
     "Check": ("check", "verify", "sign", "bench", "info"),
     "Try": ("demo", "phantom"),
 }

@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
-from isal import igzip
 from numpy.typing import NDArray
 
 from deploy.runtime import Array
@@ -29,7 +29,7 @@ NIIVUE = "niivue.umd.js"
 NIIVUE_VERSION = "0.68.1"
 NIIVUE_SHA256 = "c40dc2679c337c906deef22e157ee02c17459db9b8ecc51aa773af27791a567c"
 LICENCE = "niivue-licence.txt"
-GREYS, GREYS_SINGLE = 127, 88  # levels of an image; fewer where the page also holds the viewer, so that it stays small
+GREYS, GREYS_SINGLE = 127, 72  # levels of an image; fewer where the page also holds the viewer, so that it stays small
 RANGE = (0.1, 99.9)  # percentiles of the brain's signal that get the darkest and the brightest level
 WINDOW = (0.5, 99.5)  # percentiles that are shown black and white at first
 _EVERY = 7  # voxel of the brain that percentiles are taken from
@@ -121,7 +121,7 @@ def pack(voxels: NDArray[np.uint8], affine: Affine, window: tuple[float, float])
     rest = np.asfortranarray(padded[1:, 1:, 1:] - np.maximum(low, np.minimum(high, below)))
     return Packed(
         _head(voxels.shape, affine, 2, 1.0),
-        base64.b64encode(igzip.compress(rest.tobytes(order="F"), 2)).decode(),
+        base64.b64encode(imagecodecs.gzip_encode(rest.tobytes(order="F"), level=3)).decode(),
         voxels.shape,
         *window,
     )
@@ -135,7 +135,7 @@ def pack_evidence(evidence: Array, affine: Affine) -> Packed:
     stored = np.clip(np.rint(coarse * 1000), -32767, 32767).astype("<i2")
     return Packed(
         _head(coarse.shape, affine @ np.diag([*every, 1.0]), 4, 0.001),
-        base64.b64encode(igzip.compress(stored.tobytes(order="F"), 3)).decode(),
+        base64.b64encode(imagecodecs.gzip_encode(stored.tobytes(order="F"), level=3)).decode(),
         coarse.shape,
         0.0,
         0.0,
@@ -144,7 +144,7 @@ def pack_evidence(evidence: Array, affine: Affine) -> Packed:
 
 def pack_mask(mask: NDArray[np.bool_]) -> str:
     """A mask as a page holds it: a byte a voxel, deflated, base64."""
-    return base64.b64encode(igzip.compress(mask.astype(np.uint8).tobytes(order="F"), 3)).decode()
+    return base64.b64encode(imagecodecs.gzip_encode(mask.astype(np.uint8).tobytes(order="F"), level=3)).decode()
 
 
 def _head(shape: tuple[int, ...], affine: Affine, kind: int, slope: float) -> str:

@@ -162,6 +162,15 @@ def witnesses(file: Path) -> tuple[str, ...]:
     return tuple(name for name in (RECORD, JOURNAL) if file.with_name(name).is_file())
 
 
+def times(folder: Path) -> dict[int, str]:
+    """When each line of the audit in a results folder was written, UTC; the chain is checked on the way.
+
+    Raises:
+        GradeError: it cannot be read, or a line was altered, added, removed or moved.
+    """
+    return {number: str(content["time"]) for number, _, content in _chain(folder / AUDIT, whole=False)}
+
+
 def _chain(file: Path, whole: bool) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
     """Number, bytes and content of each line, checked; without `whole` a half line at the end is passed over."""
     previous = FIRST

@@ -219,6 +219,25 @@ def audit_links(folder: Path) -> dict[Key, Chain]:
     return found
 
 
+def last_records(folder: Path) -> list[tuple[str, int, Record]]:
+    """The last record of every patient in a results folder: fingerprint of the model, line of the audit, record.
+
+    Raises:
+        GradeError: there is none, a line was altered, or the file cannot be read.
+    """
+    file, found = folder / JOURNAL, dict[Key, tuple[str, int, Record]]()
+    try:
+        with file.open("rb") as stream:
+            for _, line in _lines(stream):
+                model, key, record, audit = _entry(line)
+                found[key] = (model, audit.lines, record)
+    except OSError as error:
+        raise GradeError(f"{file} cannot be read: {error.strerror or error}; name a folder of results.") from error
+    except (ValueError, KeyError, TypeError):
+        raise GradeError(f"{file}: a line was altered, so it does not tell what was answered.") from None
+    return list(found.values())
+
+
 def _lines(stream: BufferedReader) -> Iterator[tuple[int, bytes]]:
     """Whole lines and where they begin."""
     place = 0

@@ -148,6 +148,8 @@ class TrainingSettings(Branch):
     cuda_graph: bool = Field(True, description="replay each step as a CUDA graph, on a GPU")
     deterministic: bool = Field(True, description="on a GPU too: same seed, same card, same bits")
     tensorboard: bool = False
+    tracker: Literal["none", "mlflow"] = Field("none", description="keep the training as an MLflow run, too")
+    tracker_uri: str = Field("", description="MLflow's store; else the folder mlruns next to the runs")
     augment: AugmentSettings = AugmentSettings()
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.life.adapt import Wish, adapt_model
 from deploy.life.look import look
-from deploy.model.folder import open_model
+from deploy.model.folder import Model, open_model
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from tests.cli.conftest import Grade
@@ -60,6 +61,18 @@ def site(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
             patient.rename(grade_folder.parent / patient.name)
         grade_folder.rmdir()
     return Site(home / "here", home / "grades.csv", home / "more")
+
+
+@pytest.fixture(scope="session")
+def parent(exported: Path) -> Model:
+    return open_model(exported)
+
+
+@pytest.fixture(scope="session")
+def adapted(parent: Model, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    out = tmp_path_factory.mktemp("adapted") / "model"
+    wish = Wish(out, None, "cpu")
+    return adapt_model(parent, site.cohort(), site.unlabelled(), wish, lambda _: None).model
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.life.adapt import Wish, adapt_model
 from deploy.life.adapt_page import PAGE
-from deploy.model.folder import CARD, MANIFEST, ONNX, SIGNATURE, WEIGHTS, Model, open_model, write_manifest
+from deploy.model.folder import CARD, MANIFEST, ONNX, SIGNATURE, WEIGHTS, open_model, write_manifest
 from deploy.verify import verify_model
 from toolkit.data.cohort.labels import read_cohort
 from toolkit.errors import CohortError, ModelError
@@ -17,17 +17,6 @@ from toolkit.errors import CohortError, ModelError
 
 def ignore(_: object) -> None:
     """A progress callback."""
-
-
-@pytest.fixture(scope="module")
-def parent(exported: Path) -> Model:
-    return open_model(exported)
-
-
-@pytest.fixture(scope="module")
-def adapted(parent: Model, site, tmp_path_factory) -> Model:
-    out = tmp_path_factory.mktemp("adapted") / "model"
-    return adapt_model(parent, site.cohort(), site.unlabelled(), Wish(out, None, "cpu"), ignore).model
 
 
 def test_no_weight_is_touched_and_the_model_passes_its_checks(parent, adapted):

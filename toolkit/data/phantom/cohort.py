@@ -39,7 +39,7 @@ from toolkit.machine import most_readers
 
 SITES = {
     "a": Scanner(),
-    "b": Scanner(noise=2.0, contrast=(0.8, 0.9, 0.6, 0.8), blur=0.7),
+    "b": Scanner(noise=3.0, contrast=(0.6, 0.7, 0.4, 0.6), blur=1.0),
 }
 SHARES = {"a": 210 / 285, "b": 0.4}  # of HGG; that of site a is BraTS 2018's
 SEPARATION = 3.1  # d at difficulty 0

@@ -25,6 +25,7 @@ from toolkit.training.loop.scalars import scalar_log
 from toolkit.training.loop.scans import ScanStore, TrainingData
 from toolkit.training.loop.schedule import lr_factor, should_stop
 from toolkit.training.loop.session import Session, begin, check_data, store
+from toolkit.training.loop.tracker import tracked
 from toolkit.training.network.network import GradeNet
 from toolkit.training.processes.interrupt import stop_on_interrupt
 from toolkit.training.processes.ranks import ALONE, Ranks
@@ -90,7 +91,10 @@ def train(run: Run, training: TrainingData, validation: TrainingData, progress: 
     with reproducible(compute, settings.deterministic), stop_on_interrupt() as stop:
         session = begin(run, compute, training, progress, ranks)
         validation_scans = store(validation, compute, progress)
-        with scalar_log(run.folder, settings.tensorboard and ranks.first, len(session.history)) as log:
+        with (
+            scalar_log(run.folder, settings.tensorboard and ranks.first, len(session.history)) as log,
+            tracked(run, ranks.first) as track,
+        ):
             while len(session.history) < settings.epochs and not should_stop(session.history, settings):
                 epoch = len(session.history) + 1
                 if ranks.any(stop.is_set()):  # SIGINT reaches the ranks at different times
@@ -108,6 +112,7 @@ def train(run: Run, training: TrainingData, validation: TrainingData, progress: 
                 if ranks.first:
                     run.save_last(session.checkpoint())
                 log(row)
+                track(row)
                 progress.epoch_done(row, best)
         network = compute.place(ranks.in_turn(run.load_best))
         exact = dataclasses.replace(compute, amp=None)

@@ -20,6 +20,7 @@ _FREE = (
     "training.device",
     "training.cuda_graph",
     "training.tensorboard",
+    "training.tracker",
     "calibration.",
     "export.",
     "predict.",
