@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from deploy.tensorrt.flavours import INSTALL, RTX_CAPABILITIES, importable
+from toolkit.errors import RuntimeUnavailable
 from toolkit.machine import cores, versions
 
 PACKAGES = (
@@ -60,8 +62,19 @@ def system() -> dict[str, str]:
 
 
 def user_cache(kind: str) -> Path:
-    """Where this user's files of a kind are kept, such as engines of models that cannot be written to."""
-    return Path.home() / ".cache" / "grade" / kind
+    """Where this user's files of a kind are kept, such as engines of models that cannot be written to.
+
+    Raises:
+        RuntimeUnavailable: the user has no home folder, as a number without a name in a container has none.
+    """
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "grade" / kind
+    try:
+        return Path.home() / ".cache" / "grade" / kind
+    except RuntimeError:
+        raise RuntimeUnavailable(
+            f"this user has no home folder in which {kind} could be kept; set HOME, or XDG_CACHE_HOME, to a folder."
+        ) from None
 
 
 def gpus() -> tuple[Gpu, ...]:

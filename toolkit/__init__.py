@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from toolkit.environment import prepare
+
 if TYPE_CHECKING:
     from toolkit.training.face import train
+
+prepare()  # before any library is loaded
 
 __all__ = ["train"]
 

@@ -10,7 +10,7 @@ from cli.options import DEFAULT_CONFIG, Config
 
 app = typer.Typer(no_args_is_help=True)
 
-PeerName = Annotated[str, typer.Argument(help="Name of a peer in [hospital.peers].")]
+PeerName = Annotated[str, typer.Argument(help="Name of a peer in \\[hospital.peers].")]
 
 
 @app.command("echo")

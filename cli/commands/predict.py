@@ -33,7 +33,7 @@ EXAMPLES = (
 
 
 def command(
-    paths: Annotated[list[Path], typer.Argument(help="Patient folders, or folders of patients.")],
+    paths: Annotated[list[Path], typer.Argument(help="Patient folders, folders of patients, or DICOM studies.")],
     model: ModelFolder = Path("model"),
     out: Annotated[Path, typer.Option(help="Results folder to write.", rich_help_panel=OUTPUT)] = Path("results"),
     runtime: RuntimeName = "auto",

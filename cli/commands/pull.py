@@ -13,7 +13,7 @@ EXAMPLES = ("grade pull archive --worklist worklist.csv --out pulled",)
 
 
 def command(
-    peer: Annotated[str, typer.Argument(help="Name of a peer in [hospital.peers].")],
+    peer: Annotated[str, typer.Argument(help="Name of a peer in \\[hospital.peers].")],
     study: Annotated[list[str] | None, typer.Option(help="Study Instance UID; repeatable.")] = None,
     worklist: Annotated[
         Path | None, typer.Option(help="CSV with a column study (UIDs), accession or patient.", metavar="CSV")

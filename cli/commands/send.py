@@ -14,7 +14,7 @@ EXAMPLES = ("grade send results/dicom --to archive",)
 
 def command(
     results: Annotated[Path, typer.Argument(help="A folder with DICOM objects, such as that of --dicom-out.")],
-    to: Annotated[str, typer.Option(help="Name of a peer in [hospital.peers].", metavar="PEER")],
+    to: Annotated[str, typer.Option(help="Name of a peer in \\[hospital.peers].", metavar="PEER")],
     web: Annotated[bool, typer.Option("--web", help="Use DICOMweb (STOW-RS).")] = False,
     again: Annotated[bool, typer.Option("--again", help="Also send what an earlier call has sent.")] = False,
     config: Config = DEFAULT_CONFIG,

@@ -125,7 +125,6 @@ def _connected(address: str, model: Model) -> Iterator[str]:
     Raises:
         RuntimeUnavailable: nothing answers at the address, or it runs another Ray or Python.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reads it there; without it, it would report to its makers
     if address not in (AUTO, LOCAL):
         _check_answers(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

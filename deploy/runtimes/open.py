@@ -60,7 +60,7 @@ def fastest_runtime(model: Draft) -> str:
     """What `grade bench` found the fastest here for this model; `onnx` where it was not run."""
     try:
         found: Any = json.loads(bench_file(model).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeUnavailable):  # without a home folder nothing was kept
         return "onnx"
     name = found.get("fastest") if isinstance(found, dict) else None
     return name if name in ("onnx", "tensorrt") else "onnx"

@@ -218,12 +218,19 @@ def _lower(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise SettingsError(f"the folder {path}: the home folder it names is not known here; write it out.") from None
+
+
 def _absolute(settings: Settings, base: Path) -> Settings:
     def fix(branch: BaseModel) -> dict[str, Any]:
         changed: dict[str, Any] = {}
         for name, value in branch:
             if isinstance(value, Path):
-                changed[name] = base / value.expanduser()
+                changed[name] = base / _expanded(value)
             elif isinstance(value, BaseModel):
                 changed[name] = value.model_copy(update=fix(value))
         return changed
