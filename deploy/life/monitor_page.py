@@ -30,6 +30,7 @@ def monitor_page(model: Model, found: Monitor) -> str:
         f"{len(people)} patients, {span}",
         summary(found),
         [*(f"{one.name}: {one.towards}, at patient {one.patient}, {one.time}." for one in found.alarms), *found.notes],
+        model.manifest.training.synthetic,
     )
     pictures = []
     if found.watched:
