@@ -10,6 +10,7 @@ import numpy as np
 
 from deploy.life.history import History, Met
 from deploy.model.folder import Model
+from deploy.predict.verdict import SINGLE, UNCERTAIN, UNDETERMINED, UNFAMILIAR
 from toolkit.config import MonitorSettings
 from toolkit.data.patients import CLASSES
 from toolkit.errors import ModelError
@@ -17,7 +18,7 @@ from toolkit.evaluation.clinical import delong
 from toolkit.evaluation.local.precision import Triple, observed_expected, proportion
 from toolkit.evaluation.local.watch import Watched, expected_auc, watch_numbers, watch_outcomes, watch_share
 
-VERDICTS = ("certain", "uncertain", "unfamiliar", "undetermined")
+VERDICTS = (SINGLE, UNCERTAIN, UNFAMILIAR, UNDETERMINED)
 LEAST = 10  # patients, or outcomes, from which something can be watched
 
 
