@@ -75,15 +75,17 @@ class Judge:
 
     Args:
         model: its statistics are checked against their hash and loaded.
+        missing: the modality that the judged patients lack; empty: none.
 
     Raises:
         ModelError: they were altered or cannot be read.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, missing: str = "") -> None:
         manifest = model.manifest
-        self._conformal: Conformal = manifest.conformal
-        self._familiarity: Familiarity = manifest.out_of_distribution
+        partial = {str(name): part for name, part in manifest.partial.items()}.get(missing)
+        self._conformal: Conformal = partial.conformal if partial else manifest.conformal
+        self._familiarity: Familiarity = partial.familiarity if partial else manifest.out_of_distribution
         self._space = read_space(model)
 
     def verdict(self, grade: str, probability: float, features: Array, statistics: Mapping[str, float]) -> Verdict:

@@ -83,7 +83,7 @@ class Pages:
         """
         manifest = self._model.manifest
         found = occlude(seen.runtime, seen.scan.data, manifest.grid.spacing, seen.batch_size)
-        images = open_patient(seen.patient)
+        images = open_patient(seen.patient, optional=self._model.optional)
         region = find_region(seen, found, images, manifest)
         try:
             for folder in (self._folder / PATIENTS, self._folder / ASSETS, own_map_of(self._folder, "").parent):
