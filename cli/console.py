@@ -156,6 +156,11 @@ class Counter:
         """One more is done; takes and ignores what was done."""
         self._progress.advance(self._task)
 
+    def of(self, total: int) -> Counter:
+        """The same bar, once it is known how many there are."""
+        self._progress.update(self._task, total=total)
+        return self
+
     def describe(self, text: str) -> None:
         """Change the text before the bar."""
         self._progress.update(self._task, description=escape(shown(text)))

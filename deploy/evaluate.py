@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from deploy.model.folder import Model
 from deploy.predict.pipeline import Plan, PredictOptions, predict
 from deploy.predict.verdict import SINGLE, VERDICTS
-from deploy.results.names import page_of
 from deploy.results.record import Record
 from toolkit.data.control import mask_tumour
 from toolkit.data.patients import CLASSES, Cohort
@@ -167,7 +166,7 @@ def _write(folder: Path, model: Model, graded: _Graded, metrics: Metrics, sites:
         grade=graded.grades,
         probability=graded.probabilities,
         verdicts=_verdicts(graded),
-        wrong=_wrong(folder, graded),
+        wrong=_wrong(graded),
         details=details,
         synthetic=model.manifest.training.synthetic,
     )
@@ -188,14 +187,12 @@ def _verdicts(graded: _Graded) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _wrong(folder: Path, graded: _Graded) -> list[WrongCase]:
+def _wrong(graded: _Graded) -> list[WrongCase]:
     """Whom the model graded wrongly: single grades first, then by how sure the probability was."""
     cases = []
     for grade, record in zip(graded.grades, graded.records, strict=True):
         if record.grade == CLASSES[grade] or record.grade is None or record.probability is None:
             continue
-        page = page_of(folder, record.patient)
-        address = page.relative_to(folder).as_posix() if page.is_file() else None
         verdict = record.verdict or ""
-        cases.append(WrongCase(record.patient, CLASSES[grade], record.grade, record.probability, verdict, address))
+        cases.append(WrongCase(record.patient, CLASSES[grade], record.grade, record.probability, verdict))
     return sorted(cases, key=lambda case: (case.verdict != SINGLE, -abs(case.probability - 0.5), case.patient))

@@ -58,6 +58,10 @@ def command(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    single_file: Annotated[
+        bool,
+        typer.Option("--single-file", help="With --report: put the viewer into each page.", rich_help_panel=OUTPUT),
+    ] = False,
     dicom_out: Annotated[
         Path | None,
         typer.Option(help="Also write each study's answer as DICOM: report and picture.", rich_help_panel=OUTPUT),
@@ -76,7 +80,7 @@ def command(
 
     from cli.console import show_json
     from cli.options import extra, settings_from, signed_by
-    from cli.screens.predict import graded, reported, show_plan
+    from cli.screens.predict import graded, show_plan, with_pages
     from cli.screens.studies import studies_in
     from deploy.model.folder import open_model
     from deploy.predict.pipeline import PredictOptions
@@ -89,9 +93,11 @@ def command(
         raise typer.BadParameter("--resume keeps the results in --out, --overwrite replaces them; choose one.")
     if dry_run and (resume or overwrite):
         raise typer.BadParameter("--dry-run grades nobody, so --resume and --overwrite have no effect; leave them out.")
+    if single_file and not report:
+        raise typer.BadParameter("--single-file is about the pages of --report; give both.")
     if cluster and report:
         raise typer.BadParameter(
-            "--report needs the images at hand; make the pages of single patients without --cluster."
+            "--report needs the images at hand; grade on the cluster, then make the pages with grade report RESULTS."
         )
     if cluster:
         extra("ray", "cluster")
@@ -118,7 +124,7 @@ def command(
 
         code = graded_on_cluster(patients, opened, options, cluster, as_json)
     else:
-        code = (reported if report else graded)(patients, opened, options, as_json)
+        code = (with_pages(single_file) if report else graded)(patients, opened, options, as_json)
     if dicom_out:
         from cli.screens.dicom_out import write_out
 

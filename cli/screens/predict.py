@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from cli.console import bar, note, say, show_json, table
 from deploy.model.folder import Model
@@ -105,15 +105,22 @@ def exit_code(graded: int, refused: int) -> int:
     return 0 if not refused else SOME_REFUSED if graded else 1
 
 
-def reported(patients: Sequence[Patient], model: Model, options: PredictOptions, as_json: bool) -> int:
-    """The same with a page for each patient and an index."""
-    from deploy.report.pages import Pages  # here, since it loads Matplotlib
-    from deploy.results.table import read_records
+Grading: TypeAlias = Callable[[Sequence[Patient], Model, PredictOptions, bool], int]
 
-    pages = Pages(options.results, model)
-    code = graded(patients, model, replace(options, on_seen=pages.add, unseen=pages.lacks), as_json)
-    say(f"pages: {pages.index(read_records(options.results))}")
-    return code
+
+def with_pages(single_file: bool) -> Grading:
+    """The same with a page for each patient and an index; a single file holds the viewer, too."""
+
+    def reported(patients: Sequence[Patient], model: Model, options: PredictOptions, as_json: bool) -> int:
+        from deploy.report.pages import Pages  # here, since it loads Matplotlib
+        from deploy.results.table import read_records
+
+        pages = Pages(options.results, model, single_file)
+        code = graded(patients, model, replace(options, on_seen=pages.add, unseen=pages.lacks), as_json)
+        say(f"pages: {pages.index(read_records(options.results))}")
+        return code
+
+    return reported
 
 
 def show_plan(patients: Sequence[Patient], as_json: bool) -> int:

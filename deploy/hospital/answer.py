@@ -150,7 +150,7 @@ class StudyAnswerer:
             from deploy.report.pages import Pages  # loads Matplotlib
 
             results.mkdir(mode=0o700, parents=True, exist_ok=True)
-            Pages(results, self.model).add(graded.record, seen)
+            Pages(results, self.model, single_file=True).add(graded.record, seen)
             page_of(results, graded.record.patient).rename(results / PAGE)
             return read_map(map_of(results, graded.record.patient))
         if MAP not in self.options.objects:

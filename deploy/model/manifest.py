@@ -205,3 +205,21 @@ class Manifest(ModelSpec):
     baseline: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     adaptation: Adaptation | None = None
     partial: dict[Literal["flair", "t1", "t1ce", "t2"], Partial] = Field(default_factory=dict)
+
+    def lacking(self, missing: str) -> Manifest:
+        """The manifest as it counts for patients who lack a modality; itself where none is missing.
+
+        Args:
+            missing: one of `partial`, or empty.
+        """
+        part = {str(name): part for name, part in self.partial.items()}.get(missing)
+        if part is None:
+            return self
+        return self.model_copy(
+            update={
+                "calibration": part.calibration,
+                "conformal": part.conformal,
+                "out_of_distribution": part.familiarity,
+                "reference": part.reference,
+            }
+        )

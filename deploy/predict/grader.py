@@ -92,9 +92,7 @@ class Grader:
         manifest = self.model.manifest
         self._batch: Array = np.zeros((self.batch_size, len(manifest.modalities), *manifest.grid.shape), np.float32)
         self._judges = {name: Judge(self.model, name) for name in ("", *self.model.optional)}
-        self._calibrations = {"": manifest.calibration} | {
-            str(name): part.calibration for name, part in manifest.partial.items()
-        }
+        self._calibrations = {name: manifest.lacking(name).calibration for name in self._judges}
         self._exact: Runtime | None = None  # fp32, opened when fp16 gives no number
 
     @property

@@ -82,10 +82,9 @@ class Judge:
     """
 
     def __init__(self, model: Model, missing: str = "") -> None:
-        manifest = model.manifest
-        partial = {str(name): part for name, part in manifest.partial.items()}.get(missing)
-        self._conformal: Conformal = partial.conformal if partial else manifest.conformal
-        self._familiarity: Familiarity = partial.familiarity if partial else manifest.out_of_distribution
+        manifest = model.manifest.lacking(missing)
+        self._conformal: Conformal = manifest.conformal
+        self._familiarity: Familiarity = manifest.out_of_distribution
         self._space = read_space(model)
 
     def verdict(self, grade: str, probability: float, features: Array, statistics: Mapping[str, float]) -> Verdict:

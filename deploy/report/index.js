@@ -1,5 +1,5 @@
 (() => {  // search, chips, sorting and pages of rows; without scripts the table shows everybody
-  const SIZE = 100, table = document.getElementById("patients"), body = table.tBodies[0], form = document.getElementById("filter");
+  const SIZE = 50, table = document.getElementById("patients"), body = table.tBodies[0], form = document.getElementById("filter");
   let rows = [...body.rows].map(row => ({
     row, text: row.textContent.toLowerCase(), verdict: row.dataset.verdict, grade: row.dataset.grade,
     keys: [...row.cells].map(cell => {

@@ -13,12 +13,13 @@ import numpy as np
 from markupsafe import Markup
 
 from deploy.model.folder import Model
+from deploy.model.manifest import Manifest
 from deploy.predict.grader import Seen
 from deploy.predict.verdict import SINGLE, single_grades, wrong_before
 from deploy.report.evidence import CUBE, STEP, Occlusion, between, occlude, write_evidence, write_own
 from deploy.report.index import write_index
 from deploy.report.pictures import Scene, draw_probability, slices
-from deploy.report.region import Region, box_affine, find_region, full_scale, own_affine
+from deploy.report.region import Native, Region, box_affine, find_region, full_scale, own_affine
 from deploy.report.viewer import (
     GREYS,
     GREYS_SINGLE,
@@ -35,7 +36,10 @@ from deploy.report.viewer import (
 )
 from deploy.results.names import ASSETS, INDEX, PATIENTS, map_of, own_map_of, page_of, unwritable
 from deploy.results.record import Record
-from toolkit.data.reading.door import Images, open_patient
+from deploy.runtime import Array
+from toolkit.data.reading.door import open_patient
+from toolkit.data.reading.header import Affine
+from toolkit.data.scan import Scan
 from toolkit.data.wording import DISTANCE, TITLES, Wording, likely_cause, out_of_range, wording
 from toolkit.evaluation.pages.page import render
 from toolkit.evaluation.pages.pictures import svg
@@ -81,20 +85,21 @@ class Pages:
             GradeError: they cannot be written.
             PatientRefused: the images changed since they were graded.
         """
-        manifest = self._model.manifest
+        manifest = self._model.manifest.lacking(record.missing)
         found = occlude(seen.runtime, seen.scan.data, manifest.grid.spacing, seen.batch_size)
         images = open_patient(seen.patient, optional=self._model.optional)
-        region = find_region(seen, found, images, manifest)
+        native = found.on(box_affine(images), seen.scan.affine, images.mask.shape)
+        region = find_region(seen, found, (images, native), manifest)
         try:
             for folder in (self._folder / PATIENTS, self._folder / ASSETS, own_map_of(self._folder, "").parent):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self._folder, error) from error
-        self._write_maps(record, seen, found, images)
+        self._write_maps(record, found.on_scan(), seen.scan.affine, (images, native))
         if not self._inline and not (self._folder / ASSETS / NIIVUE).is_file():
             write_file(self._folder / ASSETS / LICENCE, licence())
             write_file(self._folder / ASSETS / NIIVUE, niivue())
-        pictured = self._pictured(record, seen, found, images, region)
+        pictured = self._pictured(seen.scan, found, (images, native), region)
         content = {**self._facts(record), **pictured, "region": region}
         write_file(page_of(self._folder, record.patient), render("patient.html", "deploy.report", **content))
 
@@ -103,17 +108,18 @@ class Pages:
         write_index(self._folder, records, self._model)
         return self._folder / INDEX
 
-    def _write_maps(self, record: Record, seen: Seen, found: Occlusion, images: Images) -> None:
-        write_evidence(map_of(self._folder, record.patient), found.on_scan(), seen.scan.affine)
+    def _write_maps(self, record: Record, evidence: Array, affine: Affine, own: Native) -> None:
+        images, native = own
+        write_evidence(map_of(self._folder, record.patient), evidence, affine)
         whole = np.zeros(images.shape, np.float32)
-        whole[images.box] = found.on(box_affine(images), seen.scan.affine, images.mask.shape) * images.mask
+        whole[images.box] = native * images.mask
         write_own(own_map_of(self._folder, record.patient), whole, images.affine, own_affine(images.files["flair"]))
 
     def _facts(self, record: Record) -> dict[str, Any]:
         """What the page says in words and numbers."""
-        manifest = self._model.manifest
+        manifest = self._model.manifest.lacking(record.missing)
         singles = single_grades(manifest).get(record.grade or "")
-        rows = _rows(record, self._model)
+        rows = _rows(record, manifest)
         picture = partial(draw_probability, record=record, reference=manifest.reference)
         now = datetime.now(UTC)
         return {
@@ -136,19 +142,18 @@ class Pages:
             "written": now.isoformat(timespec="seconds"),
         }
 
-    def _pictured(
-        self, record: Record, seen: Seen, found: Occlusion, images: Images, region: Region | None
-    ) -> dict[str, Any]:
+    def _pictured(self, scan: Scan, found: Occlusion, own: Native, region: Region | None) -> dict[str, Any]:
         """The still pictures, and what the viewer shows."""
+        images, native = own
         affine, shape = box_affine(images), images.mask.shape
         outlined = region.mask if region else np.zeros(shape, np.bool_)
         voxel = region.voxel if region else tuple(size // 2 for size in shape)
         shown = {name: grey(images, name, self._levels) for name in TITLES}
         packed = {name: pack(voxels, affine, window) for name, (voxels, window) in shown.items()}
-        evidence = pack_evidence(between(found.lost, found.centres, seen.scan.data.shape[1:]), seen.scan.affine)
+        evidence = pack_evidence(between(found.lost, found.centres, scan.data.shape[1:]), scan.affine)
         still = Scene(
-            {name: _windowed(voxels, window) for name, (voxels, window) in shown.items()},
-            found.on(affine, seen.scan.affine, shape),
+            shown,
+            native,
             images.mask,
             images.edges,
             self._scale,
@@ -180,9 +185,9 @@ class Pages:
         }
 
 
-def _rows(record: Record, model: Model) -> list[Row]:
+def _rows(record: Record, manifest: Manifest) -> list[Row]:
     """The distance of the features, then each image statistic."""
-    familiarity = model.manifest.out_of_distribution
+    familiarity = manifest.out_of_distribution
     bounds = {bound.name: bound for bound in familiarity.bounds}
     limit = familiarity.distance
     far = record.distance is None or (limit is not None and record.distance > limit)
@@ -197,14 +202,6 @@ def _rows(record: Record, model: Model) -> list[Row]:
             sentence = f"{said}: {likely_cause(name, value, bound.low)}".removesuffix(": ")
         rows.append(Row(name, wording(name), f"statistics.{name}", value, low, high, f"limit.high.{name}", sentence))
     return rows
-
-
-def _windowed(voxels: np.ndarray[Any, np.dtype[np.uint8]], window: tuple[float, float]) -> Any:
-    """Levels as the viewer shows them at first, 0 to 255."""
-    levels = np.arange(256, dtype=np.float64)
-    table = np.clip((levels - window[0]) / max(window[1] - window[0], 1e-6), 0, 1) * 255
-    table[0] = 0
-    return table.astype(np.uint8)[voxels]
 
 
 def _alt(record: Record) -> str:

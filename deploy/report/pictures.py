@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ class Scene(NamedTuple):
     """What slices are cut from, on the cut images.
 
     Attributes:
-        greys: modality -> uint8 (X, Y, Z), 0 outside the brain.
+        greys: modality -> uint8 (X, Y, Z), 0 outside the brain, and the levels that are black and white.
         evidence: float32 (X, Y, Z), logits.
         mask: bool (X, Y, Z).
         edges: size of a voxel, mm (3,).
@@ -57,7 +58,7 @@ class Scene(NamedTuple):
         outlined: bool (X, Y, Z), the region that is outlined.
     """
 
-    greys: dict[str, NDArray[np.uint8]]
+    greys: dict[str, tuple[NDArray[np.uint8], tuple[float, float]]]
     evidence: Array
     mask: NDArray[np.bool_]
     edges: NDArray[np.float64]
@@ -67,9 +68,8 @@ class Scene(NamedTuple):
 
 def slices(scene: Scene, voxel: Voxel) -> list[Slice]:
     """Four axial slices, then a coronal and a sagittal one of T1 with contrast and FLAIR, all through one voxel."""
-    wanted = [(name, "axial") for name in scene.greys]
-    wanted += [(name, plane) for plane in ("coronal", "sagittal") for name in ("flair", "t1ce")]
-    return [_slice(scene, voxel, name, plane) for name, plane in wanted]
+    wanted = {"axial": tuple(scene.greys), "coronal": ("flair", "t1ce"), "sagittal": ("flair", "t1ce")}
+    return [one for plane, names in wanted.items() for one in _of_plane(scene, voxel, plane, names)]
 
 
 def draw_probability(figure: Figure, record: Record, reference: dict[str, tuple[float, ...]]) -> None:
@@ -87,18 +87,27 @@ def draw_probability(figure: Figure, record: Record, reference: dict[str, tuple[
     axes.tick_params(left=False)
 
 
-def _slice(scene: Scene, voxel: Voxel, name: str, plane: str) -> Slice:
+def _of_plane(scene: Scene, voxel: Voxel, plane: str, names: tuple[str, ...]) -> Iterator[Slice]:
     across, up, through = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}[plane]
+    where = tuple(voxel[axis] if axis == through else slice(None) for axis in range(3))
 
     def cut(volume: NDArray[Any]) -> NDArray[Any]:
-        found: NDArray[Any] = np.take(volume, voxel[through], axis=through)
+        found: NDArray[Any] = volume[where]
         return found  # axes in rising order: across, then up
 
     mask, evidence, region = cut(scene.mask), cut(scene.evidence), cut(scene.outlined)
     width, height = (float(mask.shape[i] * scene.edges[axis]) for i, axis in enumerate((across, up)))
-    image = _png(colormaps["gray"](cut(scene.greys[name])))
     over = _png(_overlay(evidence / scene.scale, mask, region))
-    return Slice(f"{TITLES[name]}, {plane}", image, over, EDGES[plane], width, height)
+    for name in names:
+        voxels, window = scene.greys[name]
+        image = _png(colormaps["gray"](_windowed(cut(voxels), window)))
+        yield Slice(f"{TITLES[name]}, {plane}", image, over, EDGES[plane], width, height)
+
+
+def _windowed(levels: NDArray[np.uint8], window: tuple[float, float]) -> NDArray[np.float64]:
+    """Levels as the viewer shows them at first, 0 to 1."""
+    black, white = window
+    return np.where(levels, np.clip((levels - black) / max(white - black, 1e-6), 0, 1), 0.0)
 
 
 def _overlay(
@@ -121,5 +130,6 @@ def _eroded(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _png(rgba: NDArray[Any]) -> str:
     """(U, V, 4), rising to the right or front and upwards, as radiologists look at it: right and front on the left."""
     stream = io.BytesIO()
-    imsave(stream, np.ascontiguousarray(rgba[::-1, ::-1].transpose(1, 0, 2)), format="png")
+    seen = (255 * rgba[::-1, ::-1].transpose(1, 0, 2)).round().astype(np.uint8)
+    imsave(stream, np.ascontiguousarray(seen), format="png")
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -21,6 +21,7 @@ from toolkit.data.reading.door import Images
 from toolkit.data.reading.header import Affine, read_header
 
 Voxel: TypeAlias = tuple[int, int, int]
+Native: TypeAlias = tuple[Images, Array]  # images cut to the brain, and the map on them, outside the brain as well
 
 LEAST = 0.005  # logits: half of the strongest evidence, below which nothing is outlined
 HALF = 0.5  # of the strongest evidence: from here on a voxel belongs to the region
@@ -61,13 +62,13 @@ class Region:
         return CLASSES[self.sign > 0]
 
 
-def find_region(seen: Seen, evidence: Occlusion, images: Images, manifest: Manifest) -> Region | None:
+def find_region(seen: Seen, evidence: Occlusion, own: Native, manifest: Manifest) -> Region | None:
     """The region of one patient, and the answer without it: one inference.
 
     Args:
         seen: what was graded.
         evidence: of the same scan.
-        images: the same patient's, at their own resolution.
+        own: the same patient's images at their own resolution, and the map on them.
         manifest: of the model.
 
     Returns:
@@ -76,15 +77,15 @@ def find_region(seen: Seen, evidence: Occlusion, images: Images, manifest: Manif
     calibration = manifest.calibration
     whole = evidence.on_scan()
     sign = 1 if float(whole.max(initial=0)) >= -float(whole.min(initial=0)) else -1
-    own = sign * whole
-    limit = HALF * float(own.max(initial=0))
+    signed = sign * whole
+    limit = HALF * float(signed.max(initial=0))
     if limit < LEAST:
         return None
-    region = _around(own >= limit, np.unravel_index(int(own.argmax()), own.shape))
+    region = _around(signed >= limit, np.unravel_index(int(signed.argmax()), signed.shape))
     logit = without(seen.runtime, seen.scan.data, region, seen.batch_size)
     if not np.isfinite(logit):
         return None
-    native = sign * _native(evidence, images, seen.scan.affine)
+    images, native = own[0], sign * own[1]
     voxel = _strongest(native, images.mask)
     return Region(
         sign=sign,
@@ -135,11 +136,6 @@ def in_words(voxel: Voxel, shape: tuple[int, ...]) -> str:
         elif share > _THIRDS[1]:
             said.append(high)
     return f"{', '.join(said)} part of the brain" if said else "middle of the brain"
-
-
-def _native(evidence: Occlusion, images: Images, scan: Affine) -> Array:
-    """The map on the cut images."""
-    return evidence.on(box_affine(images), scan, images.mask.shape)
 
 
 def box_affine(images: Images) -> Affine:

@@ -46,9 +46,14 @@ class Inputs:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def hash_inputs(patient: Patient) -> str:
-    """The hash of a patient's files as they are on disk now; see `Inputs.digest`."""
-    return Inputs(MODALITIES).digest(patient)
+def hash_inputs(patient: Patient, missing: str = "") -> str:
+    """The hash of a patient's files as they are on disk now; see `Inputs.digest`.
+
+    Args:
+        patient: whose files.
+        missing: the modality that the patient may lack; empty: none.
+    """
+    return Inputs((missing,)).digest(patient)
 
 
 def _hash(file: Path) -> str:

@@ -23,6 +23,11 @@ ASSETS = "assets"
 ORDER = "patients.js"  # in the assets: who comes before and after whom
 
 
+def is_results(folder: Path) -> bool:
+    """Whether a folder holds what a prediction keeps."""
+    return (folder / JOURNAL).is_file()
+
+
 def page_of(folder: Path, patient: str) -> Path:
     """Where a patient's page is, if there is one."""
     return folder / PATIENTS / f"{file_name(patient)}.html"

@@ -109,3 +109,40 @@ def test_others_stay_and_changed_images_are_noticed(people, grade, tmp_path):
 def test_words_without_effect_are_refused(people, grade):
     for words in (("--resume", "--overwrite"), ("--dry-run", "--resume"), ("--dry-run", "--overwrite")):
         assert grade("predict", people[0], *words)[0] == 2
+
+
+def test_pages_of_an_earlier_prediction(people, grade, tmp_path):
+    """The last patient is refused; of one the images changed, of one they are gone: no answer changes."""
+    out = tmp_path / "out"
+    (people[3] / f"{people[3].name}_t2.nii.gz").write_bytes(b"")
+    assert grade("predict", *people[:4], "--out", out)[0] == 3
+    before = {name: (out / name).read_bytes() for name in ("records.jsonl", "predictions.csv", "audit.jsonl")}
+    code, _, err = grade("report", out, "--single-file")
+    assert code == 0, err
+    names = [path.name for path in people[:3]]
+    assert sorted(file.stem for file in (out / "patients").iterdir()) == sorted(names)
+    assert all((out / "evidence" / "own-grid" / f"{name}.nii.gz").is_file() for name in names)
+    index = (out / "report.html").read_text()
+    assert all(f'href="patients/{name}.html"' in index for name in names)
+    assert people[3].name in index
+    assert 'id="niivue"' in (out / "patients" / f"{names[0]}.html").read_text()
+
+    shutil.copy(people[4] / f"{people[4].name}_t1.nii.gz", people[0] / f"{people[0].name}_t1.nii.gz")
+    shutil.rmtree(people[1])
+    code, _, err = grade("report", out)
+    assert code == 3
+    told = " ".join(err.split())
+    assert f"{names[0]} has no new page: the images are not those that were graded." in told
+    assert f"{names[1]} has no new page" in told
+    assert "1 page written" in told
+    assert {name: (out / name).read_bytes() for name in before} == before
+
+
+def test_report_says_what_has_no_effect(made, grade, monkeypatch):
+    monkeypatch.chdir(made)
+    code, _, err = grade("report", "runs/tiny", "--single-file")
+    assert code == 2
+    assert "--single-file has no effect on the page of a run" in " ".join(err.split())
+    code, _, err = grade("predict", "cohort", "--single-file")
+    assert code == 2
+    assert "--report" in err

@@ -11,8 +11,11 @@ import pytest
 
 from deploy.evaluate import evaluate_model
 from deploy.export.export import export_run
+from deploy.export.partial import learn_partial
+from deploy.export.trained import read_trained
 from deploy.model.folder import CARD, Model
 from deploy.predict.pipeline import PredictOptions, ignore
+from deploy.predict.verdict import read_space
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from deploy.verify import verify_model
@@ -21,6 +24,7 @@ from toolkit.config import PredictSettings, dump_settings, load_settings
 from toolkit.data.patients import MODALITIES, Cohort, Patient
 from toolkit.data.scan import read_scan
 from toolkit.errors import CohortError, SettingsError
+from toolkit.evaluation.familiarity import Bound
 from toolkit.training.runs.folder import open_run
 from toolkit.training.runs.run import Run
 
@@ -80,6 +84,17 @@ def test_export_learns_a_set_for_each_optional_modality(partial: Model) -> None:
     assert "## A modality that is missing" in card
     assert "a patient may lack one of t1, t2" in card
     assert all(check.passed for check in verify_model(partial.folder, None))
+
+
+def test_ranges_of_what_can_still_be_measured_stay(partial: Model, run: Run) -> None:
+    trained = read_trained(open_run(partial.folder.parent / "run"))
+    names = ("volume", "scattered", "t1_noise", "t2_noise", "flair_noise")
+    bounds = tuple(Bound(name=name, low=0.0, high=1.0) for name in names)
+    known = partial.manifest.out_of_distribution.model_copy(update={"bounds": bounds})
+    runtime = open_runtime(partial, Choice("onnx", "cpu", "fp32"))
+    found = learn_partial(trained, runtime, (known, read_space(partial)), ignore)
+    assert [bound.name for bound in found["t1"].familiarity.bounds] == [n for n in names if n != "t1_noise"]
+    assert [bound.name for bound in found["t2"].familiarity.bounds] == ["volume", "t1_noise", "flair_noise"]
 
 
 def test_each_patient_is_graded_for_what_is_there_and_others_are_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,12 @@ def render(template: str, package: str = "toolkit.evaluation.pages", **content: 
         package: whose folder holds it; what it extends and includes may be in this one as well.
         content: what the template asks for; a missing word is an error.
     """
+    return _environment(package).get_template(template).render(**content)
+
+
+@lru_cache
+def _environment(package: str) -> Environment:
+    """Compiled templates are kept: a prediction writes thousands of pages."""
     places = [Path(str(files(package))), Path(__file__).parent]
     pages = Environment(
         loader=FileSystemLoader(places),
@@ -31,7 +38,7 @@ def render(template: str, package: str = "toolkit.evaluation.pages", **content: 
         lstrip_blocks=True,
     )
     pages.filters.update(number=number, interval=interval, keyed=keyed, soft=soft, css=css)
-    return pages.get_template(template).render(**content)
+    return pages
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -119,7 +119,6 @@ class WrongCase:
         decided: the other one.
         probability: of HGG, 0 to 1.
         verdict: of the answer.
-        page: address of the patient's page, relative; None where there is none.
     """
 
     patient: str
@@ -127,7 +126,6 @@ class WrongCase:
     decided: str
     probability: float
     verdict: str
-    page: str | None = None
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def test_report_without_epochs_has_no_curves(record):
 def test_evaluation_report(cohort):
     metrics = evaluate(cohort.grade, cohort.probability, 0.5)
     wrong = [
-        WrongCase(f"a {NASTY}", "LGG", "HGG", 0.996, "single grade", "patients/a b.html"),
+        WrongCase(f"a {NASTY}", "LGG", "HGG", 0.996, "single grade"),
         WrongCase("b", "HGG", "LGG", 0.25, "uncertain"),
     ]
     record = EvaluationRecord(
@@ -196,7 +196,10 @@ def test_evaluation_report(cohort):
         assert absent not in page.text
     for present in (f"a {NASTY}", "0.996", "0.250", "uncertain", "never for patients"):
         assert present in page.text
-    assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == ["patients/a%20b.html"]
+    assert [attributes["data-patient"] for tag, attributes in page.tags if "data-patient" in attributes] == [
+        f"a {NASTY}",
+        "b",
+    ]
     assert "never for patients" not in evaluation_report(replace(record, synthetic=False))
     assert "Nobody." in evaluation_report(replace(record, wrong=()))
 
