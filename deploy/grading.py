@@ -172,7 +172,7 @@ class GradingModel:
         """See `Answer.evidence`."""
         grid = self._model.manifest.grid
         with patients_of(source) as patients:
-            scan = read_scan(patients[0], grid)
+            scan = read_scan(patients[0], grid, optional=self._model.optional)
             size = self._model.manifest.max_batch if padded(self._runtime) else 1
             return occlusion(self._runtime, scan.data, grid.spacing, size), scan.affine
 
@@ -181,7 +181,7 @@ class GradingModel:
             return [Answer(self._grade(patient).record, self, _again(source, patient)) for patient in patients]
 
     def _grade(self, patient: Patient) -> Graded:
-        self._grader.add(read_patient(patient, self._model.manifest.grid, None))
+        self._grader.add(read_patient(patient, self._model.manifest.grid, None, self._model.optional))
         (graded,) = self._grader.run()
         return graded
 

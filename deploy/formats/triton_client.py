@@ -102,7 +102,7 @@ def grade_patients(patients: Sequence[Patient], runtime: TritonRuntime, workers:
     def grade(patient: Patient) -> Record:
         if not hasattr(local, "grader"):
             local.grader = Grader(runtime.model, runtime, 1, Timings())
-        local.grader.add(read_patient(patient, runtime.model.manifest.grid, None))
+        local.grader.add(read_patient(patient, runtime.model.manifest.grid, None, runtime.model.optional))
         (graded,) = local.grader.run()
         return graded.record  # type: ignore[no-any-return]
 

@@ -26,7 +26,9 @@ class Read(NamedTuple):
     inputs: str = ""
 
 
-def reader(patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | None) -> Ahead[Patient, Read]:
+def reader(
+    patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | None, optional: Sequence[str] = ()
+) -> Ahead[Patient, Read]:
     """Reads patients in threads; nothing that is wrong with a patient raises.
 
     Args:
@@ -34,16 +36,17 @@ def reader(patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | N
         grid: of the scans.
         workers: threads.
         edit: see `read_scan`.
+        optional: see `read_scan`.
     """
-    return Ahead(lambda patient: read_patient(patient, grid, edit), patients, workers)
+    return Ahead(lambda patient: read_patient(patient, grid, edit, optional), patients, workers)
 
 
-def read_patient(patient: Patient, grid: Grid, edit: Edit | None) -> Read:
+def read_patient(patient: Patient, grid: Grid, edit: Edit | None, optional: Sequence[str] = ()) -> Read:
     """Read and preprocess one patient; see `reader`."""
-    start, inputs = perf_counter(), Inputs()
+    start, inputs = perf_counter(), Inputs(optional)
     try:
         notes = brought_in_notes(patient.folder)
-        scan = read_scan(patient, grid, edit, inputs.add)
+        scan = read_scan(patient, grid, edit, inputs.add, optional)
     except PatientRefused as refusal:
         reason = str(refusal)
     except MemoryError:

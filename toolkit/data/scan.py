@@ -6,7 +6,7 @@ onto the fixed grid, centred on the mask's bounding box, zero outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -41,6 +41,7 @@ class Scan:
         notes: oddities that were accepted, one phrase each.
         statistics: of the images before the z-score, see `image_statistics`.
         content: by which the images are known again, see `content_digest`.
+        missing: the modality that the patient lacks, whose channel is 0; empty where none is.
     """
 
     data: Float32
@@ -48,9 +49,16 @@ class Scan:
     notes: tuple[str, ...]
     statistics: dict[str, float]
     content: str
+    missing: str = ""
 
 
-def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None, on_bytes: OnBytes | None = None) -> Scan:
+def read_scan(
+    patient: Patient,
+    grid: Grid,
+    edit: Edit | None = None,
+    on_bytes: OnBytes | None = None,
+    optional: Sequence[str] = (),
+) -> Scan:
     """Read, check and preprocess one patient.
 
     Args:
@@ -58,6 +66,7 @@ def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None, on_bytes: 
         grid: spacing in mm and shape in voxels of the result.
         edit: changes the checked images, for a control experiment.
         on_bytes: see `open_patient`.
+        optional: see `open_patient`.
 
     Returns:
         The scan; the same files give the same bytes, whoever reads them.
@@ -65,7 +74,7 @@ def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None, on_bytes: 
     Raises:
         PatientRefused: anything about the patient that cannot be trusted, in one phrase.
     """
-    images = open_patient(patient, on_bytes)
+    images = open_patient(patient, on_bytes, optional)
     if edit:
         images = edit(images)
     matrices = [
@@ -77,10 +86,14 @@ def read_scan(patient: Patient, grid: Grid, edit: Edit | None = None, on_bytes: 
     mask[...] = resample(images.mask)
     data = np.empty((len(MODALITIES), *grid.shape), np.float32)  # (4, X, Y, Z)
     for channel, name in enumerate(MODALITIES):
-        if not _z_score(images, name, resample, mask, data[channel]):
+        if name == images.missing:
+            data[channel] = 0
+        elif not _z_score(images, name, resample, mask, data[channel]):
             data[channel] = resample(_exact_z_score(images, name))
     notes = (*images.notes, *_rim_notes(images, grid))
-    return Scan(data, _grid_affine(images, grid), notes, image_statistics(images), content_digest(images))
+    return Scan(
+        data, _grid_affine(images, grid), notes, image_statistics(images), content_digest(images), images.missing
+    )
 
 
 class _Moments:
