@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs sbom clean
+# `make picture` takes the picture in README from the demo; it needs Chromium.
+.PHONY: demo test docs sbom picture clean
 
 demo: .venv/cpu
 	$(BIN)/grade demo
@@ -24,6 +25,10 @@ docs: .venv/docs
 	    -e 's#](\.\./CHANGELOG\.md#](changelog.md#g' -e 's#](CHANGELOG\.md#](changelog.md#g' \
 	    -e 's#](\.\./docs/#](#g' -e 's#](\.\./README\.md#](index.md#g' build/site-source/*.md
 	$(BIN)/mkdocs build --strict --quiet
+
+# From the demo's model and its held-out patients; run `make demo` before.
+picture: .venv/dev
+	$(BIN)/python -m tests.picture demo docs/demo.png
 
 # What is in the Docker image `predict`, by Python package with hash (CycloneDX); the base image is not in it.
 sbom: .venv/dev

@@ -24,7 +24,7 @@ from benchmarks.common import arguments, best_of, report
 from toolkit.config import Grid
 from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Patient, match_modalities
-from toolkit.data.reading.door import open_patient
+from toolkit.data.reading.door import Reading, open_patient
 from toolkit.data.scan import read_scan
 
 GRID = Grid()
@@ -71,8 +71,8 @@ def measure(patient: Patient, times: int) -> tuple[float, float, float, float]:
     paths = {name: str(file) for name, file in files.items()}
     return (
         best_of(decompress, times),
-        best_of(lambda: open_patient(patient, workspace), times),
-        best_of(lambda: read_scan(patient, GRID, workspace), times),
+        best_of(lambda: open_patient(patient, Reading(workspace)), times),
+        best_of(lambda: read_scan(patient, GRID, Reading(workspace)), times),
         best_of(lambda: chain(paths), max(2, times // 5)),
     )
 

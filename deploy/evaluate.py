@@ -69,7 +69,7 @@ def evaluate_model(
         GradeError: as `predict`.
     """
     graded = _grade(model, cohort, options, on_plan, on_record)
-    metrics = evaluate(graded.grades, graded.probabilities, model.manifest.calibration.threshold)
+    metrics = evaluate(graded.grades, graded.probabilities, graded.threshold)
     sites = compare_sites(graded.grades, graded.probabilities, graded.sites)
     _write(options.results, model, graded, metrics, sites)
     return Evaluation(metrics, graded.refused, sites)
@@ -93,7 +93,7 @@ def evaluate_control(
     """
     changed = replace(options, results=options.results / name, edit=CONTROLS[name])
     graded = _grade(model, cohort, changed, lambda _: None, on_record)
-    return evaluate(graded.grades, graded.probabilities, model.manifest.calibration.threshold).auc
+    return evaluate(graded.grades, graded.probabilities, graded.threshold).auc
 
 
 class _Graded(NamedTuple):
@@ -104,6 +104,11 @@ class _Graded(NamedTuple):
     sites: tuple[str | None, ...]
     records: tuple[Record, ...]
     refused: tuple[Record, ...]
+
+    @property
+    def threshold(self) -> float:
+        """Of all of them."""
+        return self.records[0].threshold
 
 
 def _grade(
@@ -130,6 +135,12 @@ def _grade(
         if record.probability is not None
     ]
     grades, probabilities, sites, graded = zip(*answered, strict=True)
+    lacking = sorted({record.missing or "nothing" for record in graded})
+    if len(lacking) > 1:
+        raise CohortError(
+            f"some of these patients lack {' and some '.join(lacking)}, which are graded by different thresholds;"
+            " evaluate them separately."
+        )
     return _Graded(np.array(grades, np.int64), np.array(probabilities), sites, graded, refused)
 
 

@@ -24,6 +24,7 @@ from deploy.selftest import run_selftest
 from toolkit.config import Grid
 from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Patient, find_patients
+from toolkit.data.reading.door import Reading
 from toolkit.data.scan import read_scan
 from toolkit.errors import CohortError, PatientRefused
 
@@ -173,7 +174,7 @@ class GradingModel:
         """See `Answer.evidence`."""
         grid = self._model.manifest.grid
         with patients_of(source) as patients:
-            scan = read_scan(patients[0], grid, self._workspace)
+            scan = read_scan(patients[0], grid, Reading(self._workspace, optional=self._model.optional))
             size = self._model.manifest.max_batch if padded(self._runtime) else 1
             return occlusion(self._runtime, scan.data, grid.spacing, size), scan.affine
 
@@ -182,7 +183,8 @@ class GradingModel:
             return [Answer(self._grade(patient).record, self, _again(source, patient)) for patient in patients]
 
     def _grade(self, patient: Patient) -> Graded:
-        self._grader.add(read_patient(patient, self._model.manifest.grid, None, self._workspace))
+        grid, optional = self._model.manifest.grid, self._model.optional
+        self._grader.add(read_patient(patient, grid, None, self._workspace, optional))
         (graded,) = self._grader.run()
         return graded
 

@@ -33,7 +33,6 @@ from deploy.selftest import run_selftest
 from toolkit.config import Grid
 from toolkit.data.memory import Workspaces
 from toolkit.data.patients import Patient, printable
-from toolkit.data.scan import Edit
 from toolkit.errors import GradeError, ModelError, RuntimeUnavailable
 from toolkit.files import first_line
 
@@ -51,6 +50,7 @@ class Job(NamedTuple):
         options: see `PredictOptions`; the device is `cpu` or `cuda`.
         patients: how many there are.
         version: of `grade`; a node with another grades no patient.
+        optional: modalities of which a patient may lack one.
     """
 
     folder: Path
@@ -58,6 +58,7 @@ class Job(NamedTuple):
     options: PredictOptions
     patients: int
     version: str
+    optional: tuple[str, ...] = ()
 
 
 @dataclass
@@ -112,11 +113,11 @@ class Worker:
 _of_thread = Workspaces()
 
 
-def read_alone(patient: Patient, grid: Grid, edit: Edit | None, wanted: str) -> Read:
+def read_alone(patient: Patient, grid: Grid, job: Job) -> Read:
     """The task: read one patient, on one core."""
-    _check_version(wanted)
+    _check_version(job.version)
     with threadpool_limits(1, user_api="blas"):
-        return read_patient(patient, grid, edit, _of_thread.mine)
+        return read_patient(patient, grid, job.options.edit, _of_thread.mine, job.optional)
 
 
 def _check_version(wanted: str) -> None:
@@ -205,7 +206,7 @@ class Crew:
         busy = [other.worker for other in groups if not other.done and other is not group]
         group.worker = min((worker for _, worker in self._workers), key=lambda w: sum(w is other for other in busy))
         read: Any = ray.remote(read_alone).options(num_cpus=1, max_retries=0)
-        reads = [read.remote(p, self.grid, self.job.options.edit, self.job.version) for p in group.patients]
+        reads = [read.remote(patient, self.grid, self.job) for patient in group.patients]
         group.answer, group.sent = group.worker.grade.remote(*reads), next(self._sending)
 
     def _collect(self, groups: deque[_Group], on_done: OnDone) -> None:

@@ -113,6 +113,7 @@ def _crew(model: Model, options: PredictOptions, patients: int, watching: Watchi
         options=replace(options, choice=choice, on_seen=None, unseen=None),
         patients=patients,
         version=version("glioma-grade"),
+        optional=model.optional,
     )
     readers = options.settings.workers or max(1, int(found.get("CPU", 1)))
     return Crew(job, model.manifest.grid, model.manifest.calibration.threshold, readers, watching.on_again)

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from deploy.export.familiarity import Seen, baseline, learn_familiarity
 from deploy.export.graph import write_onnx
+from deploy.export.partial import learn_partial
 from deploy.export.trained import Trained, model_spec, network_record, read_trained, whole_manifest
 from deploy.model.folder import (
     CARD,
@@ -159,7 +160,9 @@ def _prove(
     familiarity, space = learn_familiarity(known, fresh)
     space.save(draft.folder / FAMILIARITY)
     salt = new_salt()
+    partial = learn_partial(trained, runtime, (familiarity, space), on_stage)
     origin = {
+        "partial": partial,
         "people": People(salt=salt, digests=salted(salt, {one.content for one in seen.values()})),
         "baseline": baseline(space, fresh),
     }

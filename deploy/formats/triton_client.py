@@ -103,7 +103,8 @@ def grade_patients(patients: Sequence[Patient], runtime: TritonRuntime, workers:
     def grade(patient: Patient) -> Record:
         if not hasattr(local, "grader"):
             local.grader, local.workspace = Grader(runtime.model, runtime, 1, Timings()), Workspace()
-        local.grader.add(read_patient(patient, runtime.model.manifest.grid, None, local.workspace))
+        model = runtime.model
+        local.grader.add(read_patient(patient, model.manifest.grid, None, local.workspace, model.optional))
         (graded,) = local.grader.run()
         return graded.record  # type: ignore[no-any-return]
 

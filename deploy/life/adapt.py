@@ -199,6 +199,7 @@ def _fitted(model: Model, salt: str, local: _Local, refused: int, rule: str | No
             },
             "baseline": baseline(space, [Seen(one.features, one.statistics, one.content) for one in local.everyone]),
             "adaptation": adaptation,
+            "partial": {},
         }
     )
 

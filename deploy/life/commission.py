@@ -15,6 +15,7 @@ from deploy.model.folder import Model
 from deploy.model.origin import Fit
 from deploy.predict.grader import Seen
 from deploy.predict.pipeline import PredictOptions, predict
+from deploy.predict.verdict import UNFAMILIAR
 from deploy.results.record import Record
 from deploy.verify import Check as Finding
 from deploy.verify import verify_model
@@ -151,7 +152,7 @@ def _familiar(model: Model, records: Sequence[Record]) -> Familiar:
             outside[name] = outside.get(name, 0) + 1
     return Familiar(
         len(graded),
-        sum(record.verdict == "unfamiliar" for record in graded),
+        sum(record.verdict == UNFAMILIAR for record in graded),
         sum(limit is not None and not (record.distance is not None and record.distance <= limit) for record in graded),
         sum(bool(record.outside) for record in graded),
         dict(sorted(outside.items(), key=lambda one: -one[1])),
@@ -163,5 +164,6 @@ def _fit(model: Model, known: Sequence[tuple[Record, int]], familiar: Familiar) 
     grade = np.array([grade for _, grade in known], np.int64)
     probability = np.array([record.probability for record, _ in known], np.float64)
     covered = np.array([model.manifest.classes[grade] in record.grades for record, grade in known], np.bool_)
-    answers = CrossFitted(probability, probability >= model.manifest.calibration.threshold, covered)
+    decided = np.array([record.grade == model.manifest.classes[1] for record, _ in known], np.bool_)
+    answers = CrossFitted(probability, decided, covered)
     return fit_of(probability, grade, answers, (familiar.unfamiliar, familiar.graded))

@@ -10,6 +10,7 @@ import numpy as np
 
 from deploy.life.history import History, Met
 from deploy.model.folder import Model
+from deploy.predict.verdict import SINGLE, UNCERTAIN, UNDETERMINED, UNFAMILIAR
 from toolkit.config import MonitorSettings
 from toolkit.data.patients import CLASSES
 from toolkit.errors import ModelError
@@ -17,7 +18,7 @@ from toolkit.evaluation.clinical import delong
 from toolkit.evaluation.local.precision import Triple, observed_expected, proportion
 from toolkit.evaluation.local.watch import Watched, expected_auc, watch_numbers, watch_outcomes, watch_share
 
-VERDICTS = ("certain", "uncertain", "unfamiliar", "undetermined")
+VERDICTS = (SINGLE, UNCERTAIN, UNFAMILIAR, UNDETERMINED)
 LEAST = 10  # patients, or outcomes, from which something can be watched
 
 
@@ -116,7 +117,7 @@ def monitor(model: Model, history: History, settings: MonitorSettings) -> Monito
         refused = np.array([one.record.grade is None for one in everyone], np.int64)
         watched.append((watch_share("refused patients", refused, settings.refused, rate, settings.horizon), everyone))
     if len(graded) >= LEAST:
-        watched += [(one, graded) for one in _numbers(model, graded, rate, settings.horizon)]
+        watched += _numbers(model, graded, rate, settings.horizon)
     if len(known) >= LEAST:
         watched += _outcomes(model, known, rate, settings)
     alarms = [
@@ -136,15 +137,17 @@ def monitor(model: Model, history: History, settings: MonitorSettings) -> Monito
     )
 
 
-def _numbers(model: Model, graded: Sequence[Met], rate: float, horizon: int) -> list[Watched]:
-    """Answers, feature distance and each image statistic against the validation's."""
+def _numbers(model: Model, graded: Sequence[Met], rate: float, horizon: int) -> list[tuple[Watched, Sequence[Met]]]:
+    """Answers, feature distance and each image statistic against the validation's, who lacked no modality."""
     manifest = model.manifest
     reference = [value for values in manifest.reference.values() for value in values]
-    answers = [one.record.probability or 0.0 for one in graded]
-    found = [watch_numbers("P(HGG)", reference, answers, rate, horizon)]
+    whole = [one for one in graded if not one.record.missing]
+    answers = [one.record.probability or 0.0 for one in whole]
+    found: list[tuple[Watched, Sequence[Met]]] = [(watch_numbers("P(HGG)", reference, answers, rate, horizon), whole)]
     for name, known in manifest.baseline.items():
-        values = [_number(one, name) for one in graded]
-        found.append(watch_numbers(name.replace("_", " "), known, values, rate, horizon))
+        people = [one for one in graded if not one.record.missing or name in one.record.statistics]
+        values = [_number(one, name) for one in people]
+        found.append((watch_numbers(name.replace("_", " "), known, values, rate, horizon), people))
     return found
 
 

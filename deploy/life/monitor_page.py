@@ -17,6 +17,7 @@ from toolkit.evaluation.pages.pictures import MANY, svg
 from toolkit.evaluation.pages.sheet import Head, Section, limits, sheet
 
 PAGE = "monitor.html"
+FIRST = 5  # alarms at the top; the table has all
 SHOWN = 6  # paths in the picture, those nearest to their limits
 
 
@@ -29,7 +30,11 @@ def monitor_page(model: Model, found: Monitor) -> str:
         f"Model {model.short}",
         f"{len(people)} patients, {span}",
         summary(found),
-        [*(f"{one.name}: {one.towards}, at patient {one.patient}, {one.time}." for one in found.alarms), *found.notes],
+        [
+            *(f"{one.name}: {one.towards}, at patient {one.patient}, {one.time}." for one in found.alarms[:FIRST]),
+            *found.notes,
+        ],
+        model.manifest.training.synthetic,
     )
     pictures = []
     if found.watched:
@@ -53,8 +58,11 @@ def monitor_page(model: Model, found: Monitor) -> str:
 def summary(found: Monitor) -> str:
     """The first thing to know."""
     if found.alarms:
-        names = ", ".join(dict.fromkeys(one.name for one in found.alarms))
-        return f"Alarm: {names}. Find out what changed before more patients are graded by this model."
+        names = [one.name for one in found.alarms]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return (
+            f"Alarm: {', '.join(names[:3])}{more}. Find out what changed before more patients are graded by this model."
+        )
     if not found.watched:
         return "Nothing to watch yet."
     return f"No alarm: nothing of {len(found.watched)} figures has changed beyond chance."

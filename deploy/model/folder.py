@@ -103,6 +103,11 @@ class Model(Draft):
 
     manifest: Manifest
 
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Modalities of which a patient may lack one."""
+        return tuple(self.manifest.partial)
+
 
 def open_model(folder: Path) -> Model:
     """Open a model folder.

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt
 
 from deploy.model.origin import Adaptation, People
+from deploy.model.partial import Partial
 from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.scan import PREPROCESSING
@@ -188,6 +189,7 @@ class Manifest(ModelSpec):
         people: who it was trained and validated on; None in a model of an earlier version.
         baseline: `distance` and each image statistic of the validation patients, rising, for `grade monitor`.
         adaptation: how it was fitted to a site; None where it was not.
+        partial: modality -> what counts for patients who lack it; empty: nobody may.
     """
 
     created: str
@@ -202,3 +204,22 @@ class Manifest(ModelSpec):
     people: People | None = None
     baseline: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     adaptation: Adaptation | None = None
+    partial: dict[Literal["flair", "t1", "t1ce", "t2"], Partial] = Field(default_factory=dict)
+
+    def lacking(self, missing: str) -> Manifest:
+        """The manifest as it counts for patients who lack a modality; itself where none is missing.
+
+        Args:
+            missing: one of `partial`, or empty.
+        """
+        part = {str(name): part for name, part in self.partial.items()}.get(missing)
+        if part is None:
+            return self
+        return self.model_copy(
+            update={
+                "calibration": part.calibration,
+                "conformal": part.conformal,
+                "out_of_distribution": part.familiarity,
+                "reference": part.reference,
+            }
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -91,7 +91,8 @@ class Grader:
     def __post_init__(self) -> None:
         manifest = self.model.manifest
         self._batch: Array = np.zeros((self.batch_size, len(manifest.modalities), *manifest.grid.shape), np.float32)
-        self._judge = Judge(self.model)
+        self._judges = {name: Judge(self.model, name) for name in ("", *self.model.optional)}
+        self._calibrations = {name: manifest.lacking(name).calibration for name in self._judges}
         self._exact: Runtime | None = None  # fp32, opened when fp16 gives no number
 
     @property
@@ -137,13 +138,14 @@ class Grader:
 
     def _answers(self, outputs: RuntimeOutputs) -> list[_Answer]:
         """One for each patient in the batch."""
-        answers = self._read_off(outputs, self.runtime)[: self.filled]
+        missing = [read.scan.missing for read in self.reads if read.scan is not None]
+        answers = self._read_off(outputs, self.runtime, missing)
         return [
-            answer if answer.probability is not None else self._again(answer, self._batch[row : row + 1])
+            answer if answer.probability is not None else self._again(answer, self._batch[row : row + 1], missing[row])
             for row, answer in enumerate(answers)
         ]
 
-    def _again(self, answer: _Answer, scan: Array) -> _Answer:
+    def _again(self, answer: _Answer, scan: Array, missing: str) -> _Answer:
         """A scan (1, 4, X, Y, Z) whose answer was no number, in fp32 if it was not computed in that."""
         if self.runtime.precision == "fp32":
             return answer._replace(note="the network's answer is not a number")
@@ -152,23 +154,25 @@ class Grader:
                 # TensorRT may be installed next to an ONNX Runtime without CUDA; each record names what answered.
                 device = self.runtime.device if self.runtime.name == "onnx" else "auto"
                 self._exact = open_runtime(self.model, Choice("onnx", device, "fp32"))
-            exact = self._read_off(self._exact.infer(scan), self._exact)[0]
+            exact = self._read_off(self._exact.infer(scan), self._exact, [missing])[0]
         except RuntimeUnavailable as error:
             return answer._replace(note=f"the network's answer is not a number in fp16, and fp32 failed: {error}")
         note = f"{label(answer.runtime)} gave no number, so it was answered again in fp32"
         return exact._replace(note=note if exact.probability is not None else "the network's answer is not a number")
 
-    def _read_off(self, outputs: RuntimeOutputs, runtime: Runtime) -> list[_Answer]:
+    def _read_off(self, outputs: RuntimeOutputs, runtime: Runtime, missing: Sequence[str]) -> list[_Answer]:
+        """The answers for the first rows of a batch, each calibrated for the modalities that were there."""
         finite: NDArray[np.bool_] = np.all(np.isfinite(outputs.logits), axis=1)
         numbers = outputs._replace(logits=np.where(finite[:, None], outputs.logits, 0))
-        values = self.model.manifest.calibration.probability(numbers.logit)
-        rows = zip(values, finite, outputs.features, strict=True)
-        return [_Answer(float(p) if fine else None, "", runtime, features) for p, fine, features in rows]
+        logits = numbers.logit[: len(missing)]
+        values = [float(self._calibrations[name].probability(z)) for name, z in zip(missing, logits, strict=True)]
+        rows = zip(values, finite, outputs.features, strict=False)
+        return [_Answer(p if fine else None, "", runtime, features) for p, fine, features in rows]
 
     def _record(self, read: Read, answer: _Answer | None, infer: float) -> Record:
         """Without an answer, of a patient that was refused."""
-        manifest = self.model.manifest
-        threshold, (lgg, hgg) = manifest.calibration.threshold, manifest.classes
+        missing = read.scan.missing if read.scan else ""
+        threshold, (lgg, hgg) = self._calibrations[missing].threshold, self.model.manifest.classes
         shared = {
             "patient": printable(read.patient.id),
             "folder": printable(str(read.patient.folder)),
@@ -176,13 +180,14 @@ class Grader:
             "runtime": label(answer.runtime if answer else self.runtime),
             "engine": answer.runtime.engine_hash if answer else "",
             "inputs": read.inputs,
+            "missing": missing,
             "seconds": Seconds(read=read.seconds, infer=infer),
         }
-        notes = tuple(printable(note) for note in read.notes)
+        notes = tuple(printable(note) for note in (*self._cost(missing), *read.notes))
         if read.scan is None or answer is None or answer.probability is None:
             return Record(**shared, reason=printable(answer.note if answer else read.reason), notes=notes)
         grade = hgg if answer.probability >= threshold else lgg
-        verdict = self._judge.verdict(grade, answer.probability, answer.features, read.scan.statistics)
+        verdict = self._judges[missing].verdict(grade, answer.probability, answer.features, read.scan.statistics)
         return Record(
             **shared,
             grade=grade,
@@ -195,6 +200,10 @@ class Grader:
             statistics=read.scan.statistics,
             notes=(*notes, answer.note) if answer.note else notes,
         )
+
+    def _cost(self, missing: str) -> list[str]:
+        """What the lack of a modality costs, for the patient's notes."""
+        return [part.cost(missing) for name, part in self.model.manifest.partial.items() if name == missing]
 
 
 def padded(runtime: Runtime) -> bool:

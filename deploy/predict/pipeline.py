@@ -148,7 +148,7 @@ def predict(
         waiting = [patient for patient in patients if ledger.kept(patient) is None]
         # Parallel over patients, not inside BLAS. The runtimes do not compute with BLAS.
         stack.enter_context(threadpool_limits(1, user_api="blas"))
-        reads = stack.enter_context(reader(waiting, model.manifest.grid, workers, options.edit))
+        reads = stack.enter_context(reader(waiting, model.manifest.grid, workers, options.edit, model.optional))
         with timings.stage("open"):
             runtime = Halving(open_runtime(model, options.choice))
         with timings.stage("self_test"):
@@ -209,7 +209,9 @@ def _show_kept(patients: Sequence[Patient], ledger: Ledger, options: PredictOpti
     size = grader.batch_size if padded(grader.runtime) else 1
     with (
         grader.timings.stage("report"),
-        reader([patient for patient, _ in kept], grader.model.manifest.grid, 1, options.edit) as reads,
+        reader(
+            [patient for patient, _ in kept], grader.model.manifest.grid, 1, options.edit, grader.model.optional
+        ) as reads,
     ):
         for _, record in kept:
             read = reads.take()

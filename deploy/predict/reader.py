@@ -12,6 +12,7 @@ from toolkit.config import Grid
 from toolkit.data.ahead import Ahead
 from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import Patient
+from toolkit.data.reading.door import Reading
 from toolkit.data.scan import Edit, Scan, read_scan
 from toolkit.errors import PatientRefused
 
@@ -27,7 +28,9 @@ class Read(NamedTuple):
     inputs: str = ""
 
 
-def reader(patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | None) -> Ahead[Patient, Read]:
+def reader(
+    patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | None, optional: Sequence[str] = ()
+) -> Ahead[Patient, Read]:
     """Reads patients in threads; nothing that is wrong with a patient raises.
 
     Args:
@@ -35,17 +38,24 @@ def reader(patients: Sequence[Patient], grid: Grid, workers: int, edit: Edit | N
         grid: of the scans.
         workers: threads.
         edit: see `read_scan`.
+        optional: see `read_scan`.
     """
     of_thread = Workspaces()
-    return Ahead(lambda patient: read_patient(patient, grid, edit, of_thread.mine), patients, workers)
+    return Ahead(lambda patient: read_patient(patient, grid, edit, of_thread.mine, optional), patients, workers)
 
 
-def read_patient(patient: Patient, grid: Grid, edit: Edit | None, workspace: Workspace | None = None) -> Read:
+def read_patient(
+    patient: Patient,
+    grid: Grid,
+    edit: Edit | None,
+    workspace: Workspace | None = None,
+    optional: Sequence[str] = (),
+) -> Read:
     """Read and preprocess one patient; see `reader`."""
-    start, inputs = perf_counter(), Inputs()
+    start, inputs = perf_counter(), Inputs(optional)
     try:
         notes = brought_in_notes(patient.folder)
-        scan = read_scan(patient, grid, workspace, edit, inputs.add)
+        scan = read_scan(patient, grid, Reading(workspace, inputs.add, optional), edit)
     except PatientRefused as refusal:
         reason = str(refusal)
     except MemoryError:

@@ -75,13 +75,14 @@ class Judge:
 
     Args:
         model: its statistics are checked against their hash and loaded.
+        missing: the modality that the judged patients lack; empty: none.
 
     Raises:
         ModelError: they were altered or cannot be read.
     """
 
-    def __init__(self, model: Model) -> None:
-        manifest = model.manifest
+    def __init__(self, model: Model, missing: str = "") -> None:
+        manifest = model.manifest.lacking(missing)
         self._conformal: Conformal = manifest.conformal
         self._familiarity: Familiarity = manifest.out_of_distribution
         self._space = read_space(model)

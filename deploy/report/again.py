@@ -87,7 +87,8 @@ def write_again(
         graded = [(patient, record) for patient, record in known if record.grade is not None]
         done = on_patients(len(graded))
         waiting = [patient for patient, _ in graded]
-        with threadpool_limits(1, user_api="blas"), reader(waiting, model.manifest.grid, 1, None) as reads:
+        grid, optional = model.manifest.grid, model.optional
+        with threadpool_limits(1, user_api="blas"), reader(waiting, grid, 1, None, optional) as reads:
             for patient, record in graded:
                 read = reads.take()
                 if read is None or read.scan is None:

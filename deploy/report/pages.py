@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from deploy.model.folder import Model
+from deploy.model.manifest import Manifest
 from deploy.predict.grader import Seen
 from deploy.predict.verdict import SINGLE, single_grades, wrong_before
 from deploy.report.evidence import CUBE, STEP, Occlusion, between, occlude, write_evidence, write_own
@@ -36,7 +37,7 @@ from deploy.report.viewer import (
 from deploy.results.names import ASSETS, INDEX, PATIENTS, map_of, own_map_of, page_of, unwritable
 from deploy.results.record import Record
 from deploy.runtime import Array
-from toolkit.data.reading.door import open_patient
+from toolkit.data.reading.door import Reading, open_patient
 from toolkit.data.reading.header import Affine
 from toolkit.data.scan import Scan
 from toolkit.data.wording import DISTANCE, TITLES, Wording, likely_cause, out_of_range, wording
@@ -84,9 +85,9 @@ class Pages:
             GradeError: they cannot be written.
             PatientRefused: the images changed since they were graded.
         """
-        manifest = self._model.manifest
+        manifest = self._model.manifest.lacking(record.missing)
         found = occlude(seen.runtime, seen.scan.data, manifest.grid.spacing, seen.batch_size)
-        images = open_patient(seen.patient)
+        images = open_patient(seen.patient, Reading(optional=self._model.optional))
         native = found.on(box_affine(images), seen.scan.affine, images.mask.shape)
         region = find_region(seen, found, (images, native), manifest)
         try:
@@ -116,9 +117,9 @@ class Pages:
 
     def _facts(self, record: Record) -> dict[str, Any]:
         """What the page says in words and numbers."""
-        manifest = self._model.manifest
+        manifest = self._model.manifest.lacking(record.missing)
         singles = single_grades(manifest).get(record.grade or "")
-        rows = _rows(record, self._model)
+        rows = _rows(record, manifest)
         picture = partial(draw_probability, record=record, reference=manifest.reference)
         now = datetime.now(UTC)
         return {
@@ -184,9 +185,9 @@ class Pages:
         }
 
 
-def _rows(record: Record, model: Model) -> list[Row]:
+def _rows(record: Record, manifest: Manifest) -> list[Row]:
     """The distance of the features, then each image statistic."""
-    familiarity = model.manifest.out_of_distribution
+    familiarity = manifest.out_of_distribution
     bounds = {bound.name: bound for bound in familiarity.bounds}
     limit = familiarity.distance
     far = record.distance is None or (limit is not None and record.distance > limit)

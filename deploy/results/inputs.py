@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit.data.patients import MODALITIES, Patient, match_modalities
@@ -12,10 +13,15 @@ from toolkit.errors import PatientRefused
 
 
 class Inputs:
-    """Hashes a patient's files as they are read, so that the hash is of the very bytes that were decoded."""
+    """Hashes a patient's files as they are read, so that the hash is of the very bytes that were decoded.
 
-    def __init__(self) -> None:
+    Args:
+        optional: modalities of which the patient may lack one.
+    """
+
+    def __init__(self, optional: Sequence[str] = ()) -> None:
         self._hashes: dict[str, str] = {}
+        self._optional = optional
 
     def add(self, modality: str, content: bytes) -> None:
         """Take one file's bytes."""
@@ -31,18 +37,23 @@ class Inputs:
             64 hexadecimal digits; empty where a modality is missing, too large, not a plain file, or cannot be read.
         """
         try:
-            if missing := [name for name in MODALITIES if name not in self._hashes]:
-                files = match_modalities(patient.folder).modalities
-                self._hashes |= {name: _hash(files[name]) for name in missing}
+            if len(self._hashes) < len(MODALITIES):
+                files = match_modalities(patient.folder, self._optional).modalities
+                self._hashes |= {name: _hash(file) for name, file in files.items() if name not in self._hashes}
         except (OSError, PatientRefused):
             return ""
-        lines = (f"{self._hashes[name]} {name}\n" for name in MODALITIES)
+        lines = (f"{self._hashes[name]} {name}\n" for name in MODALITIES if name in self._hashes)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def hash_inputs(patient: Patient) -> str:
-    """The hash of a patient's files as they are on disk now; see `Inputs.digest`."""
-    return Inputs().digest(patient)
+def hash_inputs(patient: Patient, missing: str = "") -> str:
+    """The hash of a patient's files as they are on disk now; see `Inputs.digest`.
+
+    Args:
+        patient: whose files.
+        missing: the modality that the patient may lack; empty: none.
+    """
+    return Inputs((missing,)).digest(patient)
 
 
 def _hash(file: Path) -> str:

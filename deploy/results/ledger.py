@@ -178,7 +178,8 @@ class Ledger:
         if self._lost:
             self.notes.append(f"{len(self._lost)} results have no line in the audit; lines are added that say so.")
         finished = [key for key in self._patients if key in journal.entries and journal.entries[key].graded]
-        with Ahead(hash_inputs, [self._patients[key] for key in finished], self._workers) as images:
+        known = [(self._patients[key], journal.read(key).missing) for key in finished]
+        with Ahead(lambda one: hash_inputs(*one), known, self._workers) as images:
             for key in finished:
                 record = journal.read(key)
                 (self._kept if images.take() == record.inputs else self._changed).add(key)

@@ -33,7 +33,8 @@ class Record(Frozen):
         notes: oddities that were accepted.
         runtime: what answered, such as `onnx fp32 cpu`.
         engine: SHA-256 of the file that answered; empty when refused before.
-        inputs: SHA-256 of the four files, see `hash_inputs` in audit.py; empty when they could not be read.
+        missing: the modality that the patient lacked; empty where none.
+        inputs: SHA-256 of the files, see `hash_inputs` in audit.py; empty when they could not be read.
         seconds: see `Seconds`.
     """
 
@@ -53,4 +54,5 @@ class Record(Frozen):
     runtime: str
     engine: str = ""
     inputs: str = ""
+    missing: str = ""
     seconds: Seconds

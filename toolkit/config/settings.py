@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from toolkit.config.hospital import HospitalSettings
 from toolkit.config.life import CommissionSettings, MonitorSettings
@@ -75,6 +75,9 @@ class DataSettings(Grid):
     folds: int = Field(0, ge=0, description="number of cross-validation folds, each trains a network; 0: one split")
     repeats: int = Field(1, ge=1, description="of the cross-validation, each with new folds")
     cache: SettingPath = Field(Path("cache"), description="preprocessed scans, kept between trainings")
+    optional: Annotated[tuple[Literal["flair", "t1", "t1ce", "t2"], ...], BeforeValidator(_list_to_tuple)] = Field(
+        (), description="modalities that a patient to be graded may lack, one at a time"
+    )
 
     @field_validator("validation")
     @classmethod
@@ -232,3 +235,11 @@ class Settings(Branch):
     hospital: HospitalSettings = HospitalSettings()
     commission: CommissionSettings = CommissionSettings()
     monitor: MonitorSettings = MonitorSettings()
+
+    @model_validator(mode="after")
+    def _can_lack_a_modality(self) -> Self:
+        if self.data.optional and not self.training.augment.modality_dropout:
+            raise ValueError("data.optional needs training.augment.modality_dropout, such as 0.3")
+        if self.data.optional and self.data.folds:
+            raise ValueError("data.optional does not go with folds: take one split")
+        return self

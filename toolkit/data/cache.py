@@ -22,6 +22,7 @@ from toolkit.config import Grid
 from toolkit.data.ahead import Ahead
 from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import Patient, match_modalities
+from toolkit.data.reading.door import Reading
 from toolkit.data.scan import PREPROCESSING, read_scan
 from toolkit.errors import CohortError, PatientRefused
 from toolkit.files import replacing, sweep
@@ -131,7 +132,7 @@ def _cached(patient: Patient, grid: Grid, folder: Path, workspace: Workspace) ->
     key = hashlib.sha256(f"{PREPROCESSING} {grid.spacing!r} {grid.shape!r} {images}".encode()).hexdigest()[:32]
     entry = CachedScan(folder / f"{key}.npy", (4, *grid.shape), images)
     if not entry.file.is_file():
-        scan = read_scan(patient, grid, workspace).data
+        scan = read_scan(patient, grid, Reading(workspace)).data
         if content_of(patient) != images:
             raise PatientRefused("its files changed while they were read; start again when nothing writes to them")
         with replacing(entry.file, CohortError) as stream:

@@ -12,7 +12,7 @@ from toolkit.arrays import Float64
 from toolkit.data.ahead import Ahead
 from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import Patient
-from toolkit.data.reading.door import open_patient
+from toolkit.data.reading.door import Reading, open_patient
 from toolkit.data.statistics import image_statistics
 from toolkit.data.tumour import tumour_measures
 from toolkit.errors import CohortError, PatientRefused
@@ -64,7 +64,7 @@ def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], N
 def _measure(patient: Patient, workspace: Workspace) -> tuple[dict[str, float], dict[str, float] | None]:
     """Of the brain, and of the tumour where there is a mask."""
     try:
-        images = open_patient(patient, workspace)
+        images = open_patient(patient, Reading(workspace))
         return image_statistics(images), tumour_measures(images) if images.seg else None
     except PatientRefused as reason:
         raise CohortError(f"patient {patient.id} cannot be measured: {reason}; fix it or take it out.") from None

@@ -134,14 +134,15 @@ def find_patients(paths: Sequence[Path]) -> tuple[Patient, ...]:
     return tuple(Patient(name, folder) for name, folder in zip(unique_ids(folders), folders, strict=True))
 
 
-def match_modalities(folder: Path) -> MatchedFiles:
+def match_modalities(folder: Path, optional: Sequence[str] = ()) -> MatchedFiles:
     """Which file of a patient folder is which modality.
 
     Args:
         folder: the patient's folder.
+        optional: modalities of which one may be missing.
 
     Returns:
-        Exactly one file for each modality; files of other meaning are passed over.
+        Exactly one file for each modality that is there; files of other meaning are passed over.
 
     Raises:
         PatientRefused: a modality is missing or there twice, or the folder cannot be listed.
@@ -161,11 +162,12 @@ def match_modalities(folder: Path) -> MatchedFiles:
         if len(found[modality]) > 1:
             doubles = ", ".join(map(printable, found[modality]))
             raise PatientRefused(f"more than one file is {modality}: {doubles}; keep one of them")
-    if missing := [modality for modality in MODALITIES if not found[modality]]:
+    missing = [modality for modality in MODALITIES if not found[modality]]
+    if missing and not (len(missing) == 1 and missing[0] in optional):
         raise PatientRefused(f"{' and '.join(missing)} missing: no file whose name ends in {_endings(missing)}")
     notes = (f"{hidden} hidden image file{'s' * (hidden > 1)} passed over",) if hidden else ()
     seg = folder / found["seg"][0] if len(found["seg"]) == 1 else None
-    return MatchedFiles({modality: folder / found[modality][0] for modality in MODALITIES}, seg, notes)
+    return MatchedFiles({name: folder / found[name][0] for name in MODALITIES if found[name]}, seg, notes)
 
 
 def _absolute(path: Path) -> Path:

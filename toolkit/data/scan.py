@@ -17,7 +17,7 @@ from toolkit.config import Grid
 from toolkit.data.content import content_digest
 from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Patient
-from toolkit.data.reading.door import Images, OnBytes, open_patient
+from toolkit.data.reading.door import PLAINLY, Images, Reading, open_patient
 from toolkit.data.reading.header import Affine
 from toolkit.data.reading.voxels import above_background
 from toolkit.data.resample import Resampler, interpolation_matrix
@@ -41,6 +41,7 @@ class Scan:
         notes: oddities that were accepted, one phrase each.
         statistics: of the images before the z-score, see `image_statistics`.
         content: by which the images are known again, see `content_digest`.
+        missing: the modality that the patient lacks, whose channel is 0; empty where none is.
     """
 
     data: Float32
@@ -48,23 +49,17 @@ class Scan:
     notes: tuple[str, ...]
     statistics: dict[str, float]
     content: str
+    missing: str = ""
 
 
-def read_scan(
-    patient: Patient,
-    grid: Grid,
-    workspace: Workspace | None = None,
-    edit: Edit | None = None,
-    on_bytes: OnBytes | None = None,
-) -> Scan:
+def read_scan(patient: Patient, grid: Grid, how: Reading = PLAINLY, edit: Edit | None = None) -> Scan:
     """Read, check and preprocess one patient.
 
     Args:
         patient: whose files to read.
         grid: spacing in mm and shape in voxels of the result.
-        workspace: see `open_patient`.
+        how: see there.
         edit: changes the checked images, for a control experiment.
-        on_bytes: see `open_patient`.
 
     Returns:
         The scan; the same files give the same bytes, in training and in prediction.
@@ -72,8 +67,8 @@ def read_scan(
     Raises:
         PatientRefused: anything about the patient that cannot be trusted, in one phrase.
     """
-    workspace = workspace or Workspace()
-    images = open_patient(patient, workspace, on_bytes)
+    workspace = how.workspace or Workspace()
+    images = open_patient(patient, how._replace(workspace=workspace))
     if edit:
         images = edit(images)
     matrices = [
@@ -85,10 +80,14 @@ def read_scan(
     mask[...] = resample(images.mask)
     data = np.empty((len(MODALITIES), *grid.shape), np.float32)  # (4, X, Y, Z)
     for channel, name in enumerate(MODALITIES):
-        if not _z_score(images, name, resample, mask, data[channel]):
+        if name == images.missing:
+            data[channel] = 0
+        elif not _z_score(images, name, resample, mask, data[channel]):
             data[channel] = resample(_exact_z_score(images, name))
     notes = (*images.notes, *_rim_notes(images, grid))
-    return Scan(data, _grid_affine(images, grid), notes, image_statistics(images), content_digest(images))
+    return Scan(
+        data, _grid_affine(images, grid), notes, image_statistics(images), content_digest(images), images.missing
+    )
 
 
 class _Moments:

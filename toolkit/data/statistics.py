@@ -38,7 +38,7 @@ def image_statistics(images: Images) -> dict[str, float]:
         99th and 5th percentile in units of the median; `noise`, median size of second differences in units of the
         standard deviation (thermal noise raises it, blurring lowers it); `rim`, median within 3 voxels of the mask's
         border in units of the median (scalp and skull change it); `cover`, the share of the mask that differs from
-        background. All are finite.
+        background. All are finite. What would need a modality that is missing is left out.
     """
     edges, shape = images.edges, images.mask.shape
     order = MemoryOrder.of(images.mask)
@@ -47,8 +47,11 @@ def image_statistics(images: Images) -> dict[str, float]:
     found = {"volume": images.brain_ml}
     found |= {name: float(n * edge) for name, n, edge in zip(("width", "depth", "height"), shape, edges, strict=True)}
     found["fill"] = float(np.count_nonzero(images.mask) / images.mask.size)
-    found["scattered"] = _scattered(images)
+    if images.missing not in ("flair", "t2"):
+        found["scattered"] = _scattered(images)
     for name, voxels in images.voxels.items():
+        if name == images.missing:
+            continue
         values, largest = _scaled(images, name, _planes(voxels, order)[:, ::ROWS])
         numbers = _of_modality(values, mask, rim)
         numbers["level"] += np.log10(largest) + np.log10(abs(float(images.slopes[name])))

@@ -179,7 +179,11 @@ class Status:
         temporary.rename(folder / name)
 
 
-_PATIENT = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
+# The page's own viewer is inline; nothing is loaded from anywhere, this service included.
+_PATIENT = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:;"
+    " connect-src data: blob:"
+)
 
 
 def read_token(file: Path) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from deploy.model.folder import Model, open_model, write_manifest
+from deploy.predict.verdict import SINGLE
 from deploy.results.audit import Audit
 from deploy.results.journal import Journal
 from deploy.results.record import Record, Seconds
@@ -43,7 +44,7 @@ def answers(model: Model, count: int, changed_from: int, rng: np.random.Generato
                 grade="HGG" if probability >= manifest.calibration.threshold else "LGG",
                 probability=probability,
                 threshold=manifest.calibration.threshold,
-                verdict="certain",
+                verdict=SINGLE,
                 grades=manifest.conformal.grades(probability),
                 distance=float(rng.choice(baseline["distance"])),
                 statistics=statistics,

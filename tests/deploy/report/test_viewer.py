@@ -13,9 +13,10 @@ from PIL import Image
 
 from deploy.model.folder import Model
 from deploy.predict.pipeline import PredictOptions, predict
+from deploy.report.index import write_index
 from deploy.report.pages import Pages
 from deploy.report.viewer import grey, niivue, pack
-from deploy.results.record import Record
+from deploy.results.record import Record, Seconds
 from deploy.runtime import Choice
 from tests.chrome import ABSENT, PROGRAM, Chrome
 from tests.deploy.conftest import ignore
@@ -152,3 +153,43 @@ def test_the_scene_names_the_region(pages: Path, model: Model) -> None:
     assert list(scene["images"]) == list(model.manifest.modalities)
     assert len(niivue()) == (pages / "apart" / "assets" / "niivue.umd.js").stat().st_size
     assert "BSD 2-Clause" in (pages / "apart" / "assets" / "niivue-licence.txt").read_text()
+
+
+def test_the_index_finds_patients(model: Model, tmp_path: Path, chrome: Chrome) -> None:
+    """120 patients: search, chips, sorting, and pages of 50 rows."""
+    seconds = Seconds(read=0, infer=0)
+    records = [
+        Record(
+            patient=f"p{number}",
+            folder="",
+            grade=None if number % 10 == 0 else ("LGG", "HGG")[number % 2],
+            probability=None if number % 10 == 0 else number / 200,
+            threshold=0.5,
+            verdict=None if number % 10 == 0 else "single grade" if number % 3 else "uncertain",
+            reason="t2 is empty" if number % 10 == 0 else "",
+            runtime="onnx fp32 cpu",
+            seconds=seconds,
+        )
+        for number in range(120)
+    ]
+    write_index(tmp_path, records, model)
+    chrome.open(tmp_path / "report.html")
+    shown = "document.getElementById('shown').textContent"
+    first = "document.querySelector('#patients tbody tr').cells[0].textContent"
+    assert (chrome.ask(shown), chrome.ask(first)) == ("1 to 50 of 120", "p0")  # refused first, 0 before 10
+    chrome.ask("document.querySelector('[data-step=\"1\"]').click()")
+    assert chrome.ask(shown) == "51 to 100 of 120"
+    chrome.ask("document.getElementById('words').focus()")
+    for letter in "empty":
+        chrome.press(letter)
+    assert chrome.ask(shown) == "1 to 12 of 12"
+    chrome.ask("words.value = ''; words.dispatchEvent(new Event('input'))")
+    chrome.ask("document.querySelector('button[data-verdict=uncertain]').click()")
+    uncertain = [record for record in records if record.verdict == "uncertain"]
+    assert chrome.ask(shown) == f"1 to {len(uncertain)} of {len(uncertain)}"
+    chrome.ask("document.querySelector('button[data-grade=HGG]').click()")
+    both = [record for record in uncertain if record.grade == "HGG"]
+    assert chrome.ask(shown) == f"1 to {len(both)} of {len(both)}"
+    for end in (min, max):  # rising, then falling
+        chrome.ask("document.querySelectorAll('#patients th button')[3].click()")
+        assert chrome.ask(first) == end(both, key=lambda record: record.probability or 0).patient

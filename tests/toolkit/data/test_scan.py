@@ -10,6 +10,7 @@ from scipy import ndimage
 from toolkit.config import Grid
 from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import MODALITIES, Patient
+from toolkit.data.reading.door import Reading
 from toolkit.data.scan import read_scan
 from toolkit.errors import PatientRefused
 
@@ -135,9 +136,9 @@ def test_memory_of_the_patient_before_leaves_no_trace(tmp_path, images):
     large = {name: np.pad(image, 3).astype(np.float64) for name, image in images.items()}
     patients = [write(tmp_path / "large", large), write(tmp_path / "small", small, np.diag([0.9, 1.1, 2.0, 1.0]))]
     grids = [Grid(spacing=1.0, shape=(60, 60, 48)), GRID]
-    first = read_scan(patients[0], grids[0], workspace).data
+    first = read_scan(patients[0], grids[0], Reading(workspace)).data
     kept = first.copy()
-    again = read_scan(patients[1], grids[1], workspace).data
+    again = read_scan(patients[1], grids[1], Reading(workspace)).data
     np.testing.assert_array_equal(first, kept)  # a scan is no part of the workspace
     np.testing.assert_array_equal(again, read_scan(patients[1], grids[1]).data)
 

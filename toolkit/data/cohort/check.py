@@ -12,7 +12,7 @@ from toolkit.data.ahead import Ahead
 from toolkit.data.cohort.leakage import Print, content_print, persons, same_content
 from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import Cohort, Patient, match_modalities
-from toolkit.data.reading.door import open_patient
+from toolkit.data.reading.door import Reading, open_patient
 from toolkit.errors import CohortError, PatientRefused
 from toolkit.machine import most_readers
 
@@ -119,7 +119,7 @@ def _check(patient: Patient, workspace: Workspace) -> Checked:
     files: dict[str, str] = {}
     try:
         files = {name: file.name for name, file in match_modalities(patient.folder).modalities.items()}
-        images = open_patient(patient, workspace)
+        images = open_patient(patient, Reading(workspace))
     except PatientRefused as refusal:
         reason = str(refusal)
     except MemoryError:

@@ -5,17 +5,17 @@ Nothing passes that a grade could be computed from wrongly: `scan.py` and `grade
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from toolkit.arrays import Float64, Mask, Voxels
 from toolkit.data.memory import Workspace
-from toolkit.data.patients import Patient, match_modalities
+from toolkit.data.patients import MODALITIES, Patient, match_modalities
 from toolkit.data.reading.header import Affine, same_place
 from toolkit.data.reading.nifti import Volume, read_nifti
 from toolkit.data.reading.voxels import check_cover, check_images, survey
@@ -44,6 +44,7 @@ class Images:
         shape: of the whole volume.
         affine: (4, 4), voxel of the whole volume to mm.
         notes: oddities that were accepted, one phrase each.
+        missing: the modality that the patient lacks, whose voxels are all 0; empty where none is.
     """
 
     files: dict[str, Path]
@@ -56,6 +57,7 @@ class Images:
     shape: tuple[int, ...]
     affine: Affine
     notes: tuple[str, ...]
+    missing: str = ""
 
     @property
     def edges(self) -> Float64:
@@ -69,19 +71,35 @@ class Images:
         return float(np.count_nonzero(self.mask) * self.edges.prod() / 1000)
 
 
-def open_patient(patient: Patient, workspace: Workspace | None = None, on_bytes: OnBytes | None = None) -> Images:
+class Reading(NamedTuple):
+    """How a patient's files are read.
+
+    Attributes:
+        workspace: memory to work in, for one patient after the other; None takes fresh memory.
+        on_bytes: called with a modality and the bytes of its file, the very ones that are then decoded.
+        optional: modalities of which the patient may lack one.
+    """
+
+    workspace: Workspace | None = None
+    on_bytes: OnBytes | None = None
+    optional: Sequence[str] = ()
+
+
+PLAINLY = Reading()
+
+
+def open_patient(patient: Patient, how: Reading = PLAINLY) -> Images:
     """Read a patient's files to their last byte and check everything that can be checked without a model.
 
     Args:
         patient: whose files to read.
-        workspace: memory to work in, for one patient after the other; None takes fresh memory.
-        on_bytes: called with a modality and the bytes of its file, the very ones that are then decoded.
+        how: see there.
 
     Raises:
         PatientRefused: anything about the patient that cannot be trusted, in one phrase.
     """
-    workspace = workspace or Workspace()
-    files = match_modalities(patient.folder)
+    workspace, on_bytes = how.workspace or Workspace(), how.on_bytes
+    files = match_modalities(patient.folder, how.optional)
     volumes = {
         name: read_nifti(file, workspace.file(name), partial(on_bytes, name) if on_bytes else None)
         for name, file in files.modalities.items()
@@ -111,7 +129,25 @@ def open_patient(patient: Patient, workspace: Workspace | None = None, on_bytes:
         affine=np.median([volume.affine for volume in volumes.values()], axis=0),  # jitter of one file moves nothing
         notes=tuple(notes),
     )
+    images = _with_blank(images)
     return images if USUAL_BRAIN[0] <= images.brain_ml <= USUAL_BRAIN[1] else _with_size_note(images)
+
+
+def _with_blank(images: Images) -> Images:
+    """The images with one of zeros for a modality that the patient lacks."""
+    lacking = [name for name in MODALITIES if name not in images.voxels]
+    if not lacking:
+        return images
+    blank = np.zeros_like(images.mask, np.float32)
+    order = {name: images.voxels.get(name, blank) for name in MODALITIES}
+    (missing,) = lacking
+    return replace(
+        images,
+        voxels=order,
+        background=images.background | {missing: np.float32(0)},
+        slopes=images.slopes | {missing: 1.0},
+        missing=missing,
+    )
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
