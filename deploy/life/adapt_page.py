@@ -30,6 +30,7 @@ def adapt_page(manifest: Manifest, needed: Sequence[Needed]) -> str:
         f"from model {found.parent[:12]}",
         f"{_people(found)}; {UPDATES[found.update]}. Sign the model before it is used.",
         [*found.notes, *manifest.calibration.notes],
+        manifest.training.synthetic,
     )
     return sheet(head, [change_of(found), learned(manifest.calibration, manifest.conformal, found), precision(needed)])
 

@@ -43,6 +43,7 @@ def commission_page(model: Model, found: Commission) -> str:
         f"{found.familiar.graded} graded, {len(found.refused)} refused, {found.graded_known} with a known grade",
         ADVICE[found.verdict],
         [*(f"{c.name}{_figure(c)}: {c.reason}." for c in found.checks if c.outcome == "fail"), *found.notes],
+        model.manifest.training.synthetic,
     )
     return sheet(
         head, [checks_of(found), claims(model, found), familiar(model, found), runtimes(found), refused(found)]

@@ -34,6 +34,7 @@ def monitor_page(model: Model, found: Monitor) -> str:
             *(f"{one.name}: {one.towards}, at patient {one.patient}, {one.time}." for one in found.alarms[:FIRST]),
             *found.notes,
         ],
+        model.manifest.training.synthetic,
     )
     pictures = []
     if found.watched:

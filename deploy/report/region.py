@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
-from typing import SupportsInt, TypeAlias
+from typing import SupportsFloat, SupportsInt, TypeAlias
 
 import numpy as np
 from scipy.ndimage import label
@@ -29,7 +29,7 @@ USUAL = 2.0  # logits, full colour where the validation patients' answers are no
 FIRST_BLOCK = 4096  # bytes of a file that hold its header, compressed or not
 HEADER = 540  # bytes of NIfTI-2's
 _SIDES = (("left", "right"), ("back", "front"), ("lower", "upper"))
-_THIRDS = (0.4, 0.6)  # of the brain's extent: between them it is the middle
+_MIDDLES = (0.04, 0.1, 0.1)  # of the brain's extent, to either side of its centre: so near it is the middle
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Region:
         volume: ml.
         mask: bool (X, Y, Z), the region on the cut images.
         voxel: of the strongest evidence, on the cut images.
-        words: where in the brain that is.
+        words: where in the brain the middle of the region is.
         places: the same as voxel of the patient's file and in mm, in words.
     """
 
@@ -87,14 +87,16 @@ def find_region(seen: Seen, evidence: Occlusion, own: Native, manifest: Manifest
         return None
     images, native = own[0], sign * own[1]
     voxel = _strongest(native, images.mask)
+    around = _around((native >= limit) & images.mask, voxel)
+    middle = np.argwhere(around).mean(axis=0) if around.any() else voxel
     return Region(
         sign=sign,
         after=float(calibration.probability(logit)),
         limit=limit,
         volume=float(np.count_nonzero(region)) * manifest.grid.spacing**3 / 1000,
-        mask=_around((native >= limit) & images.mask, voxel),
+        mask=around,
         voxel=voxel,
-        words=in_words(voxel, images.mask.shape),
+        words=in_words(middle, images.mask.shape),
         places=_places(voxel, images),
     )
 
@@ -126,15 +128,13 @@ def own_affine(file: Path) -> Affine:
     return read_header(block[:HEADER]).affine
 
 
-def in_words(voxel: Voxel, shape: tuple[int, ...]) -> str:
-    """Where in the brain's box a voxel is, as said at the light box: `left, front, upper part`."""
+def in_words(place: Sequence[SupportsFloat], shape: tuple[int, ...]) -> str:
+    """Where in the brain's box a place (3,), in voxels, is, as said at the light box: `left, front, upper part`."""
     said = []
-    for place, size, (low, high) in zip(voxel, shape, _SIDES, strict=True):
-        share = (place + 0.5) / size
-        if share < _THIRDS[0]:
-            said.append(low)
-        elif share > _THIRDS[1]:
-            said.append(high)
+    for index, size, (low, high), middle in zip(place, shape, _SIDES, _MIDDLES, strict=True):
+        away = (float(index) + 0.5) / size - 0.5
+        if abs(away) > middle:
+            said.append(high if away > 0 else low)
     return f"{', '.join(said)} part of the brain" if said else "middle of the brain"
 
 

@@ -39,6 +39,7 @@ class Head(NamedTuple):
         subtitle: one line.
         summary: what the reader has to know.
         notes: sentences.
+        synthetic: whether the model was trained on phantoms.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class Head(NamedTuple):
     subtitle: str
     summary: str
     notes: Sequence[str]
+    synthetic: bool = False
 
 
 def sheet(head: Head, sections: Sequence[Section]) -> str:

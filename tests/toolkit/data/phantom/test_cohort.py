@@ -1,5 +1,6 @@
 import csv
 import gzip
+import shutil
 from itertools import pairwise
 
 import nibabel as nib
@@ -9,6 +10,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.layout import PHANTOMS
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.phantom.brain import draw_brain, smooth_noise
 from toolkit.data.phantom.cohort import SEPARATION, PhantomSettings, draw_patient, plan_cohort, write_cohort
@@ -313,3 +315,16 @@ def test_site_b_shows_the_same_person_through_another_scanner():
             for image in (here[name], there[name])
         ]
         assert grain[1] > 1.05 * grain[0], name
+
+
+def test_a_cohort_of_phantoms_says_so_and_no_other_does(tmp_path):
+    """The mark is in the images, so that it stays with patients who are copied elsewhere."""
+    write_cohort(tmp_path / "a", PhantomSettings(2, 0, 0.5, hgg_share=0.5, spacing=4.0), lambda _: None)
+    (tmp_path / "b").mkdir()
+    for folder in (tmp_path / "a").glob("?GG"):
+        shutil.copytree(folder, tmp_path / "b" / folder.name)
+    assert PHANTOMS in read_cohort(tmp_path / "b", None).labels
+    for file in (tmp_path / "b").rglob("*.nii.gz"):
+        image = nib.load(file)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine), file)
+    assert PHANTOMS not in read_cohort(tmp_path / "b", None).labels
