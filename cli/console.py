@@ -52,6 +52,8 @@ def set_up(quiet: bool, verbose: bool, log_file: Path | None) -> None:
     Raises:
         OSError: the log file cannot be written.
     """
+    if volume.log:
+        volume.log.close()  # of an earlier command in this process
     volume.quiet, volume.verbose = quiet, verbose
     volume.log = log_file.open("a", encoding="utf-8", errors="backslashreplace") if log_file else None
 
