@@ -52,6 +52,8 @@ def set_up(quiet: bool, verbose: bool, log_file: Path | None) -> None:
     Raises:
         OSError: the log file cannot be written.
     """
+    if volume.log:
+        volume.log.close()  # of an earlier command in this process
     volume.quiet, volume.verbose = quiet, verbose
     if volume.log:
         volume.log.close()
