@@ -17,7 +17,7 @@ from deploy.life.look import known_among, look
 from deploy.model.folder import open_model
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES
 from toolkit.evaluation.clinical import calibration_line
 from toolkit.evaluation.conformal import Conformal

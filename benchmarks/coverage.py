@@ -26,7 +26,7 @@ from deploy.predict.pipeline import PredictOptions, predict
 from deploy.results.record import Record
 from deploy.runtime import Choice
 from toolkit.config import PredictSettings
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES
 
 ENDS = (0.025, 0.975)

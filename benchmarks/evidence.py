@@ -17,7 +17,7 @@ from deploy.model.folder import open_model
 from deploy.report.evidence import between, occlusion
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.patients import match_modalities
 from toolkit.data.scan import read_scan
 

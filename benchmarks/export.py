@@ -51,7 +51,7 @@ import sys
 from pathlib import Path
 import numpy as np, torch
 from toolkit.config import DataSettings, ExportSettings, Settings
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 from toolkit.data.scan import read_scan
 from toolkit.data.cohort.split import Split

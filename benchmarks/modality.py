@@ -22,8 +22,8 @@ from deploy.predict.reader import reader
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from toolkit.config import load_settings
-from toolkit.data.cohort.labels import read_cohort
 from toolkit.data.cohort.split import Split
+from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 from toolkit.evaluation.clinical import delong

@@ -55,7 +55,7 @@ def hide_table(table: LabelTable | None) -> None:
     """Hide the ids of a table of grades, if `enable` was called: it may name people whose images are not here."""
     if not hidden or table is None:
         return
-    from toolkit.data.cohort.labels import read_labels  # here, since it loads openpyxl
+    from toolkit.data.labels import read_labels  # here, since it loads openpyxl
 
     try:
         names = read_labels(table).ids

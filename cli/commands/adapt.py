@@ -42,7 +42,7 @@ def command(
     from deploy.life.adapt import Wish, adapt_model
     from deploy.model.folder import open_model
     from toolkit.config import LabelTable
-    from toolkit.data.cohort.labels import read_cohort
+    from toolkit.data.labels import read_cohort
     from toolkit.data.patients import find_patients
 
     table = LabelTable(file=labels) if labels else None

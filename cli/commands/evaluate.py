@@ -49,7 +49,7 @@ def command(
     from deploy.predict.pipeline import PredictOptions
     from deploy.runtime import Choice
     from toolkit.config import LabelTable
-    from toolkit.data.cohort.labels import read_cohort
+    from toolkit.data.labels import read_cohort
 
     table = LabelTable(file=labels) if labels else None
     settings = settings_from(config, None).predict

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from cli.console import bar, note, say, show_json, table
 from toolkit.config import LabelTable
 from toolkit.data.cohort.check import Checked, check_cohort
-from toolkit.data.cohort.labels import has_grades, read_cohort, read_labels
+from toolkit.data.labels import has_grades, read_cohort, read_labels
 from toolkit.data.patients import CLASSES, MODALITIES, find_patients, printable
 from toolkit.evaluation.sites import SiteOnly, site_only
 

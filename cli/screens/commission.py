@@ -10,7 +10,7 @@ from deploy.life.commission import Commission, Site
 from deploy.life.commission_page import ADVICE, PAGE, checks_of, claims, familiar, runtimes
 from deploy.model.folder import Model
 from toolkit.config import LabelTable
-from toolkit.data.cohort.labels import has_grades, read_cohort
+from toolkit.data.labels import has_grades, read_cohort
 from toolkit.data.patients import find_patients
 from toolkit.evaluation.sites import site_only
 

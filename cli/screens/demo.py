@@ -16,7 +16,7 @@ from deploy.predict.pipeline import PredictOptions
 from deploy.results.record import Record
 from deploy.runtime import Choice
 from toolkit.config import PredictSettings, Settings, load_settings
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES
 from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 from toolkit.files import write_file

@@ -11,7 +11,7 @@ from deploy.life.monitor import Monitor
 from deploy.life.monitor_page import PAGE, facts, monitor_page, outcomes, periods, prometheus, summary, watched
 from deploy.model.folder import Model
 from toolkit.config import LabelTable
-from toolkit.data.cohort.labels import read_labels
+from toolkit.data.labels import read_labels
 from toolkit.errors import CohortError, GradeError
 from toolkit.files import write_file
 

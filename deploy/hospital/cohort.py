@@ -14,7 +14,7 @@ from deploy.hospital.ingest import Ingested, Refused, Source, ingest
 from deploy.hospital.space.brain import Brain, open_brain
 from deploy.model.folder import BRAIN, open_model
 from toolkit.config import LabelTable
-from toolkit.data.cohort.labels import read_labels
+from toolkit.data.labels import read_labels
 from toolkit.data.patients import CLASSES
 from toolkit.errors import CohortError, PatientRefused
 from toolkit.files import write_file

@@ -14,7 +14,7 @@ import torch
 from deploy.export.export import export_run
 from deploy.model.folder import Model, open_model
 from toolkit.config import DataSettings, ExportSettings, NetworkSettings, Settings
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.patients import Cohort, Patient
 from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 from toolkit.data.scan import read_scan

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from toolkit.config import Settings
-from toolkit.data.cohort.labels import read_cohort
 from toolkit.data.cohort.split import Split, split_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES, MODALITIES, Cohort
 from toolkit.errors import SettingsError
 from toolkit.training.loop.balance import check_conflicts

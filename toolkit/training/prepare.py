@@ -9,9 +9,9 @@ from pathlib import Path
 from toolkit.config import DataSettings
 from toolkit.data.cache import CachedScan, Scan, cached_scans, voxels_of
 from toolkit.data.cohort.folds import split_folds
-from toolkit.data.cohort.labels import read_cohort
 from toolkit.data.cohort.leakage import content_print, same_content
 from toolkit.data.cohort.split import Split, split_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.patients import Cohort
 from toolkit.errors import SettingsError
 from toolkit.evaluation.sites import site_only

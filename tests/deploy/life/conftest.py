@@ -16,7 +16,7 @@ from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from tests.cli.conftest import Grade
 from toolkit.config import LabelTable
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES, Cohort, Patient, find_patients
 from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 from toolkit.evaluation.calibration import sigmoid

@@ -11,7 +11,7 @@ from deploy.life.adapt import Wish, adapt_model
 from deploy.life.adapt_page import PAGE
 from deploy.model.folder import CARD, MANIFEST, ONNX, SIGNATURE, WEIGHTS, open_model, write_manifest
 from deploy.verify import verify_model
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.errors import CohortError, ModelError
 
 

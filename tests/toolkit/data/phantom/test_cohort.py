@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.data.layout import PHANTOMS
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.phantom.brain import draw_brain, smooth_noise

@@ -3,7 +3,7 @@
 import pytest
 
 from toolkit.config import LabelTable
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.errors import CohortError
 
 

@@ -2,7 +2,7 @@ import openpyxl
 import pytest
 
 from toolkit.config import LabelTable
-from toolkit.data.cohort.labels import read_cohort
+from toolkit.data.labels import read_cohort
 from toolkit.errors import CohortError
 
 
