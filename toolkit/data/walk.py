@@ -50,9 +50,9 @@ def _search(
     stack = [folder]
     while stack:
         folder = stack.pop()
-        if (identity := _identity(folder)) in seen:
+        if (known := identity(folder)) in seen:
             continue
-        seen.add(identity)
+        seen.add(known)
         try:
             with os.scandir(folder) as listing:
                 entries = sorted((entry for entry in listing if entry.name[:1] != "."), key=lambda entry: entry.name)
@@ -75,7 +75,8 @@ def _evidence_alone(folder: Path, images: list[str], is_modality: Callable[[str]
     return not any(map(is_modality, images)) and is_evidence(folder / images[0])
 
 
-def _identity(folder: Path) -> object:
+def identity(folder: Path) -> object:
+    """By which a real folder is known, whatever links lead to it."""
     try:
         status = os.stat(folder)  # noqa: PTH116 - as the other calls here
     except OSError:

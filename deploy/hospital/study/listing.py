@@ -11,6 +11,7 @@ from pathlib import Path
 from deploy.hospital.study.source import FIRST, NIFTI, OTHER, Listing, Rejected, Source, is_start, plain
 from deploy.hospital.study.zips import add_members
 from toolkit.data.patients import printable
+from toolkit.data.walk import identity
 from toolkit.errors import CohortError
 
 
@@ -27,7 +28,7 @@ def list_files(path: Path) -> Listing:
         raise CohortError(f"{printable(str(path))} does not exist or may not be opened.")
     listing = Listing()
     if path.is_dir():
-        for file in _walk(path, (), listing):
+        for file in _walk(path, listing):
             _add(file, listing)
     elif path.name.upper() == "DICOMDIR":
         from deploy.hospital.study.dicomdir import listed_files
@@ -52,33 +53,40 @@ def is_dicom(path: Path) -> bool:
         return False
     if path.is_file():
         return _starts_as_dicom(path) or (zipfile.is_zipfile(path) and not NIFTI.search(path.name))
-    return any(not NIFTI.search(file.name) and _starts_as_dicom(file) for file in _walk(path, (), Listing()))
+    return any(not NIFTI.search(file.name) and _starts_as_dicom(file) for file in _walk(path, Listing()))
 
 
-def _walk(folder: Path, above: tuple[str, ...], listing: Listing) -> Iterator[Path]:
-    real = os.path.realpath(folder)
-    if real in above:
-        return  # a link to a folder that holds it
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        listing.rejected.append(Rejected(Source(folder), f"the folder cannot be opened: {plain(error)}"))
-        return
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
+def _walk(top: Path, listing: Listing) -> Iterator[Path]:
+    """Files below a folder. Each real folder is looked into once, at any depth, whatever links lead to it."""
+    seen: set[object] = set()
+    stack = [top]
+    while stack:
+        folder = stack.pop()
+        if (known := identity(folder)) in seen:
             continue
-        path = folder / entry.name
+        seen.add(known)
         try:
-            mode = path.stat().st_mode
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            listing.rejected.append(Rejected(Source(path), f"cannot be opened: {plain(error)}"))
+            listing.rejected.append(Rejected(Source(folder), f"the folder cannot be opened: {plain(error)}"))
             continue
-        if stat.S_ISDIR(mode):
-            yield from _walk(path, (*above, real), listing)
-        elif stat.S_ISREG(mode):
-            yield path
-        else:
-            listing.rejected.append(Rejected(Source(path), "is a pipe, a socket or a device, not a file"))
+        inner = []
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            path = folder / entry.name
+            try:
+                mode = entry.stat().st_mode
+            except OSError as error:
+                listing.rejected.append(Rejected(Source(path), f"cannot be opened: {plain(error)}"))
+                continue
+            if stat.S_ISDIR(mode):
+                inner.append(path)
+            elif stat.S_ISREG(mode):
+                yield path
+            else:
+                listing.rejected.append(Rejected(Source(path), "is a pipe, a socket or a device, not a file"))
+        stack += reversed(inner)
 
 
 def _add(file: Path, listing: Listing) -> None:

@@ -21,7 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 from deploy.hospital.study.choose import StudyRefused, choose_series
 from deploy.hospital.study.codestream import claimed_size
 from deploy.hospital.study.kinds import SeriesRules
-from deploy.hospital.study.listing import is_dicom
+from deploy.hospital.study.listing import is_dicom, list_files
 from deploy.hospital.study.series import Series
 from deploy.hospital.study.study import Study, find_studies
 from deploy.hospital.study.volume_reader import read_volume
@@ -392,3 +392,21 @@ def test_without_the_extra_one_sentence_says_so(folder: Path, monkeypatch: pytes
     monkeypatch.setattr("deploy.hospital.study.files.find_spec", lambda name: None)
     with pytest.raises(RuntimeUnavailable, match=r"pip install 'glioma-grade\[hospital\]'"):
         find_studies(folder)
+
+
+def test_links_in_a_mesh_and_a_deep_folder_take_no_time(folder: Path, tmp_path: Path) -> None:
+    """Twelve folders that all link to each other have more paths than could ever be walked."""
+    mesh = tmp_path / "mesh"
+    for one in range(12):
+        (mesh / f"d{one}").mkdir(parents=True)
+        for other in range(12):
+            (mesh / f"d{one}" / f"l{other}").symlink_to(f"../d{other}")
+    assert not is_dicom(mesh)
+    deep = mesh
+    for _ in range(1200):
+        deep /= "d"
+        os.mkdir(deep)  # noqa: PTH102 - one at a time: the path is longer than a recursion is deep
+    assert not is_dicom(mesh)
+    (mesh / "d11" / "study").symlink_to(folder)
+    assert is_dicom(mesh)
+    assert len(list_files(mesh).sources) == len(list_files(folder).sources)
