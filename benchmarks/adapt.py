@@ -7,12 +7,11 @@ Local patients are drawn from the cohort many times; everything is judged on the
 
 from __future__ import annotations
 
-import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import arguments, keep
 from deploy.life.look import known_among, look
 from deploy.model.folder import open_model
 from deploy.runtime import Choice
@@ -56,12 +55,13 @@ def draw(rng, grade, count):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("cohort", type=Path)
-    parser.add_argument("--counts", type=int, nargs="+", default=[30, 60, 120])
-    parser.add_argument("--draws", type=int, default=100)
-    given = parser.parse_args()
+    given = arguments(
+        __doc__,
+        ("model", {"type": Path}),
+        ("cohort", {"type": Path}),
+        ("--counts", {"type": int, "nargs": "+", "default": [30, 60, 120]}),
+        ("--draws", {"type": int, "default": 100}),
+    )
     model, cohort = open_model(given.model), read_cohort(given.cohort, None)
     runtime = open_runtime(model, Choice("onnx", "cpu", "fp32"))
     seen, refused = look(model, runtime, cohort.patients, 0, lambda _: None)
@@ -84,7 +84,7 @@ def main() -> None:
             kinds.append(update.kind)
         found[str(count)] = {key: round(float(np.nanmean([row[key] for row in rows])), 3) for key in rows[0]}
         found[str(count)]["updates"] = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
-    print(json.dumps(found, indent=1, default=float))
+    keep(found, given.out)
 
 
 if __name__ == "__main__":

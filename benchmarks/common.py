@@ -17,7 +17,7 @@ from rich.table import Table
 
 from toolkit.data.patients import match_modalities
 
-PACKAGES = ("grade", "numpy", "nibabel", "imagecodecs", "monai", "torch", "onnxruntime", "onnxruntime-gpu")
+PACKAGES = ("glioma-grade", "numpy", "nibabel", "imagecodecs", "monai", "torch", "onnxruntime", "onnxruntime-gpu")
 
 
 def best_of(function: Callable[[], object], times: int) -> float:
@@ -87,3 +87,10 @@ def _processor() -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def keep(found: dict[str, Any], out: Path | None) -> None:
+    """Print figures as JSON and, where asked for, write them with the machine."""
+    print(json.dumps(found, indent=1, default=float))
+    if out:
+        out.write_text(json.dumps({"machine": machine(), **found}, indent=1, default=float) + "\n", encoding="utf-8")

@@ -6,8 +6,6 @@ trained that never see T1, or T2. All answer the same new phantoms, whole and wi
 
 from __future__ import annotations
 
-import argparse
-import json
 from math import floor
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 from scipy.stats import betabinom
 
+from benchmarks.common import arguments, keep
 from deploy.export.export import export_run
 from deploy.export.partial import without
 from deploy.model.folder import open_model
@@ -94,11 +93,12 @@ def covered(probability, grade, conformal):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("work", type=Path, help="folder for phantoms and runs")
-    parser.add_argument("--patients", type=int, default=160)
-    parser.add_argument("--new", type=int, default=400)
-    given = parser.parse_args()
+    given = arguments(
+        __doc__,
+        ("work", {"type": Path, "help": "folder for phantoms and runs"}),
+        ("--patients", {"type": int, "default": 160}),
+        ("--new", {"type": int, "default": 400}),
+    )
     torch.set_num_threads(2)
     for name, count, seed in (("cohort", given.patients, 40), ("new", given.new, 41)):
         if not (given.work / name).exists():
@@ -137,7 +137,7 @@ def main() -> None:
         "validation": len(halves[1]),
         "new": dict(zip(CLASSES, np.bincount(grade, minlength=2).tolist(), strict=True)),
     }
-    print(json.dumps(found, indent=1))
+    keep(found, given.out)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ Statistics alone, no images: a reference of validation patients and 400 new ones
 
 from __future__ import annotations
 
-import argparse
-import json
-
 import numpy as np
 
+from benchmarks.common import arguments, keep
 from toolkit.evaluation.calibration import sigmoid
 from toolkit.evaluation.local.watch import watch_numbers, watch_outcomes, watch_share
 
@@ -48,11 +46,12 @@ def alarms(rng, reference: int, drift: tuple[int, float] | None) -> int | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--years", type=int, default=200)
-    parser.add_argument("--drifted", type=int, default=50)
-    parser.add_argument("--reference", type=int, nargs="+", default=[25, 60])
-    given = parser.parse_args()
+    given = arguments(
+        __doc__,
+        ("--years", {"type": int, "default": 200}),
+        ("--drifted", {"type": int, "default": 50}),
+        ("--reference", {"type": int, "nargs": "+", "default": [25, 60]}),
+    )
     rows = {}
     for reference in given.reference:
         rng = np.random.default_rng(reference)
@@ -69,7 +68,7 @@ def main() -> None:
                 "90 % within": float(np.quantile(delays, 0.9)) if delays else None,
             }
         rows[f"{reference} reference patients"] = row
-    print(json.dumps(rows, indent=1))
+    keep(rows, given.out)
 
 
 if __name__ == "__main__":
