@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def write_cohort(out: Path, settings: PhantomSettings, on_done: Callable[[str], 
         on_done: called with each patient's id, in the calling thread, in the order of finishing.
 
     Raises:
-        CohortError: `out` is not an empty folder, or cannot be written.
+        CohortError: `out` is not an empty folder, cannot be written, or has no room for the cohort.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CohortError(f"{out} is not an empty folder; name a new one for the phantom cohort.")
@@ -165,8 +166,10 @@ def write_cohort(out: Path, settings: PhantomSettings, on_done: Callable[[str], 
     with threadpool_limits(limits=1), ThreadPoolExecutor(most_readers()) as pool:
         jobs = {pool.submit(_write_patient, out, patient, settings): patient for patient in patients}
         try:
-            for job in as_completed(jobs):
+            for number, job in enumerate(as_completed(jobs)):
                 job.result()
+                if number == 0:
+                    _check_room(out, jobs[job], len(patients) - 1)
                 on_done(jobs[job].id)
             _write_record(out / "phantom.csv", patients, settings)
         except OSError as error:
@@ -175,6 +178,17 @@ def write_cohort(out: Path, settings: PhantomSettings, on_done: Callable[[str], 
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _check_room(out: Path, written: PhantomPatient, left: int) -> None:
+    """Refuse a cohort that will not fit, once one patient tells how large they are."""
+    one = sum(file.stat().st_size for file in (out / CLASSES[written.grade] / written.id).iterdir())
+    free = shutil.disk_usage(out).free
+    if left * one > free:
+        raise CohortError(
+            f"{left} more phantoms take {left * one / 1e9:.1f} GB, and the disk of {out} has {free / 1e9:.1f} GB free;"
+            " name a folder on another disk, or take fewer patients or a larger --spacing."
+        )
 
 
 def _streams(seed: int, number: int) -> list[np.random.Generator]:

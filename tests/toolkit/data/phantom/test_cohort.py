@@ -2,6 +2,7 @@ import csv
 import gzip
 import shutil
 from itertools import pairwise
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -152,6 +153,13 @@ def test_the_same_settings_give_the_same_bytes(tmp_path):
     assert first == again
     other = contents(write(tmp_path / "other", seed=5, patients=1))
     assert not set(other.values()) & set(first.values())
+
+
+def test_a_cohort_that_does_not_fit_is_refused_after_one_patient(tmp_path, monkeypatch):
+    monkeypatch.setattr("toolkit.data.phantom.cohort.shutil.disk_usage", lambda _: SimpleNamespace(free=30_000_000))
+    with pytest.raises(CohortError, match=r"more phantoms take 0\.\d GB, and the disk of .* has 0\.0 GB free"):
+        write(tmp_path / "large", patients=400)
+    assert len(patients(tmp_path / "large")) < 20
 
 
 def test_a_larger_cohort_holds_the_smaller_one(tmp_path):
