@@ -92,8 +92,9 @@ def break_off(images: list[Dataset], port: int) -> None:
     entity.add_requested_context(MRImageStorage)
     link = entity.associate("127.0.0.1", port, ae_title="GRADE")
     if link.is_established:
-        for image in images[: len(images) // 2]:
-            link.send_c_store(image)
+        with contextlib.suppress(RuntimeError):  # the service may be killed by then
+            for image in images[: len(images) // 2]:
+                link.send_c_store(image)
         link.abort()
 
 

@@ -26,7 +26,8 @@ def test_signed_graded_verified_tampered(made, grade, tmp_path, monkeypatch):
     code, out, err = grade("predict", "cohort/HGG/p01", "cohort/LGG/p00", "--require-signature", "key.pub")
     assert code == 0, err
     assert "undetermined" in out
-    assert "2 of 2 graded patients need review by a clinician" in err
+    assert "Do not rely on the grade of 2 of 2 graded patients." in err
+    assert "Every answer needs a reader." in err
 
     code, _, err = grade("verify", "--audit", "results/audit.jsonl")
     assert code == 0

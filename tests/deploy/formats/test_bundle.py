@@ -167,9 +167,13 @@ def test_what_is_in_it(bundle: Path, model: Model) -> None:
 
 def test_an_earlier_bundle_is_replaced_and_nothing_else(model: Model, bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "old")
-    (tmp_path / "old/models/more.pt").touch()
+    (tmp_path / "old/LICENSE").write_text("an earlier one")
     write_bundle(model, tmp_path / "old")
-    assert [path.name for path in (tmp_path / "old/models").iterdir()] == ["model.pt"]
+    assert (tmp_path / "old/LICENSE").read_bytes() == (bundle / "LICENSE").read_bytes()
+    (tmp_path / "old/models/more.pt").touch()
+    with pytest.raises(ModelError, match=r"holds models/more\.pt, which is not of a bundle; move it"):
+        write_bundle(model, tmp_path / "old")
+    assert (tmp_path / "old/models/more.pt").exists()
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/cat.jpg").touch()
     with pytest.raises(ModelError, match="something other than a bundle"):

@@ -16,7 +16,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # missing 
 
 from toolkit.errors import RunError, RuntimeUnavailable
 from toolkit.machine import cores
-from toolkit.training.processes.ranks import FAILED, LAUNCHED
+from toolkit.training.processes.ranks import FAILED, INTERRUPTED, LAUNCHED
 
 LOOPBACK = "lo"  # the network interface that no other machine reaches
 GRACE = 5.0  # seconds that the others have to notice that one failed, and again to obey SIGTERM
@@ -43,7 +43,7 @@ def launch(command: Sequence[str], count: int) -> int:
         count: processes on this machine.
 
     Returns:
-        The exit code: 0, or that of the first process that failed.
+        The exit code: 0, or that of the first process that failed; 130 after a Ctrl-C, which others notice as a loss.
 
     Raises:
         RuntimeUnavailable: fewer GPUs than that are found.
@@ -84,6 +84,8 @@ def launch(command: Sequence[str], count: int) -> int:
             f"process {failed + 1} of {count} was ended by {signal.Signals(-code).name}; `grade train --resume`"
             " continues after the last epoch."
         )
+    if any(process.returncode == INTERRUPTED for process in processes):
+        return INTERRUPTED
     return code if code > 0 else 1
 
 

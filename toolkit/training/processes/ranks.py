@@ -16,11 +16,12 @@ from torch import Tensor, distributed, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # missing from torch's stubs
 from torch.distributed.rendezvous import rendezvous
 
-from toolkit.errors import GradeError, RunError
+from toolkit.errors import GradeError, Interrupted, RunError
 
 T = TypeVar("T")
 
 FAILED = "grade/failed"  # the key under which the first rank that fails says so
+INTERRUPTED = 130  # exit code after a Ctrl-C, as a shell has it
 LAUNCHED = "grade"  # torchrun's name of a job, when `launch` started it
 PATIENCE = timedelta(hours=2)  # for a rank that reads the cohort while the others wait
 
@@ -147,7 +148,7 @@ def flat_gradients(network: nn.Module) -> Tensor:
 def joined() -> Iterator[Ranks]:
     """This process among those that torchrun, or `launch`, has started; alone where neither has.
 
-    Of several ranks that fail, the first one raises its error; the others end with exit code 1 and say nothing. One
+    Of several ranks that fail, the first one raises its error; the others end and say nothing. One
     that lost another says so unless `launch` will.
     """
     if not distributed.is_torchelastic_launched():
@@ -162,17 +163,18 @@ def joined() -> Iterator[Ranks]:
         distributed.destroy_process_group()
     except (GradeError, OSError, MemoryError) as error:
         told = isinstance(error, RankLost) and os.environ["TORCHELASTIC_RUN_ID"] == LAUNCHED
+        code = INTERRUPTED if isinstance(error, Interrupted) else 1
         if told or not _speaks(store, rank):
-            _leave()
-        atexit.register(_leave)
+            _leave(code)
+        atexit.register(_leave, code)
         raise
 
 
-def _leave() -> None:
-    """End with exit code 1, now: threads of a broken group would end with a message of their own."""
+def _leave(code: int) -> None:
+    """End with an exit code, now: threads of a broken group would end with a message of their own."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)
 
 
 def _speaks(store: TCPStore, rank: int) -> bool:
