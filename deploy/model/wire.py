@@ -43,7 +43,7 @@ class Graph:
         nodes: in order.
         weights: by name.
         inputs: name -> type and shape, None for a free length.
-        outputs: likewise.
+        outputs: as the inputs.
     """
 
     nodes: list[Node] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a reader of a grade has to know beside it: is it sure, and is the scan like those that the network knows?"""
+"""What a reader of a grade has to know in addition: is it sure, and is the scan like those that the network knows?"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Slice(NamedTuple):
     Attributes:
         title: modality and plane.
         image: PNG as a data address.
-        over: likewise, evidence and contour, transparent elsewhere.
+        over: the same, with evidence and contour, transparent elsewhere.
         edges: letters at the left, right, top and bottom.
         width: mm.
         height: mm.

@@ -86,7 +86,7 @@ def out_of_range(name: str, value: float, low: float, high: float) -> str:
         name: as `image_statistics` has it.
         value: of the patient; may be NaN.
         low: of the usual range.
-        high: likewise.
+        high: the other end.
     """
     words = wording(name)
     usual = f"{value:.3g}, usual {low:.3g} to {high:.3g}" + (f" {words.unit}" if words.unit else "")

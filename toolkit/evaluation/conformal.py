@@ -63,7 +63,7 @@ class Singles(NamedTuple):
         answers: how many got this grade as their single one.
         wrong: how many of these are of the other grade.
         low: 95 % interval of the share that is wrong, 0 to 1 (Wilson).
-        high: likewise.
+        high: the other end.
     """
 
     answers: int
