@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+from toolkit.errors import INTERRUPTED
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

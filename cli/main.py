@@ -36,8 +36,8 @@ from cli.commands.serve import command as serve
 from cli.commands.sign import command as sign
 from cli.commands.train import command as train
 from cli.commands.verify import command as verify
-from cli.console import INTERRUPTED, any_terminal, begin, detail, fail, set_up
-from toolkit.errors import GradeError, Interrupted
+from cli.console import any_terminal, begin, detail, fail, set_up
+from toolkit.errors import INTERRUPTED, GradeError, Interrupted
 
 app = typer.Typer(
     name="grade",

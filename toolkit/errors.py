@@ -1,5 +1,7 @@
 """Errors that a user can fix; the command line alone turns them into a sentence and an exit code."""
 
+INTERRUPTED = 130  # exit code after a Ctrl-C, as a shell has it
+
 
 class GradeError(Exception):
     """Something the user can fix. Its text is one sentence: what is wrong, the value, how to fix it."""

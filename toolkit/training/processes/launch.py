@@ -14,9 +14,9 @@ from types import FrameType
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # missing from torch's stubs
 
-from toolkit.errors import RunError, RuntimeUnavailable
+from toolkit.errors import INTERRUPTED, RunError, RuntimeUnavailable
 from toolkit.machine import cores
-from toolkit.training.processes.ranks import FAILED, INTERRUPTED, LAUNCHED
+from toolkit.training.processes.ranks import FAILED, LAUNCHED
 
 LOOPBACK = "lo"  # the network interface that no other machine reaches
 GRACE = 5.0  # seconds that the others have to notice that one failed, and again to obey SIGTERM

@@ -16,12 +16,11 @@ from torch import Tensor, distributed, nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # missing from torch's stubs
 from torch.distributed.rendezvous import rendezvous
 
-from toolkit.errors import GradeError, Interrupted, RunError
+from toolkit.errors import INTERRUPTED, GradeError, Interrupted, RunError
 
 T = TypeVar("T")
 
 FAILED = "grade/failed"  # the key under which the first rank that fails says so
-INTERRUPTED = 130  # exit code after a Ctrl-C, as a shell has it
 LAUNCHED = "grade"  # torchrun's name of a job, when `launch` started it
 PATIENCE = timedelta(hours=2)  # for a rank that reads the cohort while the others wait
 
