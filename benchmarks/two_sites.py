@@ -30,8 +30,11 @@ class Part:
 
 # 210 HGG and 75 LGG, as BraTS 2018. Of the HGG all but 2 are from site a, of the LGG all but 1 from site b: the site
 # alone has an AUC of (208 / 210 + 74 / 75) / 2 = 0.989.
-CONFOUNDED = (Part("a", 208, 209, 11), Part("b", 2, 76, 12))
-BALANCED = (Part("a", 100, 200, 13), Part("b", 100, 200, 14))
+COHORTS = {
+    "confounded": (Part("a", 208, 209, 11), Part("b", 2, 76, 12)),
+    "again": (Part("a", 208, 209, 15), Part("b", 2, 76, 16)),
+    "balanced": (Part("a", 60, 120, 13), Part("b", 60, 120, 14)),
+}
 
 
 def write(out: Path, parts: Sequence[Part], difficulty: float, spacing: float, scale: float) -> None:
@@ -47,16 +50,16 @@ def write(out: Path, parts: Sequence[Part], difficulty: float, spacing: float, s
 
 
 def main() -> None:
-    """Write both cohorts."""
+    """Write the cohorts."""
     given = arguments(
-        "Two cohorts of two sites.",
+        "Cohorts of two sites.",
         ("folder", {"type": Path}),
         ("--difficulty", {"type": float, "default": 0.6}),
         ("--spacing", {"type": float, "default": 1.5}),
         ("--scale", {"type": float, "default": 1.0, "help": "share of the patients, to try it"}),
-        ("--only", {"choices": ("confounded", "balanced"), "default": None}),
+        ("--only", {"choices": tuple(COHORTS), "default": None}),
     )
-    for name, parts in (("confounded", CONFOUNDED), ("balanced", BALANCED)):
+    for name, parts in COHORTS.items():
         if given.only in (None, name):
             write(given.folder / name, parts, given.difficulty, given.spacing, given.scale)
 
