@@ -19,7 +19,7 @@ from toolkit.data.resample import MemoryOrder
 from toolkit.data.scan import Scan, describe, make_scan, matrices_of
 
 LARGEST = 64 << 20  # bytes of voxels; a larger box costs more to hand over than to finish
-ORDINARY = (1e-6, 1e6)  # standard deviations whose squares float32 sums with its full precision
+ORDINARY = (1e-10, 1e12)  # standard deviations whose squares float32 sums with its full precision
 SPREAD = 0.05  # standard deviation over mean, at least
 STEP = 4  # voxels from one to the next that these two are judged by
 _SMALL = (np.int16, np.int8, np.uint8)
