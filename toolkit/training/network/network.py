@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
 
 from toolkit.config import NetworkSettings
+from toolkit.environment import without
 from toolkit.training.network.pooling import pool
 from toolkit.training.network.stem import block_weight, convolve_blocks, takes_blocks
 
-
-@contextmanager
-def _without(*names: str) -> Iterator[None]:
-    """MONAI imports all its parts at once, and with them packages that no network needs: twelve seconds of CPU."""
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: "not installed"
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
-with _without("ignite", "mlflow"):
+# MONAI imports all its parts at once, and with these packages twelve seconds of CPU more.
+with without("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "skimage", "sklearn", "tensorboard"):
     from monai.networks.nets.resnet import ResNet
 
 CHANNELS = 4  # one per modality
@@ -202,6 +190,13 @@ def build_network(settings: NetworkSettings, cosine_head: bool, scale: float = 1
     return GradeNet(backbone, head, settings.dropout)
 
 
+class _Undrawn(TorchFunctionMode):
+    """Draws no random numbers: without storage there is nothing to fill, and trying it imports torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+
+
 def with_weights(build: Callable[[], AnyNetwork], weights: Mapping[str, Tensor]) -> AnyNetwork:
     """A network with given weights, in eval mode, on the CPU; no random ones are drawn first.
 
@@ -212,7 +207,7 @@ def with_weights(build: Callable[[], AnyNetwork], weights: Mapping[str, Tensor])
     Raises:
         RuntimeError: one is missing, unknown, or of another shape or type.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         network = build()
     for name, own in network.state_dict().items():
         if name in weights and weights[name].dtype != own.dtype:
