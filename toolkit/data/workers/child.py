@@ -39,8 +39,6 @@ def _main() -> None:
     threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_LIKELIER, encoding="ascii")
-    # nibabel imports pydicom where it is installed, for headers that nobody reads here: a third of the start.
-    sys.modules["pydicom"] = None  # type: ignore[assignment]
     from toolkit.data.memory import Workspace
     from toolkit.data.workers.slots import Place
 

@@ -131,6 +131,8 @@ class Processes(Generic[Item, Result]):
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
+        self._crew.clear()
+        self._ahead.clear()
         self.slots.close()
         with self._lock:
             bell, self._bell = self._bell, -1

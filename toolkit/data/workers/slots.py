@@ -47,11 +47,13 @@ class Slots:
         os.ftruncate(self.file, count * SLOT)
         self._memory = mmap.mmap(self.file, count * SLOT)
         self._free = list(range(count))[::-1]
-        self._on_free = on_free
+        self._on_free: Callable[[], object] = on_free
 
     def close(self) -> None:
-        """No other process can be given it any more; arrays that are still held stay good."""
+        """The memory goes with the last array that is still held; without waiting for Python's garbage collector."""
         os.close(self.file)
+        self._on_free = int
+        del self._memory
 
     def address_of(self, array: np.ndarray[Any, Any]) -> int | None:
         """Where the slot begins that an array is in; None for other memory."""

@@ -85,6 +85,21 @@ def test_a_result_that_is_larger_than_a_slot_comes_through_the_pipe() -> None:
         assert (found[1].min(), found[1].max(), len(found[1])) == (5, 5, SLOT // 4 + 1)
 
 
+def test_the_memory_goes_with_the_last_array() -> None:
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text().count("grade-readers")
+
+    before, opened = mapped(), len(list(Path("/proc/self/fd").iterdir()))
+    with Processes(Task(), range(9), 2) as results:
+        kept = [results.take() for _ in range(2)]
+        assert mapped() > before
+    assert mapped() > before
+    np.testing.assert_array_equal(kept[1][1], np.float32(1))  # type: ignore[index]
+    del kept
+    assert mapped() == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == opened
+
+
 def test_finished_results_are_not_taken() -> None:
     with Processes(Task(), range(3), 3) as results:
         while len(results.finished()) < 3:
@@ -189,7 +204,7 @@ def test_processes_for_many_workers_and_patients_alone() -> None:
 
 def test_readers_load_nothing_heavy() -> None:
     code = (
-        "import pickle, sys; sys.modules['pydicom'] = None; import deploy.predict.reader, toolkit.data.cohort.check\n"
+        "import sys, deploy.predict.reader, toolkit.data.cohort.check\n"
         "print([m for m in ('torch', 'onnxruntime', 'onnx', 'sklearn', 'matplotlib', 'pandas', 'monai', 'typer',"
         " 'pydicom.dataset') if m in sys.modules])"
     )
