@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,12 @@ from typing import Any
 from benchmarks.common import arguments, report
 
 CHILD = """
-import json, re, sys, time
+import json, re, sys, time, tomllib
+import tomli_w
 began = time.time() - float(sys.argv[4])
 from pathlib import Path
 from toolkit.config import ExportSettings
+from toolkit.errors import SettingsError
 try:
     from deploy.export.export import export_run
     from toolkit.training.runs.folder import open_run
@@ -38,7 +41,20 @@ def stage(text):
         marks.append((name, time.time() - float(sys.argv[4]), time.process_time()))
 marks[0] = ("imports", 0.0, 0.0)
 stage("begin")
-run = open_run(Path(sys.argv[1]))
+folder = Path(sys.argv[1])
+while True:
+    try:
+        run = open_run(folder)
+        break
+    except SettingsError as error:  # settings that a checkout from before does not know yet
+        if not (unknown := re.search(r"unknown setting '([a-z0-9_.]+)'", str(error))):
+            raise
+        *rooms, name = unknown[1].split(".")
+        whole = room = tomllib.loads((folder / "settings.toml").read_text())
+        for one in rooms:
+            room = room[one]
+        del room[name]
+        (folder / "settings.toml").write_text(tomli_w.dumps(whole))
 settings = ExportSettings(max_batch=8)
 extra = (None,) if sys.argv[3] == "new" else ()
 export_run(run, Path(sys.argv[2]), settings, *extra, stage)
@@ -132,7 +148,10 @@ def main() -> None:
     found: dict[str, list[list[list[Any]]]] = {kind: [] for kind in kinds}
     for _ in range(given.turns):
         for kind, checkout in kinds.items():
-            found[kind].append(exported(checkout, run, work / kind, kind))
+            copy = work / "runs" / kind
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(run, copy)
+            found[kind].append(exported(checkout, copy, work / kind, kind))
     rows: list[tuple[Any, ...]] = []
     for kind, turns in found.items():
         totals = [sum(stage[column] for stage in turn) for turn in turns for column in (1, 2)]

@@ -12,15 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from toolkit.errors import INTERRUPTED
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -61,8 +63,8 @@ def set_up(quiet: bool, verbose: bool, log_file: Path | None) -> None:
 
 
 def begin(sentence: str) -> None:
-    """The first line of a call, in the log alone."""
-    _log("begin", sentence)
+    """The first line of a call, in the log alone; it names the command and the version, so nobody."""
+    _write("begin", sentence)
 
 
 def any_terminal() -> None:
@@ -149,6 +151,8 @@ def figure(value: float | None, digits: int = 3) -> str:
 @contextmanager
 def bar(description: str, total: int | None) -> Iterator[Counter]:
     """A progress bar that ends with its block."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=volume.quiet) as progress:
         yield Counter(progress, description, total)
@@ -213,9 +217,13 @@ def _log(kind: str, sentence: str) -> None:
         return
     from cli.gate import public  # here, since it reads this program's texts
 
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    volume.log.write(f"{now} {kind}: {public(shown(sentence))}\n")
-    volume.log.flush()
+    _write(kind, public(shown(sentence)))
+
+
+def _write(kind: str, text: str) -> None:
+    if volume.log is not None:
+        volume.log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {kind}: {text}\n")
+        volume.log.flush()
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -94,8 +93,14 @@ for _info in app.registered_commands:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(version("glioma-grade"))
+        typer.echo(_installed())
         raise typer.Exit
+
+
+def _installed() -> str:
+    from importlib.metadata import version  # a tenth of what `grade --help` takes
+
+    return version("glioma-grade")
 
 
 @app.callback()
@@ -119,7 +124,8 @@ def _main(
         from cli.privacy import enable
 
         enable(sys.argv[1:])
-    begin(f"grade {context.invoked_subcommand}, version {version('glioma-grade')}")
+    if log_file:
+        begin(f"grade {context.invoked_subcommand}, version {_installed()}")
 
 
 def run() -> None:

@@ -18,7 +18,8 @@ from toolkit.evaluation.calibration import Calibration
 MAX_PATIENTS = 64
 # Of features, evidence and an extreme scan's logits, as a share of the largest value: those logits run into thousands.
 SHARES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
-BATCHES = (2, 3)  # in addition to 1
+NEIGHBOURS = 3  # extreme scans at most in a batch with a patient
+_KEPT = 2  # patients that share batches
 
 
 class _Tally:
@@ -51,6 +52,15 @@ class _Tally:
         self.logit_difference = max(self.logit_difference, float(np.abs(wanted.logits - found.logits).max()))
         self.map_difference = max(self.map_difference, share)
 
+    def alike(self, order: Sequence[int], found: RuntimeOutputs, batch: int) -> None:
+        """Kept scans answered in a batch, as they were alone."""
+        if not finite(found):
+            self.failures.append(f"a batch of {batch} gives values that are not finite")
+            return
+        off = float(np.abs(probability(found, self.calibration) - [self.alone[k] for k in order]).max())
+        if off > self.limit:
+            self.failures.append(f"a batch of {batch} differs by {off:.2g} in probability from single scans")
+
     def extreme(self, name: str, wanted: RuntimeOutputs, found: RuntimeOutputs) -> None:
         if not finite(found):
             if self.runtime.precision == "fp16":
@@ -77,11 +87,12 @@ class _Tally:
 
 
 class Gate:
-    """Compares runtimes with the reference on patients, on extreme scans and in batches.
+    """Compares runtimes with the reference on patients, on extreme scans and in batches of both.
 
     On patients the probability may differ by 1e-4 (fp32) or 5e-3 (fp16), so no decision can change that is further from
     the threshold than that. On an extreme scan, such as no patient gives, the logits may instead differ by a small
-    share of their size; a scan that fp16 cannot represent is recorded, since prediction answers it in fp32.
+    share of their size; a scan that fp16 cannot represent is recorded, since prediction answers it in fp32. In a batch,
+    next to an extreme scan, a patient must be answered as alone.
 
     Args:
         model: whose calibration and grid count.
@@ -110,7 +121,7 @@ class Gate:
         """
         wanted = _reference(self._reference, name, scan)
         answers = [tally.runtime.infer(scan[None]) for tally in self._tallies]  # (1, 4, X, Y, Z)
-        keep = len(self._kept) < max(BATCHES)
+        keep = len(self._kept) < _KEPT
         for tally, found in zip(self._tallies, answers, strict=True):
             tally.patient(f"patient {name}", wanted, found, keep)
         if keep:
@@ -129,17 +140,21 @@ class Gate:
         """
         if not self._patients:
             raise ModelError("the parity gate needs at least one validation patient; there is none.")
-        extremes: list[str] = []
-        for name, scan in extreme_scans(self._model.manifest.grid):
-            extremes.append(name)
-            wanted = _reference(self._reference, name, scan)
-            for tally in self._tallies:
-                tally.extreme(f"the scan '{name}'", wanted, tally.runtime.infer(scan[None]))
-        checked: set[int] = set()
+        most = self._model.manifest.max_batch
+        extremes = [
+            (name, scan, _reference(self._reference, name, scan))
+            for name, scan in extreme_scans(self._model.manifest.grid)
+        ]
+        sizes: set[int] = set()
         for tally in self._tallies:
-            batches = _batches(tally.runtime, self._model.manifest.max_batch)
-            _check_batches(tally, self._kept, batches)
-            checked.update(batches)
+            if not tally.failures:  # where a patient has failed there is nothing more to see
+                sizes.update(_extremes(tally, self._kept, extremes, most))
+            if (
+                not tally.failures and tally.runtime.device != "cpu" and most > 1
+            ):  # prediction runs the largest batch there
+                order = [k % len(self._kept) for k in range(most)]
+                tally.alike(order, tally.runtime.infer(np.stack([self._kept[k] for k in order])), most)
+                sizes.add(most)
         failures = [f"{tally.label}: {failure}" for tally in self._tallies for failure in tally.failures]
         if failures:
             more = f" (and {len(failures) - 3} more)" if len(failures) > 3 else ""
@@ -149,8 +164,8 @@ class Gate:
         return ParityReport(
             patients=self._patients,
             validation=validation,
-            extremes=tuple(extremes),
-            batches=(1, *sorted(checked)),
+            extremes=tuple(name for name, *_ in extremes),
+            batches=tuple(sorted({1, *sizes})),
             comparisons=tuple(tally.comparison() for tally in self._tallies),
         )
 
@@ -194,14 +209,10 @@ def extreme_scans(grid: Grid) -> Iterator[tuple[str, Array]]:
     shape = (len(MODALITIES), *grid.shape)
     rng = np.random.default_rng(0)
     yield "zeros", np.zeros(shape, np.float32)
-    yield "constant 1", np.ones(shape, np.float32)
     yield "noise to +-1000", rng.uniform(-1000, 1000, shape).astype(np.float32)
     spike = np.zeros(shape, np.float32)
     spike[:, shape[1] // 2, shape[2] // 2, shape[3] // 2] = 1000
     yield "one voxel of 1000", spike
-    half = rng.standard_normal(shape, np.float32)
-    half[:, : shape[1] // 2] = 0
-    yield "half empty", half
 
 
 def _reference(reference: Runtime, name: str, scan: Array) -> RuntimeOutputs:
@@ -211,25 +222,33 @@ def _reference(reference: Runtime, name: str, scan: Array) -> RuntimeOutputs:
     return outputs
 
 
-def _batches(runtime: Runtime, most: int) -> list[int]:
-    """Batches in addition to single scans; on a GPU, where prediction runs the largest, that one too."""
-    wanted = {*BATCHES, most} if runtime.device != "cpu" else set(BATCHES)
-    return sorted(batch for batch in wanted if 1 < batch <= most)
+def _extremes(
+    tally: _Tally, kept: Sequence[Array], extremes: Sequence[tuple[str, Array, RuntimeOutputs]], most: int
+) -> set[int]:
+    """Let a candidate answer the extreme scans in batches with a patient; which sizes these had.
+
+    Args:
+        tally: the candidate's.
+        kept: patients' scans, whose answers alone the tally knows.
+        extremes: name, scan and the reference's answer.
+        most: the largest batch; if 1, nothing shares a batch.
+    """
+    sizes, room = set[int](), min(NEIGHBOURS, most - 1)
+    for turn, start in enumerate(range(0, len(extremes), room or 1)):
+        taken = extremes[start : start + (room or 1)]
+        first = [turn % len(kept)] if room else []
+        found = tally.runtime.infer(np.stack([*(kept[k] for k in first), *(scan for _, scan, _ in taken)]))
+        sizes.add(len(first) + len(taken))
+        if first:
+            tally.alike(first, _rows(found, 0), len(first) + len(taken))
+        for row, (name, _, wanted) in enumerate(taken, start=len(first)):
+            tally.extreme(f"the scan '{name}'", wanted, _rows(found, row))
+    return sizes
 
 
-def _check_batches(tally: _Tally, scans: Sequence[Array], batches: Sequence[int]) -> None:
-    """Each scan must be answered in a batch as it is alone; nothing to see where a patient has already failed."""
-    if tally.failures:
-        return
-    for batch in batches:
-        order = [k % len(scans) for k in range(batch)]
-        outputs = tally.runtime.infer(np.stack([scans[k] for k in order]))  # (B, 4, X, Y, Z)
-        if not finite(outputs):
-            tally.failures.append(f"a batch of {batch} gives values that are not finite")
-            return
-        off = float(np.abs(probability(outputs, tally.calibration) - [tally.alone[k] for k in order]).max())
-        if off > tally.limit:
-            tally.failures.append(f"a batch of {batch} differs by {off:.2g} in probability from single scans")
+def _rows(outputs: RuntimeOutputs, row: int) -> RuntimeOutputs:
+    """The answer to one scan of a batch, as a batch of 1."""
+    return RuntimeOutputs(*(array[row : row + 1] for array in outputs))
 
 
 def _share(wanted: Array, found: Array) -> float:

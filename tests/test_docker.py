@@ -101,7 +101,9 @@ def test_pip_takes_the_file_and_refuses_another_wheel(tmp_path: Path) -> None:
 
 
 def test_the_list_of_parts_names_every_package(tmp_path: Path) -> None:
-    program, out = Path(sysconfig.get_path("scripts")) / "cyclonedx-py", tmp_path / "predict.cdx.json"
+    program, out = ROOT / ".venv/sbom/bin/cyclonedx-py", tmp_path / "predict.cdx.json"
+    if not program.exists():
+        pytest.skip("`make sbom` installs cyclonedx-py")
     command = [
         program,
         "requirements",

@@ -1,9 +1,12 @@
-"""What libraries read from the environment when they are loaded, set before any of them is."""
+"""What libraries find when they are loaded: variables that they read, packages that they need not load."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def prepare() -> None:
@@ -15,3 +18,21 @@ def prepare() -> None:
         getpass.getuser()
     except (KeyError, OSError):  # a number without a name, as in a container: torch and MONAI ask for one
         os.environ["USER"] = f"uid-{os.getuid()}"
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Packages that a library loads if they are installed, although nothing here needs them: not found meanwhile.
+
+    Where the library was imported before, it stays as it is.
+
+    Args:
+        names: of the packages.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: "not installed"
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

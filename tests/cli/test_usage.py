@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -112,5 +113,6 @@ def test_a_log_names_nobody(project, grade):
     assert code == 0
     assert "can be graded" not in err
     log = (project / "log.txt").read_text()
+    assert log.splitlines()[0].endswith(f"begin: grade check, version {version('glioma-grade')}")
     assert "12 can be graded" in log
     assert "p00" not in log

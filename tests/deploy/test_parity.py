@@ -114,6 +114,31 @@ def test_an_answer_that_depends_on_the_batch_fails(plain: Model) -> None:
         check_parity(plain, Made(exact), [Leaky(exact)], [patient(0.5)], 1)
 
 
+def test_an_extreme_neighbour_that_reaches_a_patient_fails(plain: Model) -> None:
+    class Infected(Made):
+        def infer(self, scans: Array) -> RuntimeOutputs:
+            outputs = super().infer(scans)
+            reached = len(scans) > 1 and np.abs(scans).max() > 100
+            return outputs._replace(logits=outputs.logits + np.float32(np.nan if reached else 0))
+
+    with pytest.raises(ModelError, match=r"a batch of \d gives values that are not finite"):
+        check_parity(plain, Made(exact), [Infected(exact, "fp16")], [patient(0.5)], 1)
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (8, (1, 4))])
+def test_no_batch_is_larger_than_the_model_takes(plain: Model, most: int, sizes: tuple[int, ...]) -> None:
+    seen: set[int] = set()
+
+    class Counted(Made):
+        def infer(self, scans: Array) -> RuntimeOutputs:
+            seen.add(len(scans))
+            return super().infer(scans)
+
+    limited = Model(plain.folder, plain.manifest.model_copy(update={"max_batch": most}), plain.fingerprint)
+    report = check_parity(limited, Made(exact), [Counted(exact)], [patient(0.5), patient(0.25), patient(0.75)], 3)
+    assert report.batches == tuple(sorted(seen)) == sizes
+
+
 def test_no_patient_and_a_broken_reference_fail(plain: Model) -> None:
     with pytest.raises(ModelError, match="at least one validation patient"):
         check_parity(plain, Made(exact), [Made(exact)], [], 0)
@@ -137,7 +162,7 @@ def test_extreme_scans_fit_the_grid_and_repeat() -> None:
         assert scan.shape == (4, *SETTINGS.data.shape)
         assert scan.dtype == np.float32
         np.testing.assert_array_equal(scan, second[name])
-    assert len(first) == 5
+    assert list(first) == ["zeros", "noise to +-1000", "one voxel of 1000"]
 
 
 @pytest.mark.parametrize("choice", [Choice("onnx", "cpu"), Choice("onnx", "cpu", "fp16"), Choice("torch", "cpu")])

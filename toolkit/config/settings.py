@@ -14,6 +14,7 @@ from toolkit.frozen import Frozen
 Strategy = Literal["stable", "ldam", "legacy"]
 Architecture = Literal["resnet", "densenet121", "seresnet50", "efficientnet-b0"]
 _FIVE_HALVINGS = ("densenet121", "efficientnet-b0")  # rounding down; the others round up
+Readers = Literal["auto", "threads", "processes"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 
@@ -231,6 +232,7 @@ class PredictSettings(Branch):
 
     batch_size: int | None = Field(None, ge=1)
     workers: int | None = Field(None, ge=1)
+    readers: Readers = Field("auto", description="auto: processes where threads hold each other up")
 
 
 class Settings(Branch):

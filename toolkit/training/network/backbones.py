@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.config import NetworkSettings
+from toolkit.environment import without
 from toolkit.training.network.pooling import halve, max_pool
 from toolkit.training.network.stem import convolve_stem
 
-
-@contextmanager
-def _without(*names: str) -> Iterator[None]:
-    """MONAI imports all its parts at once, and with them packages that no network needs: twelve seconds of CPU."""
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: "not installed"
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
-with _without("ignite", "mlflow"):
+# MONAI imports all its parts at once, and with these packages twelve seconds of CPU more.
+with without("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "skimage", "sklearn", "tensorboard"):
     from monai.networks.nets.densenet import DenseNet121
     from monai.networks.nets.efficientnet import EfficientNetBN
     from monai.networks.nets.resnet import ResNet
@@ -44,8 +30,8 @@ _PLANS: dict[int, tuple[str, list[int], str]] = {
 PLANES = [64, 128, 256, 512]  # channels of the four stages, before a bottleneck's expansion
 _EXPANSION = {"basic": 1, "bottleneck": 4}
 _GROUPS = 32  # of channels in a GroupNorm (Wu & He 2018)
-# BatchNorm as torch has it by default, with the constant of EfficientNet. MONAI's momentum of 0.01 is meant for 300 000
-# steps: after 15 epochs of 57 batches half of the first statistics would still be in it.
+# BatchNorm as torch has it by default, with the constant of EfficientNet. MONAI's momentum of 0.01 is meant for epochs
+# of thousands of batches: after one of 57, half of what the statistics were before would still be in them.
 _EFFICIENT_NORM = ("batch", {"eps": 1e-3, "momentum": 0.1})
 # A convolution, and the BatchNorm that its output goes to and nothing else.
 FOLDABLE = (

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
 
 from toolkit.config import NetworkSettings
 from toolkit.training.network.backbones import FOLDABLE, AnyBackbone, build_backbone
@@ -137,6 +138,13 @@ def build_network(settings: NetworkSettings, cosine_head: bool, scale: float = 1
     return GradeNet(backbone, head, settings.dropout)
 
 
+class _Undrawn(TorchFunctionMode):
+    """Draws no random numbers: without storage there is nothing to fill, and trying it imports torch's compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+
+
 def with_weights(build: Callable[[], AnyNetwork], weights: Mapping[str, Tensor]) -> AnyNetwork:
     """A network with given weights, in eval mode, on the CPU; no random ones are drawn first.
 
@@ -147,7 +155,7 @@ def with_weights(build: Callable[[], AnyNetwork], weights: Mapping[str, Tensor])
     Raises:
         RuntimeError: one is missing, unknown, or of another shape or type.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         network = build()
     for name, own in network.state_dict().items():
         if name in weights and weights[name].dtype != own.dtype:
