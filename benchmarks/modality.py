@@ -38,6 +38,7 @@ SETTINGS = (
     "training.epochs=10",
     "training.min_epochs=10",
     "training.warmup_epochs=1",
+    "training.ema=0",
     "training.batch_size=8",
     "training.accumulation=1",
     "training.lr=5e-4",

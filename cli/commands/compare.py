@@ -21,7 +21,7 @@ def _levers(text: str) -> str:
 
 EXAMPLES = (
     "grade compare COHORT --strategies stable,legacy --seeds 3",
-    "grade compare COHORT --strategies stable --ablate ema,clip --devices 2 --out study",
+    "grade compare COHORT --strategies stable --ablate no-ema,clip --devices 2 --out study",
     "grade compare COHORT --strategies stable,legacy --ablate seresnet50,legacy-patience",
 )
 
@@ -36,7 +36,7 @@ def command(
     ablate: Annotated[
         str,
         typer.Option(
-            help="Levers to try on the first strategy, or as legacy-ema on another. Separated by commas.",
+            help="Levers to try on the first strategy, or as legacy-clip on another. Separated by commas.",
             callback=_levers,
         ),
     ] = "",

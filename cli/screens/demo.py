@@ -51,6 +51,7 @@ batch_size = 8
 accumulation = 1
 lr = 5e-4
 head_lr = 1e-3
+ema = 0  # nine epochs are too few to average over
 """
 
 

@@ -39,6 +39,7 @@ depth = 10
 epochs = 3
 min_epochs = 3
 warmup_epochs = 0
+ema = 0
 batch_size = 3
 accumulation = 3
 """

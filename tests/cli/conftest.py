@@ -28,6 +28,7 @@ depth = 10
 epochs = 2
 min_epochs = 1
 warmup_epochs = 0
+ema = 0
 """
 
 

@@ -13,21 +13,21 @@ from toolkit.training.runs.folder import open_run
 
 @pytest.mark.slow
 def test_a_study_that_is_cut_off_and_goes_on(project, grade):
-    words = ("compare", "cohort", "--strategies", "stable,legacy", "--seeds", "2", "--ablate", "ema")
+    words = ("compare", "cohort", "--strategies", "stable,legacy", "--seeds", "2", "--ablate", "clip")
     code, out, err = grade(*words)
     assert code == 0, err
     study = project / "study"
     runs = sorted(path.name for path in (study / "runs").iterdir() if not path.is_symlink())
-    assert runs == ["legacy-s0", "legacy-s1", "stable-ema-s0", "stable-ema-s1", "stable-s0", "stable-s1"]
+    assert runs == ["legacy-s0", "legacy-s1", "stable-clip-s0", "stable-clip-s1", "stable-s0", "stable-s1"]
     content = json.loads((study / "study.json").read_text())
     assert_page_equals((study / "report.html").read_text(), content)
-    assert [arm["name"] for arm in content["arms"]] == ["stable", "legacy", "stable-ema"]
+    assert [arm["name"] for arm in content["arms"]] == ["stable", "legacy", "stable-clip"]
     assert [one["name"] for one in content["baselines"]] == ["majority class", "logistic regression"]
     assert "legacy: re-weighting was to start in epoch 25 and never began" in content["notes"][0]
     for seed in (0, 1):  # one split a seed, shared by the arms
         splits = {(study / "runs" / f"{arm}-s{seed}" / "split.csv").read_text() for arm in ("stable", "legacy")}
         assert len(splits) == 1
-    assert "stable-ema" in out
+    assert "stable-clip" in out
 
     kept = (study / "runs" / "stable-s0" / "last.pt").stat().st_mtime_ns
     shutil.rmtree(study / "runs" / "legacy-s1")

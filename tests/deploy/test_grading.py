@@ -23,6 +23,7 @@ SMALL = {
     "network.depth": 10,
     "training.device": "cpu",
     "data.validation": 0.34,
+    "training.ema": 0,
 }
 
 

@@ -154,7 +154,9 @@ class TrainingSettings(Branch):
     drw_epoch: int | None = Field(None, ge=1, description="deferred re-weighting from this epoch (counted from 1) on")
     drw_beta: float = Field(0.9999, gt=0, lt=1, description="effective number of samples (Cui 2019)")
     clip: float | None = Field(None, gt=0, description="largest norm of an optimiser step's gradient")
-    ema: float = Field(0.0, ge=0, lt=1, description="decay per step of the averaged network; 0 averages nothing")
+    ema: float = Field(
+        0.75, ge=0, le=0.95, description="share of the averaged network that is left after an epoch; 0 averages nothing"
+    )
     frozen_bn_epoch: int | None = Field(None, ge=1, description="BatchNorm statistics stand still from this epoch on")
     seed: int = Field(0, ge=0)
     device: Device = "auto"

@@ -21,7 +21,8 @@ from toolkit.training.network.pretrained import load_pretrained
 from toolkit.training.processes.ranks import ALONE, Ranks
 from toolkit.training.runs.folder import check_new
 
-_STATES = 4  # tensors of the parameters' size in a checkpoint: weights, two moments of AdamW, the best weights
+# Tensors of the parameters' size in a checkpoint: weights, their average, two moments of AdamW, the best weights.
+_STATES = 5
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def study() -> Study:
     late = [
         record("legacy<b>", s, epochs=14 + s, drw_epoch=25, auc=0.7 + s / 50, spread=0.03 + s / 90) for s in range(3)
     ]
-    arms = (summarise_arm("stable", (), runs), summarise_arm("legacy<b>", ("training.ema=0.99",), late))
+    arms = (summarise_arm("stable", (), runs), summarise_arm("legacy<b>", ("training.ema=0.75",), late))
     pair = compare_arms("a", "b", {"a": [answers(1, 2.0)], "b": [answers(1, 1.0)]})
     assert pair is not None
     return Study(

@@ -25,6 +25,7 @@ SMALL = (
     "training.lr=1e-3",
     "training.head_lr=1e-3",
     "training.warmup_epochs=1",
+    "training.ema=0",
 )
 
 

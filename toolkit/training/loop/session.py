@@ -118,7 +118,7 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
         batch_step=BatchStep(network, scaler, compute, settings.cuda_graph and compute.on_gpu and not shared),
         ranks=ranks,
         gradients=flat_gradients(network),
-        average=_average(network, settings.ema),
+        average=_average(network, settings, len(training.cohort)),
     )
     if last is not None:
         _restore(session, run, last)
@@ -126,9 +126,11 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
     return session
 
 
-def _average(network: GradeNet, decay: float) -> AveragedModel | None:
-    if not decay:
+def _average(network: GradeNet, settings: TrainingSettings, patients: int) -> AveragedModel | None:
+    """The setting is a decay per epoch, so that it means the same in a cohort of any size."""
+    if not settings.ema:
         return None
+    decay = settings.ema ** (settings.batch_size * settings.accumulation / patients)  # per step
     rule = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     average = AveragedModel(network, multi_avg_fn=rule, use_buffers=True)
     return average.requires_grad_(False)

@@ -22,7 +22,7 @@ from toolkit.training.watch import Quiet, StudyWatcher, Watcher
 
 # What --ablate can name: one change each to the first strategy, or to the one in front of it, as in legacy-patience.
 LEVERS: dict[str, tuple[str, ...]] = {
-    "ema": ("training.ema=0.99",),
+    "no-ema": ("training.ema=0",),
     "frozen-bn": ("training.frozen_bn_epoch=10",),
     "group-norm": ("network.norm=group",),
     "clip": ("training.clip=1.0",),
@@ -92,7 +92,7 @@ def plan_arms(strategies: Sequence[str], levers: Sequence[str]) -> list[ArmPlan]
 
 
 def pulled_lever(name: str, first: str) -> tuple[str, str]:
-    """The strategy and the lever that a name such as `ema` or `legacy-ema` means.
+    """The strategy and the lever that a name such as `clip` or `legacy-clip` means.
 
     Args:
         name: as --ablate has it.

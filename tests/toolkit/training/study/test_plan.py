@@ -38,17 +38,17 @@ class Watcher:
 
 
 def test_arms_and_runs() -> None:
-    arms = plan_arms(["stable", "legacy"], ["ema", "group-norm"])
-    assert [arm.name for arm in arms] == ["stable", "legacy", "stable-ema", "stable-group-norm"]
+    arms = plan_arms(["stable", "legacy"], ["no-ema", "group-norm"])
+    assert [arm.name for arm in arms] == ["stable", "legacy", "stable-no-ema", "stable-group-norm"]
     planned = plan_runs(arms, 2, 0, load)
     assert [one.name for one in planned[:5]] == [
         "stable-s0",
         "legacy-s0",
-        "stable-ema-s0",
+        "stable-no-ema-s0",
         "stable-group-norm-s0",
         "stable-s1",
     ]
-    assert planned[2].settings.training.ema == 0.99
+    assert (planned[0].settings.training.ema, planned[2].settings.training.ema) == (0.75, 0)
     assert planned[3].settings.network.norm == "group"
     assert {one.settings.training.seed for one in planned[4:]} == {1}
     assert planned[1].settings.training.drw_epoch == 25
@@ -66,8 +66,8 @@ def test_a_lever_of_another_strategy() -> None:
     ]
     settings = load("legacy", arms[3].changes)
     assert settings.training.drw_epoch < settings.training.epochs < settings.training.early_stopping
-    with pytest.raises(SettingsError, match=r"ldam-ema would have nothing to be compared with; add its strategy"):
-        plan_arms(["stable"], ["ldam-ema"])
+    with pytest.raises(SettingsError, match=r"ldam-clip would have nothing to be compared with; add its strategy"):
+        plan_arms(["stable"], ["ldam-clip"])
 
 
 def test_seeds_count_up_from_the_users_own() -> None:
@@ -88,7 +88,7 @@ def test_each_lever_changes_stable_and_upsets_no_guard(lever: str) -> None:
     "strategies, levers, sentence",
     [
         ([], [], "no strategy is named"),
-        (["stable"], ["sleep"], "'sleep' is nothing to ablate; choose among ema,"),
+        (["stable"], ["sleep"], "'sleep' is nothing to ablate; choose among no-ema,"),
         (["stable", "stable"], [], "named twice"),
     ],
 )
@@ -97,10 +97,11 @@ def test_plans_that_make_no_sense(strategies: list[str], levers: list[str], sent
         plan_arms(strategies, levers)
 
 
-def test_levers_are_off_in_every_preset() -> None:
+def test_levers_are_off_in_every_preset_but_the_average_in_stable() -> None:
     for name in PRESETS:
         training, network = load(name, ()).training, load(name, ()).network
-        assert (training.ema, training.clip, training.frozen_bn_epoch, training.class_weights) == (0, None, None, False)
+        assert (training.clip, training.frozen_bn_epoch, training.class_weights) == (None, None, False)
+        assert training.ema == (0.75 if name == "stable" else 0)
         assert (training.augment.modality_dropout, training.label_smoothing, network.norm) == (0, 0, "batch")
 
 
