@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -244,3 +245,23 @@ def test_what_cannot_work_is_said_before_anybody_is_graded(
 
         grade(everybody, open_model(folder), options(ON_CPU), cluster)
     assert not (tmp_path / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "127.0.0.1:{port}"])
+def test_a_ray_that_does_not_start_is_one_sentence(
+    address: str, everybody: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray raises a bare `Exception` where a node does not start in time, and an OSError on a full disk."""
+
+    errors = [Exception("The current node timed out during startup.\nMore."), OSError(28, "No space left")]
+
+    def fail(**_: object) -> None:
+        raise errors.pop()
+
+    monkeypatch.setattr("ray.init", fail)
+    options = PredictOptions(tmp_path, ON_CPU, PredictSettings())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        where = address.format(port=listening.getsockname()[1])
+        while errors:
+            with pytest.raises(RuntimeUnavailable, match=r"^[^\n]*: (The current node|\[Errno 28\])[^\n]*$"):
+                grade(everybody, model, options, where)
