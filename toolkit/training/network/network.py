@@ -18,8 +18,9 @@ from toolkit.environment import without
 from toolkit.training.network.pooling import pool
 from toolkit.training.network.stem import block_weight, convolve_blocks, takes_blocks
 
-# MONAI imports all its parts at once, and with these packages twelve seconds of CPU more.
-with without("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "skimage", "sklearn", "tensorboard"):
+# MONAI imports all its parts at once, and with them packages that no network needs: twelve seconds of CPU.
+_NOT_NEEDED = ("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "skimage", "sklearn", "tensorboard")
+with without(*_NOT_NEEDED, "scipy.signal", "scipy.sparse"):
     from monai.networks.nets.resnet import ResNet
 
 CHANNELS = 4  # one per modality
