@@ -21,7 +21,7 @@ from benchmarks.common import arguments, linked, report
 from benchmarks.read import monai_chain
 from deploy.model.folder import Model, open_model
 from deploy.predict.pipeline import PredictOptions, Summary, predict
-from deploy.predict.reader import reader
+from deploy.predict.reader import Wanted, reader
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from toolkit.config import PredictSettings
@@ -33,7 +33,7 @@ from toolkit.machine import most_readers
 def reading(patients: tuple[Patient, ...], model: Model, workers: int) -> float:
     """Seconds to read and preprocess everybody."""
     start = perf_counter()
-    with threadpool_limits(1, user_api="blas"), reader(patients, model.manifest.grid, workers, None) as reads:
+    with threadpool_limits(1, user_api="blas"), reader(patients, Wanted(model.manifest.grid), workers) as reads:
         while reads.take() is not None:
             pass
     return perf_counter() - start

@@ -77,6 +77,11 @@ def user_cache(kind: str) -> Path:
         ) from None
 
 
+def gpu_shown() -> bool:
+    """Whether the system shows an NVIDIA GPU; asked at once, before anything of CUDA is loaded."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()  # the latter in WSL
+
+
 def gpus() -> tuple[Gpu, ...]:
     """The NVIDIA GPUs that the driver shows; none without a driver."""
     program = shutil.which("nvidia-smi")

@@ -8,6 +8,7 @@ import numpy as np
 
 from deploy.model.folder import Precision
 from deploy.model.manifest import ModelSpec
+from toolkit.data.box import Box
 from toolkit.errors import ModelError
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -71,6 +72,35 @@ def label(runtime: Runtime) -> str:
     return f"{runtime.name} {runtime.precision} {runtime.device}"
 
 
+class DeviceScans(Protocol):
+    """A batch of scans, float32 (B, 4, X, Y, Z), in the memory of a device."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice) -> DeviceScans: ...
+
+    def on_host(self) -> Array:
+        """A copy for a runtime that takes it from the host."""
+
+
+class Preparer(Protocol):
+    """What makes scans in the memory of the device that answers them.
+
+    Attributes:
+        scans: a whole batch, filled row by row; given to `infer` of the runtime that it belongs to.
+    """
+
+    @property
+    def scans(self) -> DeviceScans:
+        """See above."""
+
+    def fill(self, row: int, box: Box) -> None:
+        """Make the scan of a box in a row of the batch; the box is no longer needed then."""
+
+    def put(self, row: int, scan: Array) -> None:
+        """Copy a finished scan (4, X, Y, Z) to a row of the batch."""
+
+
 class Choice(NamedTuple):
     """What a user asks of a runtime.
 
@@ -80,6 +110,8 @@ class Choice(NamedTuple):
         precision: `auto` is fp16 on a GPU and fp32 on a CPU.
         threads: of the CPU; 0 leaves the number to the runtime, which takes all cores.
         own_engines: take TensorRT engines from this user's cache alone: those of a model folder are not signed.
+        search: try every algorithm on the card and take the fastest; without, take what cuDNN guesses. The search takes
+            seconds, so it pays for many scans.
     """
 
     name: str = "auto"
@@ -87,6 +119,7 @@ class Choice(NamedTuple):
     precision: Precision | Literal["auto"] = "auto"
     threads: int = 0
     own_engines: bool = False
+    search: bool = True
 
 
 def check_scans(scans: Array, manifest: ModelSpec) -> None:

@@ -32,7 +32,7 @@ from deploy.model.folder import (
 from deploy.model.manifest import Manifest, ModelSpec
 from deploy.model.origin import People
 from deploy.parity import Gate, choose_patients
-from deploy.predict.reader import reader
+from deploy.predict.reader import Wanted, reader
 from deploy.runtime import Choice, Runtime
 from deploy.runtimes.open import open_runtime
 from deploy.runtimes.torch import TorchRuntime, load_folded
@@ -175,7 +175,7 @@ def _reads(patients: Sequence[Patient], grid: Grid, doing: str, on_stage: Stage)
     Raises:
         ModelError: one is gone or refused.
     """
-    with threadpool_limits(1, user_api="blas"), reader(patients, grid, WORKERS, edit=None) as reads:
+    with threadpool_limits(1, user_api="blas"), reader(patients, Wanted(grid), WORKERS) as reads:
         number = 0
         while (read := reads.take()) is not None:
             number += 1

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from deploy.export.trained import Trained
 from deploy.model.partial import Partial
-from deploy.predict.reader import reader
+from deploy.predict.reader import Wanted, reader
 from deploy.runtime import Runtime
 from toolkit.arrays import Float32
 from toolkit.data.patients import CLASSES, Patient, match_modalities
@@ -57,7 +57,7 @@ def _one(
     with (
         without(cohort.patients, missing) as patients,
         threadpool_limits(1, user_api="blas"),
-        reader(patients, settings.data.grid, WORKERS, None, (missing,)) as reads,
+        reader(patients, Wanted(settings.data.grid, None, (missing,)), WORKERS) as reads,
     ):
         while (read := reads.take()) is not None:
             on_stage(f"without {missing}: patient {len(logits) + 1} of {len(cohort)}")

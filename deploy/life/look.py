@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from deploy.model.folder import Model
 from deploy.model.origin import People
-from deploy.predict.reader import reader
+from deploy.predict.reader import Wanted, reader
 from deploy.runtime import Array, Runtime
 from toolkit.data.content import salted
 from toolkit.data.patients import Patient, printable
@@ -59,7 +59,7 @@ def look(
     refused: list[Refused] = []
     with (
         threadpool_limits(1, user_api="blas"),
-        reader(patients, model.manifest.grid, most_readers(), None) as reads,
+        reader(patients, Wanted(model.manifest.grid), most_readers()) as reads,
     ):
         while (read := reads.take()) is not None:
             scan = read.scan

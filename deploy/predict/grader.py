@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from deploy.model.folder import Model
 from deploy.predict.reader import Read
 from deploy.predict.verdict import Judge
 from deploy.results.record import Record, Seconds
-from deploy.runtime import Array, Choice, Runtime, RuntimeOutputs, label
+from deploy.runtime import Array, Choice, DeviceScans, Preparer, Runtime, RuntimeOutputs, label
 from deploy.runtimes.open import open_runtime
 from toolkit.data.patients import Patient, printable
 from toolkit.data.scan import Scan
 from toolkit.errors import RuntimeUnavailable
+
+_NOTHING: Array = np.empty(0, np.float32)  # in place of a scan that is on the card
 
 
 class Seen(NamedTuple):
@@ -79,18 +81,28 @@ class Timings:
 
 @dataclass
 class Grader:
-    """Fills a batch, runs it, decides and judges."""
+    """Fills a batch, runs it, decides and judges.
+
+    Attributes:
+        model: whose answers count.
+        runtime: that answers.
+        batch_size: scans at once.
+        timings: added to.
+        card: makes the scans of boxes, in a batch of this size on the runtime's device; None: scans come finished.
+    """
 
     model: Model
     runtime: Runtime
     batch_size: int
     timings: Timings
+    card: Preparer | None = None
     reads: list[Read] = field(default_factory=list)
     filled: int = 0
 
     def __post_init__(self) -> None:
         manifest = self.model.manifest
-        self._batch: Array = np.zeros((self.batch_size, len(manifest.modalities), *manifest.grid.shape), np.float32)
+        shape = (self.batch_size, len(manifest.modalities), *manifest.grid.shape)
+        self._batch: Array | DeviceScans = self.card.scans if self.card else np.zeros(shape, np.float32)
         self._judges = {name: Judge(self.model, name) for name in ("", *self.model.optional)}
         self._calibrations = {name: manifest.lacking(name).calibration for name in self._judges}
         self._exact: Runtime | None = None  # fp32, opened when fp16 gives no number
@@ -101,13 +113,22 @@ class Grader:
         return self.filled in (0, self.batch_size)
 
     def add(self, read: Read) -> None:
-        """Copy a scan into the batch; the read one's voxels are let go."""
+        """Copy a scan into the batch, or make it there of its box; the read one's voxels are let go."""
         if read.scan is not None:
-            row = self._batch[self.filled]
-            row[:] = read.scan.data
-            read = read._replace(scan=replace(read.scan, data=row))
+            if self.card and read.box:
+                self.card.fill(self.filled, read.box)
+            elif self.card:
+                self.card.put(self.filled, read.scan.data)
+            row = self._row(self.filled)
+            if row is not None:
+                row[:] = read.scan.data
+            read = read._replace(scan=replace(read.scan, data=_NOTHING if row is None else row), box=None)
             self.filled += 1
         self.reads.append(read)
+
+    def _row(self, number: int) -> Array | None:
+        """A row of the batch, where that is on the host."""
+        return self._batch[number] if isinstance(self._batch, np.ndarray) else None
 
     def run(self) -> list[Graded]:
         """The patients added, graded in their order; the batch is then empty.
@@ -122,7 +143,7 @@ class Grader:
                 # On a GPU every batch has one shape: the search for the fastest algorithms is run once, and an answer
                 # does not depend on how many patients came along.
                 scans = self._batch if padded(self.runtime) else self._batch[: self.filled]
-                answers = iter(self._answers(self.runtime.infer(scans)))
+                answers = iter(self._answers(self.runtime.infer(cast(Array, scans))))  # the runtime's own, if not Array
         share = (perf_counter() - start) / max(self.filled, 1)
         graded = [self._graded(read, None if read.scan is None else next(answers), share) for read in self.reads]
         self.timings.reading += sum(read.seconds for read in self.reads)
@@ -145,7 +166,7 @@ class Grader:
             for row, answer in enumerate(answers)
         ]
 
-    def _again(self, answer: _Answer, scan: Array, missing: str) -> _Answer:
+    def _again(self, answer: _Answer, scans: Array | DeviceScans, missing: str) -> _Answer:
         """A scan (1, 4, X, Y, Z) whose answer was no number, in fp32 if it was not computed in that."""
         if self.runtime.precision == "fp32":
             return answer._replace(note="the network's answer is not a number")
@@ -154,6 +175,7 @@ class Grader:
                 # TensorRT may be installed next to an ONNX Runtime without CUDA; each record names what answered.
                 device = self.runtime.device if self.runtime.name == "onnx" else "auto"
                 self._exact = open_runtime(self.model, Choice("onnx", device, "fp32"))
+            scan = scans if isinstance(scans, np.ndarray) else scans.on_host()
             exact = self._read_off(self._exact.infer(scan), self._exact, [missing])[0]
         except RuntimeUnavailable as error:
             return answer._replace(note=f"the network's answer is not a number in fp16, and fp32 failed: {error}")

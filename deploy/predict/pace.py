@@ -6,19 +6,26 @@ from math import ceil
 from statistics import median
 from typing import NamedTuple
 
+from deploy.machine import gpu_shown
 from deploy.model.folder import Model
 from deploy.predict.grader import padded
 from deploy.predict.reader import Read
-from deploy.runtime import Runtime
+from deploy.runtime import Choice, Runtime
 from deploy.runtimes.halving import Halving
 from deploy.selftest import run_selftest
-from toolkit.config import PredictSettings
-from toolkit.data.ahead import Ahead
-from toolkit.data.patients import Patient
+from toolkit.config import PredictSettings, Readers
+from toolkit.data.workers.choose import in_processes
+from toolkit.data.workers.work import Results
 from toolkit.errors import SettingsError
 
 WORTH = 10  # batches that a cohort has to fill before single scans are tried as well: they cost a search of their own
 TURNS = 3
+
+
+# With every algorithm tried, an H200 answers a scan some 0.4 ms sooner than with those that cuDNN guesses, and trying
+# takes 3 s. Behind the readers nobody sees that, unless pages ask for many answers a patient.
+SEARCH_PAYS = 8000  # scans
+OF_PAGE = 150  # scans that the evidence of a page takes
 
 
 class Pace(NamedTuple):
@@ -52,9 +59,32 @@ def choose_batch_size(settings: PredictSettings, model: Model, runtime: Runtime,
     return min(settings.batch_size or most, max(patients, 1))
 
 
-def find_pace(
-    model: Model, runtime: Halving, settings: PredictSettings, reads: Ahead[Patient, Read], patients: int
-) -> Pace:
+def choose_reading(settings: PredictSettings, choice: Choice, workers: int, patients: int) -> tuple[Readers, bool]:
+    """What reads, and whether the preprocessing is left to the card.
+
+    Without a GPU the network is the longer part by far, and threads keep up with it.
+
+    Args:
+        settings: what is given there is not chosen.
+        choice: of the runtime.
+        workers: how many read at once.
+        patients: to be read.
+
+    Raises:
+        SettingsError: processes are asked for where they cannot be had.
+    """
+    on_card = choice.device != "cpu" and gpu_shown()
+    readers: Readers = "threads" if settings.readers == "auto" and not on_card else settings.readers
+    several = in_processes(readers, workers, patients)
+    return readers, several and on_card and choice.name in ("auto", "onnx") and choice.precision != "fp32"
+
+
+def worth_searching(patients: int, pages: bool) -> bool:
+    """Whether so many patients wait that the search for the fastest algorithms pays."""
+    return patients * (OF_PAGE if pages else 1) >= SEARCH_PAYS
+
+
+def find_pace(model: Model, runtime: Halving, settings: PredictSettings, reads: Results[Read], patients: int) -> Pace:
     """Run the self-test in the batch that patients will be graded in, and choose by the time that it takes.
 
     On a GPU reading is the longer part by far, and every core reads. On a CPU the readers take their time from the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -14,19 +14,20 @@ from threadpoolctl import threadpool_limits
 
 from deploy.model.folder import Model, library_versions
 from deploy.predict.grader import Graded, Grader, Seen, Timings, padded
-from deploy.predict.pace import find_pace
-from deploy.predict.reader import Read, reader
+from deploy.predict.pace import choose_reading, find_pace, worth_searching
+from deploy.predict.reader import Read, Wanted, reader
 from deploy.predict.verdict import single_grades
 from deploy.results.audit import Audit
 from deploy.results.ledger import Earlier, Ledger
 from deploy.results.record import Record
 from deploy.runtime import Choice
 from deploy.runtimes.halving import Halving
-from deploy.runtimes.open import open_runtime
+from deploy.runtimes.open import makes_scans, open_card, open_runtime
 from toolkit.config import PredictSettings
-from toolkit.data.ahead import Ahead
 from toolkit.data.patients import Patient
 from toolkit.data.scan import Edit
+from toolkit.data.workers.pool import Processes
+from toolkit.data.workers.work import Results
 from toolkit.errors import SettingsError
 from toolkit.machine import most_readers
 
@@ -79,7 +80,7 @@ class Plan(NamedTuple):
     Attributes:
         chosen: runtime, device and precision, in a sentence.
         batch_size: patients at once.
-        workers: reading threads.
+        workers: how many read at once.
         measured: what the choice rests on, in words.
         notes: what becomes of the results of earlier calls, in sentences.
     """
@@ -148,14 +149,28 @@ def predict(
         waiting = [patient for patient in patients if ledger.kept(patient) is None]
         # Parallel over patients, not inside BLAS. The runtimes do not compute with BLAS.
         stack.enter_context(threadpool_limits(1, user_api="blas"))
-        reads = stack.enter_context(reader(waiting, model.manifest.grid, workers, options.edit, model.optional))
+        readers, boxes = choose_reading(options.settings, options.choice, workers, len(waiting))
+        boxes = boxes and options.edit is None and options.on_seen is None  # pages show the scans
+        wanted = Wanted(model.manifest.grid, options.edit, model.optional, boxes)
+        reading = stack.enter_context(ExitStack())
+        reads = reading.enter_context(reader(waiting, wanted, workers, readers))
         with timings.stage("open"):
-            runtime = Halving(open_runtime(model, options.choice))
+            search = worth_searching(len(waiting), options.on_seen is not None)
+            runtime = Halving(open_runtime(model, options.choice._replace(search=search)))
+        if boxes and not makes_scans(runtime):
+            reading.close()
+            wanted = replace(wanted, boxes=False)
+            reads = reading.enter_context(reader(waiting, wanted, workers, readers))
         with timings.stage("self_test"):
             pace = find_pace(model, runtime, options.settings, reads, len(waiting))
         plan = Plan(runtime.chosen, *pace, tuple(ledger.notes))
         on_plan(plan)
-        grader = Grader(model, runtime, plan.batch_size, timings)
+        card = None
+        if wanted.boxes and isinstance(reads, Processes):
+            with timings.stage("self_test"):
+                card = open_card(runtime.runtime, plan.batch_size, reads.slots)
+                stack.callback(card.close)
+        grader = Grader(model, runtime, plan.batch_size, timings, card)
         graded = 0
         with ledger.writing(results_head(model, plan)):
             batch: deque[Graded] = deque()
@@ -181,7 +196,7 @@ def open_ledger(patients: Sequence[Patient], model: Model, options: PredictOptio
     return Ledger(patients, audit, options.earlier, workers, options.choice[:2])
 
 
-def _next_batch(reads: Ahead[Patient, Read], grader: Grader) -> deque[Graded]:
+def _next_batch(reads: Results[Read], grader: Grader) -> deque[Graded]:
     """Fill a batch and run it; a patient that is refused does not wait for others."""
     while True:
         with grader.timings.stage("waiting"):
@@ -207,11 +222,10 @@ def _show_kept(patients: Sequence[Patient], ledger: Ledger, options: PredictOpti
         return
     kept = [(patient, record) for patient in patients if (record := ledger.kept(patient)) and options.unseen(record)]
     size = grader.batch_size if padded(grader.runtime) else 1
+    wanted = Wanted(grader.model.manifest.grid, options.edit, grader.model.optional)
     with (
         grader.timings.stage("report"),
-        reader(
-            [patient for patient, _ in kept], grader.model.manifest.grid, 1, options.edit, grader.model.optional
-        ) as reads,
+        reader([patient for patient, _ in kept], wanted, 1) as reads,
     ):
         for _, record in kept:
             read = reads.take()

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from deploy.model.folder import Model
 from deploy.predict.grader import Seen, padded
 from deploy.predict.pace import choose_batch_size
-from deploy.predict.reader import reader
+from deploy.predict.reader import Wanted, reader
 from deploy.report.pages import Pages
 from deploy.results.journal import Journal
 from deploy.results.record import Record
@@ -87,8 +87,8 @@ def write_again(
         graded = [(patient, record) for patient, record in known if record.grade is not None]
         done = on_patients(len(graded))
         waiting = [patient for patient, _ in graded]
-        grid, optional = model.manifest.grid, model.optional
-        with threadpool_limits(1, user_api="blas"), reader(waiting, grid, 1, None, optional) as reads:
+        wanted = Wanted(model.manifest.grid, None, model.optional)
+        with threadpool_limits(1, user_api="blas"), reader(waiting, wanted, 1) as reads:
             for patient, record in graded:
                 read = reads.take()
                 if read is None or read.scan is None:

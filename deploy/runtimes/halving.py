@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
 from deploy.model.folder import Precision
-from deploy.runtime import Array, Runtime, RuntimeOutputs
+from deploy.runtime import Array, DeviceScans, Runtime, RuntimeOutputs
 from toolkit.errors import OutOfMemory
 
 
@@ -37,7 +38,7 @@ class Halving:
         """See `deploy.runtime.Runtime`."""
         return self.runtime.engine_hash
 
-    def infer(self, scans: Array) -> RuntimeOutputs:
+    def infer(self, scans: Array | DeviceScans) -> RuntimeOutputs:
         """See `deploy.runtime.Runtime.infer`.
 
         Raises:
@@ -48,7 +49,7 @@ class Halving:
         while done < len(scans):
             part = scans[done : done + (self.most or len(scans))]
             try:
-                parts.append(self.runtime.infer(part))
+                parts.append(self.runtime.infer(cast(Array, part)))  # of a device only where that runtime made it
             except OutOfMemory:
                 if len(part) == 1:
                     raise

@@ -15,7 +15,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from deploy.model.folder import ONNX, Draft, Precision
-from deploy.runtime import Array, Choice, RuntimeOutputs, check_scans, checked
+from deploy.runtime import Array, Choice, DeviceScans, RuntimeOutputs, check_scans, checked
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 from toolkit.files import first_line
 
@@ -26,7 +26,7 @@ FUSED = "fuse_conv_bias"
 _SILENT = 4  # fatal errors only: whatever else goes wrong is raised
 # ONNX Runtime's errors share no base class but Exception.
 _LOAD_ERRORS = (state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile)
-_RUN_ERRORS = (
+RUN_ERRORS = (
     state.EPFail,
     state.EngineError,
     state.Fail,
@@ -44,6 +44,7 @@ class OnnxRuntime:
     """See `deploy.runtime.Runtime`.
 
     Attributes:
+        options: of its session.
         unfused: opens the session that takes this one's place where the card cannot fuse biases with convolutions;
             None: nothing is fused.
     """
@@ -54,6 +55,7 @@ class OnnxRuntime:
     chosen: str
     session: Any
     name: str = "onnx"
+    options: Any = None
     unfused: Callable[[], Any] | None = None
     _bound: BoundBatch | None = field(default=None, init=False)
 
@@ -62,17 +64,31 @@ class OnnxRuntime:
         """See `deploy.runtime.Runtime`."""
         return self.model.manifest.files[ONNX[self.precision]]
 
-    def infer(self, scans: Array) -> RuntimeOutputs:
-        """See `deploy.runtime.Runtime.infer`."""
-        check_scans(scans, self.model.manifest)
+    @property
+    def place(self) -> tuple[str, int]:
+        """Device and index, as ONNX Runtime names them."""
+        name, _, index = self.device.partition(":")
+        return name, int(index or 0)
+
+    def open_beside(self, graph: bytes) -> Any:
+        """A session of another, small graph on the same device, in full float32."""
+        provider = (CPU, {}) if self.device == "cpu" else (CUDA, {"device_id": str(self.place[1]), "use_tf32": "0"})
+        return _session(graph, Path("the preprocessing"), self.options, provider, self.device)
+
+    def infer(self, scans: Array | DeviceScans) -> RuntimeOutputs:
+        """See `deploy.runtime.Runtime.infer`; also takes scans that are on the device already."""
+        if isinstance(scans, np.ndarray):
+            check_scans(scans, self.model.manifest)
         while True:
             try:
-                if self.device == "cpu":
+                if not isinstance(scans, np.ndarray):
+                    found = run_there(self.session, scans, self.place)
+                elif self.device == "cpu":
                     found = self.session.run(list(RuntimeOutputs._fields), {INPUT: scans})
                 else:
                     found = self._on_card(scans).run(scans)
                 return checked(RuntimeOutputs(*found), len(scans), self.model.manifest)
-            except _RUN_ERRORS as error:
+            except RUN_ERRORS as error:
                 no_memory = _WANT_OF_MEMORY.search(str(error)) is not None
                 if self.unfused is None or no_memory:
                     kind = OutOfMemory if no_memory else RuntimeUnavailable
@@ -89,6 +105,16 @@ class OnnxRuntime:
             self._bound = None  # its memory is free before the next is taken
             self._bound = BoundBatch(self.session, scans, "cuda", int(self.device.removeprefix("cuda:")))
         return self._bound
+
+
+def run_there(session: Any, scans: Any, place: tuple[str, int]) -> list[Array]:
+    """Outputs, in the order of `RuntimeOutputs`, on the host, for scans in the device's memory."""
+    binding = session.io_binding()
+    binding.bind_input(INPUT, *place, np.float32, list(scans.shape), scans.address)
+    for name in RuntimeOutputs._fields:
+        binding.bind_output(name)
+    session.run_with_iobinding(binding)
+    return binding.copy_outputs_to_cpu()  # type: ignore[no-any-return]
 
 
 class BoundBatch:
@@ -149,7 +175,7 @@ def _open(model: Draft, choice: Choice, device: str, reason: str) -> OnnxRuntime
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     blocks = model.manifest.network.stem_stride == 2
-    provider = _provider(device, precision, blocks)
+    provider = _provider(device, precision, blocks, choice.search)
     session = _session(graph, path, options, provider, device)
     plain = {name: value for name, value in provider[1].items() if name != FUSED}
 
@@ -160,17 +186,18 @@ def _open(model: Draft, choice: Choice, device: str, reason: str) -> OnnxRuntime
         chosen = f"ONNX Runtime on the CPU in {precision}: {reason}."
     else:
         chosen = f"ONNX Runtime on {device} in {precision}: {reason}."
-    return OnnxRuntime(model, device, precision, chosen, session, unfused=again if FUSED in provider[1] else None)
+    unfused = again if FUSED in provider[1] else None
+    return OnnxRuntime(model, device, precision, chosen, session, options=options, unfused=unfused)
 
 
-def _provider(device: str, precision: Precision, blocks: bool) -> tuple[str, dict[str, str]]:
+def _provider(device: str, precision: Precision, blocks: bool, search: bool) -> tuple[str, dict[str, str]]:
     if device == "cpu":
         return CPU, {}
     # Measured on an H200, ms per scan in batches of 8, biases not fused: EXHAUSTIVE 0.71, without NHWC 0.86; with the
     # search left at DEFAULT 6.95 (H100).
     options = {
         "device_id": device.removeprefix("cuda:"),
-        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "cudnn_conv_algo_search": "EXHAUSTIVE" if search else "HEURISTIC",
         "prefer_nhwc": "1",
     }
     if precision == "fp32":
@@ -187,7 +214,7 @@ def _session(graph: bytes, path: Path, options: Any, provider: tuple[str, dict[s
         session = onnxruntime.InferenceSession(graph, options, providers=[provider], enable_fallback=0)
     except _LOAD_ERRORS as error:
         raise ModelError(f"ONNX Runtime cannot load {path}: {first_line(error)}; export again.") from error
-    except _RUN_ERRORS as error:
+    except RUN_ERRORS as error:
         raise RuntimeUnavailable(_unavailable(device, first_line(error))) from error
     taken = session.get_providers()
     if taken[0] != provider[0]:

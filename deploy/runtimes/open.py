@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from deploy.machine import user_cache
 from deploy.model.folder import Draft
 from deploy.runtime import Choice, Runtime
+from toolkit.data.workers.slots import Slots
 from toolkit.errors import RuntimeUnavailable
+
+if TYPE_CHECKING:
+    from deploy.runtimes.card import Card
 
 
 def open_runtime(model: Draft, choice: Choice) -> Runtime:
@@ -54,6 +58,30 @@ def _open_auto(model: Draft, choice: Choice) -> Runtime:
         runtime, reason = open_runtime(model, on_onnx), f"TensorRT was the fastest by grade bench, but {error}"
     runtime.chosen = f"{runtime.chosen.rstrip('.')}; {reason.rstrip('.')}."
     return runtime
+
+
+def open_card(runtime: Runtime, batch: int, slots: Slots) -> Card:
+    """What makes scans where a runtime answers them; it is compared with the processor's work first.
+
+    Args:
+        runtime: opened, one that `makes_scans`.
+        batch: scans at once.
+        slots: where the boxes come from.
+
+    Raises:
+        RuntimeUnavailable: the card has no room, or prepares scans differently.
+    """
+    from deploy.runtimes.card import Card  # here, as it imports onnx
+    from deploy.runtimes.onnx import OnnxRuntime
+
+    card = Card(cast(OnnxRuntime, runtime), batch, slots)
+    card.prove()
+    return card
+
+
+def makes_scans(runtime: Runtime) -> bool:
+    """Whether scans can be made where a runtime answers them."""
+    return runtime.name == "onnx" and runtime.device != "cpu"
 
 
 def fastest_runtime(model: Draft) -> str:

@@ -110,6 +110,18 @@ def pinned(shape: tuple[int, ...]) -> Array:
     return np.ctypeslib.as_array(memory).reshape(shape)
 
 
+def page_lock(address: int, count: int) -> None:
+    """Let the GPU copy by itself from memory of the host that is there already, until `page_unlock`."""
+    _call(
+        f"{count} bytes of page-locked memory", cudart.cudaHostRegister, address, count, cudart.cudaHostRegisterDefault
+    )
+
+
+def page_unlock(address: int) -> None:
+    """The end of `page_lock`; before the memory is given back."""
+    cudart.cudaHostUnregister(address)
+
+
 def _call(what: str, function: Callable[..., tuple[Any, ...]], *arguments: Any) -> Any:
     """The value of a CUDA call.
 

@@ -12,6 +12,7 @@ from toolkit.config.life import CommissionSettings, MonitorSettings
 from toolkit.frozen import Frozen
 
 Strategy = Literal["stable", "ldam", "legacy"]
+Readers = Literal["auto", "threads", "processes"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
 
@@ -220,6 +221,7 @@ class PredictSettings(Branch):
 
     batch_size: int | None = Field(None, ge=1)
     workers: int | None = Field(None, ge=1)
+    readers: Readers = Field("auto", description="auto: processes where threads hold each other up")
 
 
 class Settings(Branch):

@@ -19,11 +19,11 @@ from threadpoolctl import threadpool_limits
 
 from toolkit.arrays import Float32
 from toolkit.config import Grid
-from toolkit.data.ahead import Ahead
-from toolkit.data.memory import Workspace, Workspaces
+from toolkit.data.memory import Workspace
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.data.reading.door import Reading
 from toolkit.data.scan import PREPROCESSING, read_scan
+from toolkit.data.workers.choose import working
 from toolkit.errors import CohortError, PatientRefused
 from toolkit.files import replacing, sweep
 from toolkit.machine import most_readers
@@ -69,13 +69,13 @@ def voxels_of(scan: Scan) -> Float32:
 def cached_scans(
     patients: Sequence[Patient], grid: Grid, folder: Path, on_done: Callable[[Patient], None]
 ) -> list[CachedScan]:
-    """Scans of all patients, read from the cache or preprocessed into it; several threads.
+    """Scans of all patients, read from the cache or preprocessed into it; several at once.
 
     Args:
         patients: whose scans.
         grid: spacing in mm and shape in voxels.
         folder: the cache; made when it is not there.
-        on_done: called after each patient, in the order in which they end.
+        on_done: called after each patient, in their order.
 
     Returns:
         For each patient where its scan is.
@@ -84,24 +84,19 @@ def cached_scans(
         CohortError: patients were refused (all of them are named), or the folder cannot be written or has no room.
     """
     refused: list[str] = []
-    of_thread = Workspaces()
-
-    def one(patient: Patient) -> CachedScan | None:
-        try:
-            scan = _cached(patient, grid, folder, of_thread.mine)
-        except PatientRefused as reason:
-            refused.append(f"{patient.id} ({reason})")
-            return None
-        on_done(patient)
-        return scan
-
+    scans: list[CachedScan] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         _check_room(len(patients), grid, folder)
-        # threads over patients, not inside BLAS
-        with threadpool_limits(1), Ahead(one, patients, most_readers()) as reads:
-            scans = [reads.take() for _ in patients]
+        # parallel over patients, not inside BLAS
+        with threadpool_limits(1), working(_Cache(grid, folder), patients, most_readers()) as reads:
+            for patient in patients:
+                if isinstance(found := reads.take(), CachedScan):
+                    scans.append(found)
+                    on_done(patient)
+                else:
+                    refused.append(f"{patient.id} ({found})")
     except OSError as error:
         raise CohortError(
             f"the cache {folder} cannot be written: {error.strerror or error}; name another with [data] cache."
@@ -111,7 +106,24 @@ def cached_scans(
         raise CohortError(
             f"{len(refused)} of {len(patients)} patients cannot be used: {shown}. Fix them or take them out."
         )
-    return [scan for scan in scans if scan is not None]
+    return scans
+
+
+@dataclass(frozen=True)
+class _Cache:
+    """Puts a patient's scan into the cache; a sentence where it cannot. See `toolkit.data.workers.work.Work`."""
+
+    grid: Grid
+    folder: Path
+
+    def __call__(self, patient: Patient, workspace: Workspace) -> CachedScan | str:
+        try:
+            return _cached(patient, self.grid, self.folder, workspace)
+        except PatientRefused as reason:
+            return str(reason)
+
+    def lost(self, patient: Patient, reason: str) -> str:
+        return reason
 
 
 def _check_room(count: int, grid: Grid, folder: Path) -> None:

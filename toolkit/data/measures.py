@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from toolkit.arrays import Float64
-from toolkit.data.ahead import Ahead
-from toolkit.data.memory import Workspace, Workspaces
+from toolkit.data.memory import Workspace
 from toolkit.data.patients import Patient
 from toolkit.data.reading.door import Reading, open_patient
 from toolkit.data.statistics import image_statistics
 from toolkit.data.tumour import tumour_measures
+from toolkit.data.workers.choose import working
 from toolkit.errors import CohortError, PatientRefused
 from toolkit.machine import most_readers
 
@@ -44,12 +44,7 @@ def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], N
         CohortError: a patient cannot be trusted, or a mask is on another grid.
     """
     found: list[tuple[dict[str, float], dict[str, float] | None]] = []
-    of_thread = Workspaces()
-
-    def measure(patient: Patient) -> tuple[dict[str, float], dict[str, float] | None]:
-        return _measure(patient, of_thread.mine)
-
-    with threadpool_limits(1), Ahead(measure, patients, most_readers()) as reads:
+    with threadpool_limits(1), working(_Measure(), patients, most_readers()) as reads:
         while (measured := reads.take()) is not None:
             found.append(measured)
             on_done(patients[len(found) - 1])
@@ -61,10 +56,15 @@ def measure_patients(patients: Sequence[Patient], on_done: Callable[[Patient], N
     return Measures(looks_at, names, np.array([[row[name] for name in names] for row in rows], np.float64))
 
 
-def _measure(patient: Patient, workspace: Workspace) -> tuple[dict[str, float], dict[str, float] | None]:
-    """Of the brain, and of the tumour where there is a mask."""
-    try:
-        images = open_patient(patient, Reading(workspace))
-        return image_statistics(images), tumour_measures(images) if images.seg else None
-    except PatientRefused as reason:
+class _Measure:
+    """Measures the brain, and the tumour where there is a mask; see `toolkit.data.workers.work.Work`."""
+
+    def __call__(self, patient: Patient, workspace: Workspace) -> tuple[dict[str, float], dict[str, float] | None]:
+        try:
+            images = open_patient(patient, Reading(workspace))
+            return image_statistics(images), tumour_measures(images) if images.seg else None
+        except PatientRefused as reason:
+            return self.lost(patient, str(reason))
+
+    def lost(self, patient: Patient, reason: str) -> NoReturn:
         raise CohortError(f"patient {patient.id} cannot be measured: {reason}; fix it or take it out.") from None

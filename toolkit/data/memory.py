@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -58,6 +59,7 @@ class Workspace:
         slab: a few planes of the mask, of one modality.
         share: how much of each voxel of the grid is brain.
         resample: see there.
+        out: makes the arrays that outlive the reading: of a shape and a dtype, not initialised.
     """
 
     t1: Scratch = field(default_factory=Scratch)
@@ -68,6 +70,7 @@ class Workspace:
     slab: Scratch = field(default_factory=Scratch)
     share: Scratch = field(default_factory=Scratch)
     resample: ResampleMemory = field(default_factory=ResampleMemory)
+    out: Callable[[tuple[int, ...], DTypeLike], np.ndarray[Any, Any]] = np.empty
 
     def file(self, modality: str) -> Scratch:
         """Where the file of a modality is decompressed to."""

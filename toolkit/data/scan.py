@@ -69,25 +69,41 @@ def read_scan(patient: Patient, grid: Grid, how: Reading = PLAINLY, edit: Edit |
     """
     workspace = how.workspace or Workspace()
     images = open_patient(patient, how._replace(workspace=workspace))
-    if edit:
-        images = edit(images)
-    matrices = [
-        interpolation_matrix(size, edge, out_size, grid.spacing)
-        for size, edge, out_size in zip(images.mask.shape, images.edges, grid.shape, strict=True)
-    ]
-    resample = Resampler(images.mask, matrices, workspace.resample)
+    return make_scan(edit(images) if edit else images, grid, workspace)
+
+
+def make_scan(images: Images, grid: Grid, workspace: Workspace) -> Scan:
+    """What `read_scan` makes of checked images.
+
+    Raises:
+        PatientRefused: a modality is constant inside the brain.
+    """
+    resample = Resampler(images.mask, matrices_of(images, grid), workspace.resample)
     mask = workspace.share.array(grid.shape, np.float32)  # (X, Y, Z), how much of a voxel is brain
     mask[...] = resample(images.mask)
-    data = np.empty((len(MODALITIES), *grid.shape), np.float32)  # (4, X, Y, Z)
+    data = workspace.out((len(MODALITIES), *grid.shape), np.float32)  # (4, X, Y, Z)
     for channel, name in enumerate(MODALITIES):
         if name == images.missing:
             data[channel] = 0
         elif not _z_score(images, name, resample, mask, data[channel]):
             data[channel] = resample(_exact_z_score(images, name))
+    return describe(images, grid, data)
+
+
+def describe(images: Images, grid: Grid, data: Float32) -> Scan:
+    """All that is known of checked images, with the scan that was made of them."""
     notes = (*images.notes, *_rim_notes(images, grid))
     return Scan(
         data, _grid_affine(images, grid), notes, image_statistics(images), content_digest(images), images.missing
     )
+
+
+def matrices_of(images: Images, grid: Grid) -> list[Float32]:
+    """For each axis, what carries images onto the grid, (out, in)."""
+    return [
+        interpolation_matrix(size, edge, out_size, grid.spacing)
+        for size, edge, out_size in zip(images.mask.shape, images.edges, grid.shape, strict=True)
+    ]
 
 
 class _Moments:

@@ -8,11 +8,11 @@ from time import perf_counter
 
 from threadpoolctl import threadpool_limits
 
-from toolkit.data.ahead import Ahead
 from toolkit.data.cohort.leakage import Print, content_print, persons, same_content
-from toolkit.data.memory import Workspace, Workspaces
+from toolkit.data.memory import Workspace
 from toolkit.data.patients import Cohort, Patient, match_modalities
 from toolkit.data.reading.door import Reading, open_patient
+from toolkit.data.workers.choose import working
 from toolkit.errors import CohortError, PatientRefused
 from toolkit.machine import most_readers
 
@@ -78,7 +78,7 @@ def check_cohort(
         patients: as for `check_patients`.
         cohort: the grades of these patients; None: not known.
         on_done: called after each patient, in their order.
-        workers: threads; None takes `most_readers`.
+        workers: how many are read at once; None takes `most_readers`.
     """
     checks = check_patients(patients, on_done, workers)
     good = [(check, check.content) for check in checks if check.content is not None]
@@ -91,27 +91,32 @@ def check_cohort(
 def check_patients(
     patients: Sequence[Patient], on_done: Callable[[Checked], None], workers: int | None = None
 ) -> list[Checked]:
-    """Read every file to its end and check every patient, in threads.
+    """Read every file to its end and check every patient, several at once.
 
     Args:
         patients: as `find_patients` gives them.
         on_done: called after each patient, in their order.
-        workers: threads; None takes `most_readers`.
+        workers: how many are read at once; None takes `most_readers`.
 
     Returns:
         One entry for each patient, in their order; images are let go, so memory does not grow with the cohort.
     """
     found = []
-    threads, of_thread = workers or most_readers(), Workspaces()
-
-    def check(patient: Patient) -> Checked:
-        return _check(patient, of_thread.mine)
-
-    with threadpool_limits(1, user_api="blas"), Ahead(check, patients, threads) as checks:
+    with threadpool_limits(1, user_api="blas"), working(_Check(), patients, workers or most_readers()) as checks:
         while checked := checks.take():
             found.append(checked)
             on_done(checked)
     return found
+
+
+class _Check:
+    """See `toolkit.data.workers.work.Work`."""
+
+    def __call__(self, patient: Patient, workspace: Workspace) -> Checked:
+        return _check(patient, workspace)
+
+    def lost(self, patient: Patient, reason: str) -> Checked:
+        return _refused(patient, {}, reason, 0.0)
 
 
 def _check(patient: Patient, workspace: Workspace) -> Checked:
@@ -138,7 +143,11 @@ def _check(patient: Patient, workspace: Workspace) -> Checked:
             content=content_print(list(images.voxels.values()), list(images.slopes.values())),
             seconds=perf_counter() - start,
         )
-    return Checked(patient, files, reason, (), (), (), None, None, perf_counter() - start)
+    return _refused(patient, files, reason, perf_counter() - start)
+
+
+def _refused(patient: Patient, files: dict[str, str], reason: str, seconds: float) -> Checked:
+    return Checked(patient, files, reason, (), (), (), None, None, seconds)
 
 
 def _persons(cohort: Cohort, duplicates: Sequence[tuple[Checked, ...]]) -> tuple[int | None, str]:
