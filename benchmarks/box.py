@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,8 +29,7 @@ import imagecodecs
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.common import arguments, keep, linked
-from benchmarks.read import written_as
+from benchmarks.common import arguments, keep, linked, machine
 from deploy.model.folder import Model, open_model
 from deploy.predict.pipeline import PredictOptions, Summary, predict
 from deploy.predict.reader import Wanted, reader
@@ -42,7 +40,7 @@ from toolkit.data.patients import Patient, find_patients, match_modalities
 from toolkit.data.reading.door import Reading, open_patient
 
 HEAD = 0.2  # share of the patients before the clock starts: what is read while the runtime opens is no merit
-KINDS = (np.int16, np.float32, np.float64)
+KINDS = (np.float32, np.float64)
 BATCH = 8
 
 
@@ -105,7 +103,12 @@ def whole(readers: Readers) -> Callable[[Sequence[Patient], Model, int], Any]:
     def measure(patients: Sequence[Patient], model: Model, cores: int) -> Any:
         summary, times = graded(patients, model, readers)
         parts = {name: round(seconds, 3) for name, seconds in vars(summary.timings).items()}
-        return {"ms": steady(times), "chosen": summary.plan.chosen, "measured": summary.plan.measured, **parts}
+        return {
+            "ms": steady(times) if len(times) > 1 else None,
+            "chosen": summary.plan.chosen,
+            "measured": summary.plan.measured,
+            **parts,
+        }
 
     return measure
 
@@ -269,8 +272,8 @@ def measured(part: str, model: Path, cohort: Path, cores: int) -> Any:
     return found
 
 
-def first_answers(model: Path, patient: Path, times: int) -> dict[str, float]:
-    """Seconds of the whole command for one patient, the shortest of several fresh processes; with a page as well."""
+def first_answers(model: Path, patient: Path, times: int) -> dict[str, list[float]]:
+    """Seconds of the whole command for one patient, in fresh processes; with a page as well."""
     found = {}
     for name, more in (("one patient", []), ("one patient, --report", ["--report"])):
         seconds = []
@@ -280,22 +283,60 @@ def first_answers(model: Path, patient: Path, times: int) -> dict[str, float]:
                 start = perf_counter()
                 subprocess.run([*command, *more], check=True, capture_output=True)
                 seconds.append(perf_counter() - start)
-        found[name] = min(seconds)
+        found[name] = seconds
         print(f"{name}: {seconds}", flush=True)
     return found
 
 
-def cohorts(patients: Sequence[Path], count: int, home: Path) -> Iterator[tuple[str, Path]]:
-    """The cohort with each kind of voxels, int16 first."""
-    for kind in KINDS:
-        name = np.dtype(kind).name
-        (home / name).mkdir()
-        sources = []
-        for number, patient in enumerate(patients[:1] if kind != np.int16 else patients):
-            (place := home / name / str(number)).mkdir()
-            sources.append(written_as(kind, patient, place).folder)
-        linked(sources, home / f"{name}-cohort", count)
-        yield name, home / f"{name}-cohort"
+def cohort_of(sources: Sequence[Path], out: Path, count: int) -> Path:
+    """Links to so many patients."""
+    if not out.exists():
+        linked(sources, out, count)
+    return out
+
+
+def curve(model: Path, sources: Sequence[Path], home: Path, cores: int, count: int) -> Iterator[tuple[str, Any]]:
+    """What so many cores do, ms a patient."""
+    yield "cores", cores
+    small = max(16, count * cores // 16 // 8 * 8)
+    yield "patients", small
+    for part in ("libdeflate", "door", "threads", "processes", "card", "whole, processes", "whole, threads"):
+        yield part, measured(part, model, cohort_of(sources, home / f"of-{small}", small), cores)
+
+
+def findings(given: Any, home: Path) -> Iterator[tuple[str, Any]]:
+    """Everything, the largest number of cores first."""
+    model, sources, cores = given.model, given.patients, sorted(given.cores, reverse=True)
+    most = cores[0]
+    rows: list[dict[str, Any]] = []
+    for number in cores:
+        rows.append({})
+        for name, value in curve(model, sources, home, number, given.count):
+            rows[-1][name] = value
+            yield "curve", rows
+        if number == most:
+            few = cohort_of(sources, home / "few", 6 * most)
+            rows[-1]["MONAI"] = measured("MONAI", model, few, most)
+            yield "search", measured("search", model, few, most)
+            yield "first answer, s", first_answers(model, sources[0], 2)
+            yield "stages of one", measured("whole", model, cohort_of(sources, home / "one", 1), most)
+            if given.same:
+                yield "agreement", measured("agreement", model, given.same, most)
+            large = cohort_of(sources, home / "large", given.large)
+            some = cohort_of(sources, home / "some", given.large // 10)
+            yield "memory, MiB", {n: measured("memory", model, c, most) for n, c in (("tenth", some), ("all", large))}
+            for kind in KINDS:
+                name = np.dtype(kind).name
+                copies = cohort_of([written(kind, sources[0], home)], home / f"{name}-cohort", given.count // 2)
+                parts = {part: measured(part, model, copies, most) for part in ("libdeflate", "whole, processes")}
+                yield f"{name} files", parts
+
+
+def written(kind: Any, source: Path, home: Path) -> Path:
+    """A patient's files with voxels of another type."""
+    from benchmarks.read import written_as
+
+    return written_as(kind, source, home).folder
 
 
 def main() -> None:
@@ -303,43 +344,23 @@ def main() -> None:
     given = arguments(
         "A box at the speed of its files.",
         ("model", {"type": Path, "help": "exported model"}),
-        ("patients", {"type": Path, "nargs": "+", "help": "folders with four modalities"}),
+        ("patients", {"type": Path, "nargs": "+", "help": "folders with four modalities of int16"}),
         ("--cores", {"type": int, "nargs": "+", "default": [1, 2, 4, 8, 16]}),
-        ("--count", {"type": int, "default": 240, "help": "patients for eight cores or more; fewer for fewer"}),
+        ("--count", {"type": int, "default": 240, "help": "patients for 16 cores; fewer for fewer"}),
         ("--large", {"type": int, "default": 1000, "help": "patients of the larger measurement of memory"}),
         ("--same", {"type": Path, "help": "a cohort to be graded with scans of the processor and of the card"}),
         ("--part", {"choices": sorted(PARTS), "help": "measure this alone, here"}),
     )
+    model = open_model(given.model)
     if given.part:
-        patients = find_patients(given.patients)
-        print(json.dumps(PARTS[given.part](patients, open_model(given.model), given.cores[0])))
+        print(json.dumps(PARTS[given.part](find_patients(given.patients), model, given.cores[0])))
         return
-    most, started = max(given.cores), time.time()
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        (_, int16), *others = cohorts(given.patients, given.count, home)
-        rows = []
-        for cores in given.cores:
-            count = given.count if cores >= 8 else max(16, given.count * cores // 16 // 8 * 8)
-            some = home / f"some-{cores}"
-            linked([p.folder for p in find_patients([int16])[:count]], some, count)
-            row: dict[str, Any] = {"cores": cores, "patients": count}
-            for part in ("libdeflate", "door", "threads", "processes", "card", "whole, processes", "whole, threads"):
-                row[part] = measured(part, given.model, some, cores)
-            few = home / f"few-{cores}"
-            linked([p.folder for p in find_patients([int16])[:16]], few, max(16, min(96, 6 * cores)))
-            row["MONAI"] = measured("MONAI", given.model, few, cores)
-            rows.append(row)
-        found: dict[str, Any] = {"curve": rows, "search": measured("search", given.model, int16, most)}
-        found["first answer, s"] = first_answers(given.model, given.patients[0], 3)
-        found["whole, other voxels"] = {name: measured("whole", given.model, cohort, most) for name, cohort in others}
-        found["libdeflate, other voxels"] = {n: measured("libdeflate", given.model, c, most) for n, c in others}
-        if given.same:
-            found["agreement"] = measured("agreement", given.model, given.same, most)
-        for count in (given.large // 10, given.large):
-            linked([p.folder for p in find_patients([int16])], home / f"memory-{count}", count)
-            found[f"memory at {count}, MiB"] = measured("memory", given.model, home / f"memory-{count}", most)
-    found["seconds"] = time.time() - started
+        for name, value in findings(given, Path(folder)):
+            found[name] = value
+            if given.out:  # as it comes: a long measurement may be cut off
+                given.out.write_text(json.dumps({"machine": machine(), **found}, indent=1) + "\n", encoding="utf-8")
     keep(found, given.out)
 
 
