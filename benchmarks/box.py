@@ -305,31 +305,29 @@ def curve(model: Path, sources: Sequence[Path], home: Path, cores: int, count: i
 
 
 def findings(given: Any, home: Path) -> Iterator[tuple[str, Any]]:
-    """Everything, the largest number of cores first."""
+    """Everything, what matters most first: a long measurement may be cut off."""
     model, sources, cores = given.model, given.patients, sorted(given.cores, reverse=True)
-    most = cores[0]
-    rows: list[dict[str, Any]] = []
-    for number in cores:
-        rows.append({})
+    most, rows = cores[0], [dict[str, Any]() for _ in cores]
+    few = cohort_of(sources, home / "few", 6 * most)
+    for number, row in zip(cores, rows, strict=True):
         for name, value in curve(model, sources, home, number, given.count):
-            rows[-1][name] = value
+            row[name] = value
             yield "curve", rows
         if number == most:
-            few = cohort_of(sources, home / "few", 6 * most)
-            rows[-1]["MONAI"] = measured("MONAI", model, few, most)
             yield "search", measured("search", model, few, most)
             yield "first answer, s", first_answers(model, sources[0], 2)
             yield "stages of one", measured("whole", model, cohort_of(sources, home / "one", 1), most)
             if given.same:
                 yield "agreement", measured("agreement", model, given.same, most)
-            large = cohort_of(sources, home / "large", given.large)
-            some = cohort_of(sources, home / "some", given.large // 10)
-            yield "memory, MiB", {n: measured("memory", model, c, most) for n, c in (("tenth", some), ("all", large))}
-            for kind in KINDS:
-                name = np.dtype(kind).name
-                copies = cohort_of([written(kind, sources[0], home)], home / f"{name}-cohort", given.count // 2)
-                parts = {part: measured(part, model, copies, most) for part in ("libdeflate", "whole, processes")}
-                yield f"{name} files", parts
+            row["MONAI"] = measured("MONAI", model, few, most)
+    large = cohort_of(sources, home / "large", given.large)
+    some = cohort_of(sources, home / "some", given.large // 10)
+    yield "memory, MiB", {n: measured("memory", model, c, most) for n, c in (("tenth", some), ("all", large))}
+    for kind in KINDS:
+        name = np.dtype(kind).name
+        copies = cohort_of([written(kind, sources[0], home)], home / f"{name}-cohort", given.count // 2)
+        parts = {part: measured(part, model, copies, most) for part in ("libdeflate", "whole, processes")}
+        yield f"{name} files", parts
 
 
 def written(kind: Any, source: Path, home: Path) -> Path:
@@ -359,7 +357,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, value in findings(given, Path(folder)):
             found[name] = value
-            if given.out:  # as it comes: a long measurement may be cut off
+            if given.out:
                 given.out.write_text(json.dumps({"machine": machine(), **found}, indent=1) + "\n", encoding="utf-8")
     keep(found, given.out)
 

@@ -118,7 +118,8 @@ def command(
 
         patients = patients_of(paths, dicom, out.with_name(f"{out.name}-ingested"), opened, site.hospital.series)
     written = site.predict
-    settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
+    given = {"batch_size": batch_size or written.batch_size, "workers": workers or written.workers}
+    settings = PredictSettings(**given, readers=written.readers)
     choice = Choice(runtime, device, own_engines=require_signature is not None)
     options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)
     if cluster:

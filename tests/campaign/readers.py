@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.box import children
 from benchmarks.common import linked
@@ -28,8 +29,18 @@ READER = b"toolkit.data.workers.child"
 LOST = "the process that read it ended twice"
 
 
-def main(model: Path = MODEL, patients: int = 60, readers: int = 20, parents: int = 10) -> int:
+class Scale(NamedTuple):
+    """How many patients, kills of readers, kills of the command; voxels of the phantoms in mm."""
+
+    patients: int = 60
+    readers: int = 20
+    parents: int = 10
+    spacing: float = 2.0
+
+
+def main(model: Path = MODEL, scale: Scale | None = None) -> int:
     """Run it; print what was found; 0 where all held."""
+    patients, readers, parents, spacing = scale or Scale()
     if not model.is_dir():
         print(f"needs {model}; run `make demo` first")
         return 1
@@ -37,7 +48,7 @@ def main(model: Path = MODEL, patients: int = 60, readers: int = 20, parents: in
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
         (home / "grade.toml").write_text(SETTINGS, encoding="utf-8")
-        write_cohort(home / "few", PhantomSettings(patients=4, seed=1, difficulty=0.3, spacing=2.0), lambda _: None)
+        write_cohort(home / "few", PhantomSettings(patients=4, seed=1, difficulty=0.3, spacing=spacing), lambda _: None)
         linked(sorted((home / "few").glob("*/*/")), home / "cohort", patients)
         before = shared()
         wrong, lost = killed_readers(home, model, patients, (readers, chance))
@@ -73,26 +84,33 @@ def killed_readers(home: Path, model: Path, patients: int, kills: tuple[int, ran
 
 
 def killed_parents(home: Path, model: Path, patients: int, kills: tuple[int, random.Random]) -> list[str]:
-    """Predictions that are killed and resumed, and in the end one that is not."""
+    """Predictions that are killed and resumed until they end; then others, until there were enough kills."""
     count, chance = kills
     wrong: list[str] = []
-    for number in range(count):
-        running = start(home, model, "parents")
-        while not (found := readers_of(running.pid)) and running.poll() is None:
+    killed, rounds = 0, 1
+    while True:
+        running = start(home, model, f"parents-{rounds}")
+        while killed < count and not readers_of(running.pid) and running.poll() is None:
             time.sleep(0.02)
-        time.sleep(chance.uniform(0.0, 1.5))
-        found = readers_of(running.pid) or found
-        os.kill(running.pid, chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-        running.communicate(timeout=PATIENCE)
-        end = time.monotonic() + 10
-        while (left := [pid for pid in found if is_reader(pid)]) and time.monotonic() < end:
-            time.sleep(0.02)
-        wrong += [f"after kill {number + 1} reader {pid} is left" for pid in left]
-    running = start(home, model, "parents")
-    output, _ = running.communicate(timeout=PATIENCE)
-    if running.returncode:
-        return [*wrong, f"the last prediction ended with {running.returncode}: {output.decode()[-500:]}"]
-    return wrong + whole(table(home / "parents"), patients)
+        if killed < count:
+            time.sleep(chance.uniform(0.0, chance.choice([0.05, 0.3, 2.0])))
+            found = readers_of(running.pid)
+            if running.poll() is None:
+                running.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+                killed += 1
+                running.communicate(timeout=PATIENCE)
+                end = time.monotonic() + 10
+                while (left := [pid for pid in found if is_reader(pid)]) and time.monotonic() < end:
+                    time.sleep(0.02)
+                wrong += [f"after kill {killed} reader {pid} is left" for pid in left]
+                continue
+        output, _ = running.communicate(timeout=PATIENCE)
+        if running.returncode:
+            return [*wrong, f"a prediction ended with {running.returncode}: {output.decode()[-500:]}"]
+        wrong += whole(table(home / f"parents-{rounds}"), patients)
+        if killed == count:
+            return wrong
+        rounds += 1
 
 
 def start(home: Path, model: Path, out: str) -> subprocess.Popen[bytes]:

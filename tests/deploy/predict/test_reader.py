@@ -27,6 +27,7 @@ from deploy.runtimes.card import LIMIT, Card
 from deploy.runtimes.halving import Halving
 from deploy.runtimes.onnx import OnnxRuntime
 from deploy.runtimes.open import open_runtime
+from tests.campaign import readers as campaign
 from tests.deploy.conftest import SETTINGS, ignore
 from tests.toolkit.data.faults.__main__ import write_all
 from toolkit.config import PredictSettings, Readers
@@ -316,3 +317,9 @@ def test_an_edit_and_pages_need_the_scan_on_the_host(
     options = PredictOptions(tmp_path / "b", ON_CPU, settings, edit=mask_tumour)
     assert predict(patients[:2], model, options, ignore, ignore).graded == 2
     assert made == []
+
+
+def test_killed_readers_and_killed_predictions(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sample of `python -m tests.campaign readers`."""
+    assert campaign.main(model.folder, campaign.Scale(patients=40, readers=4, parents=2, spacing=4.0)) == 0
+    assert "40 patients, 4 kills of readers and 2 of grade predict: 0 wrong" in capsys.readouterr().out
