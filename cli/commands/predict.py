@@ -85,7 +85,6 @@ def command(
     from deploy.model.folder import open_model
     from deploy.predict.pipeline import PredictOptions
     from deploy.runtime import Choice
-    from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
     from toolkit.owned import check_shared
 
@@ -117,9 +116,8 @@ def command(
         from cli.screens.bring_in import patients_of
 
         patients = patients_of(paths, dicom, out.with_name(f"{out.name}-ingested"), opened, site.hospital.series)
-    written = site.predict
-    given = {"batch_size": batch_size or written.batch_size, "workers": workers or written.workers}
-    settings = PredictSettings(**given, readers=written.readers)
+    given = {"batch_size": batch_size, "workers": workers}
+    settings = site.predict.model_copy(update={name: value for name, value in given.items() if value is not None})
     choice = Choice(runtime, device, own_engines=require_signature is not None)
     options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)
     if cluster:
