@@ -44,7 +44,7 @@ def command(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Reading threads. Default: chosen for this machine.", rich_help_panel=MACHINE),
+        typer.Option(min=1, help="Patients read at once. Default: chosen for this machine.", rich_help_panel=MACHINE),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     require_signature: PublicKey = None,

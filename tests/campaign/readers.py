@@ -67,7 +67,7 @@ def killed_readers(home: Path, model: Path, patients: int, kills: tuple[int, ran
     count, chance = kills
     running, killed = start(home, model, "readers"), 0
     while killed < count and running.poll() is None:
-        time.sleep(chance.uniform(0.02, 0.2))
+        time.sleep(chance.uniform(0.02, 0.4))
         if found := readers_of(running.pid):
             os.kill(chance.choice(found), signal.SIGKILL)
             killed += 1
