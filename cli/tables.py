@@ -115,7 +115,7 @@ def show_engines(engines: Sequence[tuple[Path, EngineRecord | ModelError]]) -> N
 
 
 def _network(record: NetworkRecord) -> str:
-    name = f"ResNet{record.depth}-3D"
+    name = f"3-D {record.title}"
     return name if record.members == 1 else f"{record.members} x {name}, averaged"
 
 

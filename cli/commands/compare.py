@@ -13,14 +13,16 @@ from cli.options import DEFAULT_CONFIG, MACHINE, OUTPUT, Config, Overrides, list
 def _levers(text: str) -> str:
     if not text:
         return text
-    from toolkit.training.study.plan import LEVERS  # here, so that --help answers at once
+    from toolkit.training.study.plan import LEVERS, pulled_lever  # here, so that --help answers at once
 
-    return list_of(LEVERS)(text)
+    list_of(LEVERS)(",".join(pulled_lever(name.strip(), "")[1] for name in text.split(",")))
+    return text
 
 
 EXAMPLES = (
     "grade compare COHORT --strategies stable,legacy --seeds 3",
     "grade compare COHORT --strategies stable --ablate ema,clip --devices 2 --out study",
+    "grade compare COHORT --strategies stable,legacy --ablate seresnet50,legacy-patience",
 )
 
 
@@ -32,7 +34,11 @@ def command(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each strategy, with seeds counting up.")] = 5,
     folds: Annotated[int, typer.Option(min=0, help="Cross-validation inside each seed. 0: one split.")] = 0,
     ablate: Annotated[
-        str, typer.Option(help="Levers to try on the first strategy, separated by commas.", callback=_levers)
+        str,
+        typer.Option(
+            help="Levers to try on the first strategy, or as legacy-ema on another. Separated by commas.",
+            callback=_levers,
+        ),
     ] = "",
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = None,

@@ -67,6 +67,7 @@ def show_study(study: Study, folder: Path) -> None:
             str(arm.runs),
             _mean_sd(arm.auc),
             f"{figure(arm.spread.mean)} ({figure(arm.spread.high)})",
+            f"{figure(arm.peak.mean)} ({figure(arm.peak.high)})",
             figure(arm.spikes.mean, 4),
             figure(arm.gap.mean),
             figure(arm.epochs.mean, 1),
@@ -75,8 +76,19 @@ def show_study(study: Study, folder: Path) -> None:
         )
         for arm in study.arms
     ]
-    rows += [(one.name, "", _mean_sd(one.auc), "", "", "", "", "", "") for one in study.baselines]
-    columns = ("", "runs", "AUC", "std, last 5 (worst)", "spikes", "gap", "epochs", "re-weighting", "seconds")
+    rows += [(one.name, "", _mean_sd(one.auc), "", "", "", "", "", "", "") for one in study.baselines]
+    columns = (
+        "",
+        "runs",
+        "AUC",
+        "std, last 5 (worst)",
+        "peak (worst)",
+        "spikes",
+        "gap",
+        "epochs",
+        "re-weighting",
+        "seconds",
+    )
     table("Strategies and baselines", columns, rows)
     words = {True: "met", False: "not met", None: "–"}
     verdicts = [(arm.name, one.name, words[one.met], one.sentence) for arm in study.arms for one in arm.verdicts]

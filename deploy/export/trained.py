@@ -74,6 +74,7 @@ def network_record(trained: Trained) -> NetworkRecord:
     """How the network is built."""
     network = trained.run.settings.network
     return NetworkRecord(
+        arch=network.arch,
         depth=network.depth,
         stem_stride=network.stem_stride,
         cosine_head=trained.run.settings.training.loss == "ldam",

@@ -117,7 +117,7 @@ def _metadata(model: Model) -> dict[str, Any]:
         "numpy_version": versions["numpy"],
         "required_packages_version": {"glioma-grade": versions["glioma-grade"], "nibabel": versions["nibabel"]},
         "task": "Tell low-grade from high-grade glioma in four-modality brain MRI",
-        "description": f"3-D ResNet-{manifest.network.depth}. {manifest.training.labels or 'Labels unknown.'}",
+        "description": f"3-D {manifest.network.title}. {manifest.training.labels or 'Labels unknown.'}",
         "authors": "those who trained the model; see docs/README.md",
         "copyright": "code: see LICENSE; weights: those who trained the model",
         "data_type": "nifti",

@@ -23,7 +23,7 @@ _INPUT = "scan"
 
 Shape = tuple[int, ...]
 
-_SAME = {"Relu", "Cast", "Identity", "InstanceNormalization", "Sqrt", "Clip"}
+_SAME = {"Relu", "Cast", "Identity", "InstanceNormalization", "Sqrt", "Clip", "Sigmoid"}
 _WIDER = {"Add", "Sub", "Mul", "Div", "Sum", "Max", "Min", "Pow"}
 _REDUCE = {"ReduceMean", "ReduceSum", "ReduceL2"}
 
@@ -160,8 +160,9 @@ def _windows(node: Node, size: Shape, kernel: Shape) -> Shape:
 def _conv(node: Node, given: list[Shape], _: _State) -> tuple[Shape, int]:
     batch, channels, *size = given[0]
     filters, taken, *kernel = given[1]
-    if taken != channels or node.integers.get("group", (1,)) != (1,):
-        raise ValueError(f"Conv takes {taken} channels of {channels}")
+    (groups,) = node.integers.get("group", (1,))
+    if groups < 1 or taken * groups != channels or filters % groups:
+        raise ValueError(f"Conv takes {taken} channels of {channels} in {groups} groups")
     out = (batch, filters, *_windows(node, tuple(size), tuple(kernel)))
     return out, math.prod(out) * taken * math.prod(kernel)
 
@@ -240,6 +241,7 @@ def _slice(node: Node, given: list[Shape], state: _State) -> tuple[Shape, int]:
 _KNOWN = {
     **dict.fromkeys((*_SAME, *_WIDER), _transpose),  # their shapes are worked out before
     **dict.fromkeys(_REDUCE, _reduce),
-    "Conv": _conv, "MaxPool": _pool, "Gemm": _gemm, "Reshape": _reshape, "Transpose": _transpose, "Concat": _concat,
+    "Conv": _conv, "MaxPool": _pool, "AveragePool": _pool,
+    "Gemm": _gemm, "Reshape": _reshape, "Transpose": _transpose, "Concat": _concat,
     "Unsqueeze": _unsqueeze, "Pad": _pad, "Slice": _slice,
 }  # fmt: skip

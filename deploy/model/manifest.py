@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, PositiveInt
 
 from deploy.model.origin import Adaptation, People
 from deploy.model.partial import Partial
-from toolkit.config import Grid
+from toolkit.config import Architecture, Grid
 from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.data.scan import PREPROCESSING
 from toolkit.evaluation.calibration import Calibration
@@ -30,11 +30,23 @@ class NetworkRecord(FrozenFinite):
     `members` counts the networks of an ensemble; their logits and evidence are averaged, their features side by side.
     """
 
+    arch: Architecture = "resnet"
     depth: Literal[10, 18, 34, 50]
     stem_stride: Literal[1, 2]
     cosine_head: bool
     norm: Literal["batch", "group"] = "batch"
     members: int = Field(1, ge=1, le=64)
+
+    @property
+    def title(self) -> str:
+        """Of the architecture, such as `ResNet-50`."""
+        titles = {"densenet121": "DenseNet-121", "seresnet50": "SE-ResNet-50", "efficientnet-b0": "EfficientNet-B0"}
+        return titles.get(self.arch, f"ResNet-{self.depth}")
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the first convolution runs over blocks of voxels, in half precision on a GPU."""
+        return self.stem_stride == 2 and self.arch != "efficientnet-b0"
 
 
 class OutputShapes(FrozenFinite):

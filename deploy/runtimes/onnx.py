@@ -174,7 +174,7 @@ def _open(model: Draft, choice: Choice, device: str, reason: str) -> OnnxRuntime
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the readers need the cores as well
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    blocks = model.manifest.network.stem_stride == 2
+    blocks = model.manifest.network.blocks
     provider = _provider(device, precision, blocks)
     session = _session(graph, path, options, provider, device)
     plain = {name: value for name, value in provider[1].items() if name != FUSED}

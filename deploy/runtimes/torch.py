@@ -79,7 +79,7 @@ def _device(wanted: str) -> str:
 
 def recorded_network(record: NetworkRecord) -> GradeNet | Ensemble:
     """The network that a manifest describes, its weights still random."""
-    settings = NetworkSettings(depth=record.depth, stem_stride=record.stem_stride, norm=record.norm)
+    settings = NetworkSettings(arch=record.arch, depth=record.depth, stem_stride=record.stem_stride, norm=record.norm)
     members = [build_network(settings, record.cosine_head) for _ in range(record.members)]
     return Ensemble(members) if len(members) > 1 else members[0]
 

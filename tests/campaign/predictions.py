@@ -20,7 +20,7 @@ from typing import Any
 
 from deploy.results import audit, journal
 from tests.campaign.runs import grade, write_cohort
-from toolkit.training.network import network
+from toolkit.training.network import backbones
 from toolkit.training.runs import outcome
 
 LOADED = (
@@ -113,7 +113,7 @@ def on_a_full_disk(kib: int, wanted: dict[str, tuple[str, ...]]) -> str:
 
 def main() -> int:
     """Print what was tried and what failed."""
-    network.PLANES = [4, 8, 16, 32]  # type: ignore[attr-defined]
+    backbones.PLANES = [4, 8, 16, 32]  # type: ignore[attr-defined]
     outcome.training_report = lambda record: f"page of {record.name}"  # type: ignore[attr-defined]  # no pictures
     for name in LOADED:
         import_module(name)

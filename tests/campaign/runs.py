@@ -24,7 +24,7 @@ import torch
 
 from cli.main import run as run_grade
 from toolkit.data.patients import MODALITIES
-from toolkit.training.network import checkpoint, network
+from toolkit.training.network import backbones, checkpoint
 from toolkit.training.runs import outcome
 
 PATIENCE = 240.0  # seconds for a command; on an idle core each takes about two
@@ -337,7 +337,7 @@ def main(few: bool = False) -> int:
     Args:
         few: a sample for the suite.
     """
-    network.PLANES = [4, 8, 16, 32]  # type: ignore[attr-defined]
+    backbones.PLANES = [4, 8, 16, 32]  # type: ignore[attr-defined]
     outcome.training_report = lambda record: f"page of {record.name}"  # type: ignore[attr-defined]  # no pictures
     torch.set_num_threads(1)
     for name in LOADED:

@@ -19,7 +19,7 @@ def test_cross_validation_to_a_model(project, grade):
     assert "write best, or a number from 1 to 2" in " ".join(err.split())
     code, out, err = grade("export", "runs/cv")
     assert code == 0, err
-    assert "2 x ResNet10-3D, averaged" in out
+    assert "2 x 3-D ResNet-10, averaged" in out
     code, out, err = grade("predict", "cohort/HGG/p01")
     assert code == 0, err
     code, out, err = grade("verify", "model")

@@ -12,6 +12,7 @@ from toolkit.config.load import (
 )
 from toolkit.config.presets import PRESETS
 from toolkit.config.settings import (
+    Architecture,
     AugmentSettings,
     CalibrationSettings,
     DataSettings,
@@ -29,6 +30,7 @@ from toolkit.config.settings import (
 
 __all__ = [
     "PRESETS",
+    "Architecture",
     "AugmentSettings",
     "CalibrationSettings",
     "CommissionSettings",

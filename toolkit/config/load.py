@@ -161,7 +161,10 @@ def _validate(tree: dict[str, Any], file: Path | None, single: Mapping[str, Any]
         where = " in --set" if _holds(single, first["loc"]) else f" in {file}" if file else ""
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"unknown setting '{key}'{where}; {_hint(key, first['loc'])}.") from None
-        raise SettingsError(f"setting {key} = {first['input']!r}{where}: {_lower(first['msg'])}.") from None
+        # What contradicts another setting is told of a whole section, which is not shown.
+        given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+        what = f"setting {key}{given}" if key else "settings"
+        raise SettingsError(f"{what}{where}: {_lower(first['msg'])}.") from None
 
 
 def _field_names(loc: tuple[int | str, ...]) -> list[str]:

@@ -12,6 +12,8 @@ from toolkit.config.life import CommissionSettings, MonitorSettings
 from toolkit.frozen import Frozen
 
 Strategy = Literal["stable", "ldam", "legacy"]
+Architecture = Literal["resnet", "densenet121", "seresnet50", "efficientnet-b0"]
+_FIVE_HALVINGS = ("densenet121", "efficientnet-b0")  # rounding down; the others round up
 Readers = Literal["auto", "threads", "processes"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 
@@ -103,11 +105,20 @@ class DataSettings(Grid):
 class NetworkSettings(Branch):
     """`[network]`."""
 
-    depth: Literal[10, 18, 34, 50] = 50
-    stem_stride: Literal[1, 2] = Field(2, description="2 as MedicalNet; 1 costs 8 times the arithmetic")
+    arch: Architecture = Field("resnet", description="MONAI's 3-D networks; only the ResNets have a depth")
+    depth: Literal[10, 18, 34, 50] = Field(50, description="of a ResNet")
+    stem_stride: Literal[1, 2] = Field(2, description="2 as MedicalNet; 1 costs 8 times the arithmetic; of a ResNet")
     dropout: float = Field(0.4, ge=0, lt=1)
     norm: Literal["batch", "group"] = Field("batch", description="group: GroupNorm in place of every BatchNorm")
-    pretrained: SettingPath | None = Field(None, description="a MedicalNet file")
+    pretrained: SettingPath | None = Field(None, description="a MedicalNet file, for a ResNet")
+
+    @model_validator(mode="after")
+    def _only_resnets_have(self) -> Self:
+        if self.arch != "resnet":
+            for name in ("depth", "stem_stride", "pretrained"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{self.arch} has no {name} to choose, a ResNet has; take network.{name} out")
+        return self
 
 
 class AugmentSettings(Branch):
@@ -237,6 +248,15 @@ class Settings(Branch):
     hospital: HospitalSettings = HospitalSettings()
     commission: CommissionSettings = CommissionSettings()
     monitor: MonitorSettings = MonitorSettings()
+
+    @model_validator(mode="after")
+    def _large_enough(self) -> Self:
+        if self.network.arch in _FIVE_HALVINGS and min(self.data.shape) < 2**5:
+            raise ValueError(
+                f"{self.network.arch} halves a scan five times, so each axis of data.shape needs 32 voxels or more;"
+                f" it is {list(self.data.shape)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _can_lack_a_modality(self) -> Self:

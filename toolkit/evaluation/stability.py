@@ -1,4 +1,4 @@
-"""Did a training go steadily? Three criteria, read off the history of its epochs."""
+"""Did a training go steadily? Four criteria, read off the history of its epochs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ LAST_EPOCHS = 5
 SPREAD_LIMIT = 0.02
 TREND_LIMIT = -0.8
 GAP_LIMIT = 0.10
+PEAK_LIMIT = 0.04  # what noise of 0.02 from epoch to epoch gives (benchmarks/steadiness.py)
+NEIGHBOURS = 2  # epochs on either side of the chosen one
 SMOOTHING = 3  # epochs in the moving mean of the training loss
 SPIKE_FACTOR = 3.0  # times the running median
 SPIKE_WINDOW = 50  # steps before the one that is looked at
@@ -67,9 +69,10 @@ def stability(history: Sequence[Epoch]) -> tuple[Criterion, ...]:
         history: the finished epochs, in order.
 
     Returns:
-        Spread of the validation AUC, trend of the training loss, gap between training and validation AUC.
+        Spread of the validation AUC, trend of the training loss, gap between training and validation AUC, and how far
+        the chosen epoch stands out from its neighbours.
     """
-    return (_spread(history), _trend(history), _gap(history))
+    return (_spread(history), _trend(history), _gap(history), _peak(history))
 
 
 def loss_spikes(losses: Sequence[float]) -> float | None:
@@ -163,6 +166,33 @@ def _gap(history: Sequence[Epoch]) -> Criterion:
         f"{_side(met, GAP_LIMIT)}."
     )
     return Criterion(name=name, value=value, limit=GAP_LIMIT, met=met, sentence=sentence)
+
+
+def _peak(history: Sequence[Epoch]) -> Criterion:
+    """The spread looks at the epochs before the stop; this looks at those around the network that is kept."""
+    name = "Chosen epoch no lucky one"
+    best = best_epoch(history)
+    if best is None or best.val_auc is None:
+        return _undefined(name, PEAK_LIMIT, "no epoch has a validation AUC")
+    around = [
+        row.val_auc
+        for row in history
+        if 0 < abs(row.epoch - best.epoch) <= NEIGHBOURS and row.val_auc is not None and not math.isnan(row.val_auc)
+    ]
+    if len(around) < NEIGHBOURS:
+        return _undefined(
+            name,
+            PEAK_LIMIT,
+            f"it needs a validation AUC in {NEIGHBOURS} of the epochs around the best one, {best.epoch}; it is there in"
+            f" {len(around)}",
+        )
+    value = best.val_auc - float(np.mean(around))
+    met = value < PEAK_LIMIT
+    sentence = (
+        f"The validation AUC of the best epoch, {best.epoch}, less the mean of the {len(around)} epochs around it is"
+        f" {value:.3f}, {_side(met, PEAK_LIMIT)}."
+    )
+    return Criterion(name=name, value=value, limit=PEAK_LIMIT, met=met, sentence=sentence)
 
 
 def _side(met: bool, limit: float) -> str:

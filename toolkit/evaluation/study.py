@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from toolkit.evaluation.comparison import Pair
-from toolkit.evaluation.stability import GAP_LIMIT, LAST_EPOCHS, SPREAD_LIMIT, TREND_LIMIT, Criterion
+from toolkit.evaluation.stability import GAP_LIMIT, LAST_EPOCHS, PEAK_LIMIT, SPREAD_LIMIT, TREND_LIMIT, Criterion
 from toolkit.frozen import Frozen
 
 ENOUGH = 0.8  # share of the runs that must meet a criterion: 4 of 5
@@ -26,6 +26,7 @@ class RunRecord(Frozen):
         spread: standard deviation of the validation AUC over the last 5 epochs.
         trend: Spearman's rho of the smoothed training loss against the epoch.
         gap: training AUC less validation AUC at the best epoch.
+        peak: validation AUC of the best epoch less the mean of the epochs around it.
         spikes: share of optimiser steps above 3 times the running median of the loss.
         epochs: finished.
         best_epoch: counted from 1.
@@ -44,6 +45,7 @@ class RunRecord(Frozen):
     spread: float | None
     trend: float | None
     gap: float | None
+    peak: float | None
     spikes: float | None
     epochs: int
     best_epoch: int
@@ -82,6 +84,7 @@ class Arm(Frozen):
     spread: Summary
     trend: Summary
     gap: Summary
+    peak: Summary
     spikes: Summary
     epochs: Summary
     best_epoch: Summary
@@ -140,7 +143,7 @@ def summarise_arm(name: str, changes: Sequence[str], runs: Sequence[RunRecord]) 
         accuracy=over_seeds(runs, lambda run: run.accuracy),
         **{
             measure: summary([getattr(run, measure) for run in runs])
-            for measure in ("spread", "trend", "gap", "spikes", "epochs", "best_epoch", "seconds")
+            for measure in ("spread", "trend", "gap", "peak", "spikes", "epochs", "best_epoch", "seconds")
         },
         drw_epoch=wanted,
         drw_started=None if wanted is None else sum(run.epochs >= wanted for run in runs),
@@ -162,6 +165,12 @@ def summarise_arm(name: str, changes: Sequence[str], runs: Sequence[RunRecord]) 
                 "the training AUC less the validation AUC at the best epoch",
                 [run.gap for run in runs],
                 GAP_LIMIT,
+            ),
+            _verdict(
+                "Chosen epochs no lucky ones",
+                "the validation AUC of the best epoch less the mean of the epochs around it",
+                [run.peak for run in runs],
+                PEAK_LIMIT,
             ),
             _reproducibility(auc),
         ),

@@ -14,13 +14,18 @@ from torch import nn
 
 from deploy.export.graph import write_onnx
 from deploy.model.folder import Precision
+from deploy.model.graph_check import check_graph
+from deploy.model.manifest import ModelSpec, NetworkRecord, OutputShapes
 from toolkit.config import Grid, NetworkSettings
+from toolkit.data.patients import CLASSES, MODALITIES
 from toolkit.errors import ModelError
-from toolkit.training.network.ensemble import Ensemble
+from toolkit.training.network.ensemble import Ensemble, members_of
 from toolkit.training.network.network import GradeNet, build_network, fold_batchnorm
 
 GRID = Grid(spacing=6.0, shape=(24, 32, 24))
 ODD = Grid(spacing=6.0, shape=(33, 25, 36))
+LARGE = Grid(spacing=6.0, shape=(32, 48, 64))
+LARGE_ODD = Grid(spacing=6.0, shape=(33, 47, 36))
 
 
 def network(seed: int, cosine_head: bool = False, **settings: Any) -> GradeNet:
@@ -36,12 +41,20 @@ def network(seed: int, cosine_head: bool = False, **settings: Any) -> GradeNet:
     return made.eval()
 
 
+def spec(made: GradeNet | Ensemble, grid: Grid, shapes: OutputShapes) -> ModelSpec:
+    """As far as the graph's check looks."""
+    record = NetworkRecord(depth=10, stem_stride=2, cosine_head=False, members=len(members_of(made)))
+    given = {"modalities": MODALITIES, "classes": CLASSES, "grid": grid, "network": record, "outputs": shapes}
+    return ModelSpec.model_construct(**given)
+
+
 def compare(made: GradeNet | Ensemble, grid: Grid, precision: Precision, path: Path) -> None:
     scans = torch.randn(3, 4, *grid.shape)
     with torch.inference_mode():
         expected = made(scans)
     shapes = write_onnx(fold_batchnorm(made), grid, precision, path)
     assert (shapes.features, shapes.evidence) == (expected.features.shape[1], tuple(expected.evidence.shape[1:]))
+    check_graph(path.read_bytes(), spec(made, grid, shapes), path.name)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     tolerance = 1e-4 if precision == "fp32" else 2e-2
     for count in (1, 3):
@@ -63,6 +76,14 @@ def compare(made: GradeNet | Ensemble, grid: Grid, precision: Precision, path: P
         ({"depth": 10, "stem_stride": 1}, GRID, "fp16"),
         ({"depth": 18}, GRID, "fp32"),  # shortcut A: every other voxel, and channels of zeros
         ({"depth": 50}, GRID, "fp32"),
+        ({"arch": "densenet121"}, LARGE, "fp32"),
+        ({"arch": "densenet121", "norm": "group"}, LARGE_ODD, "fp16"),
+        ({"arch": "densenet121"}, LARGE_ODD, "fp16"),
+        ({"arch": "seresnet50"}, GRID, "fp32"),
+        ({"arch": "seresnet50", "cosine_head": True}, ODD, "fp16"),
+        ({"arch": "efficientnet-b0"}, LARGE, "fp32"),
+        ({"arch": "efficientnet-b0"}, LARGE_ODD, "fp16"),
+        ({"arch": "efficientnet-b0", "norm": "group"}, LARGE, "fp32"),
     ],
     ids=str,
 )
@@ -80,8 +101,10 @@ def test_an_ensemble_answers_as_its_mean(cosine_head: bool, precision: Precision
 
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     made = network(0, depth=10)
-    with pytest.raises(ModelError, match=r"backbone\.bn1 is a BatchNorm3d.*fold it first"):
-        write_onnx(made, GRID, "fp32", tmp_path / "model.onnx")
+    folded = fold_batchnorm(made)
+    folded.backbone.bn1 = nn.InstanceNorm3d(64)
+    with pytest.raises(ModelError, match=r"backbone\.bn1 is a InstanceNorm3d, which the export cannot write"):
+        write_onnx(folded, GRID, "fp32", tmp_path / "model.onnx")
     folded = fold_batchnorm(made)
     folded.backbone.layer1[0].conv2.weight.data[0] = 1e6
     with pytest.raises(ModelError, match=r"backbone\.layer1\.0\.conv2\.weight does not fit float16"):

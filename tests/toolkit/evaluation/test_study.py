@@ -34,6 +34,7 @@ def record(arm: str = "stable", seed: int = 0, **more: object) -> RunRecord:
         "spread": 0.01,
         "trend": -0.9,
         "gap": 0.05,
+        "peak": 0.03,
         "spikes": 0.001,
         "epochs": 20,
         "best_epoch": 12,
@@ -72,7 +73,8 @@ def test_folds_of_a_seed_are_averaged_first() -> None:
 
 def test_four_of_five_meet_a_criterion() -> None:
     runs = [record(seed=i, spread=s, trend=-0.7, gap=None) for i, s in enumerate((0.01, 0.012, 0.014, 0.016, 0.048))]
-    steady, falling, gap, seeds = summarise_arm("stable", (), runs).verdicts
+    steady, falling, gap, lucky, seeds = summarise_arm("stable", (), runs).verdicts
+    assert (lucky.met, lucky.sentence[:12]) == (True, "In 5 of 5 ru")
     assert steady.met is True
     assert steady.sentence == (
         "In 4 of 5 runs the standard deviation of the validation AUC over the last 5 epochs is below the limit of "

@@ -78,7 +78,7 @@ def one_thread() -> None:
 def narrow() -> Iterator[None]:
     """A network of 1/16 of the channels: what is tested around it does not depend on its size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("toolkit.training.network.network.PLANES", [4, 8, 16, 32])
+        patch.setattr("toolkit.training.network.backbones.PLANES", [4, 8, 16, 32])
         yield
 
 

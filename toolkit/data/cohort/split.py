@@ -54,13 +54,16 @@ def split_cohort(
         share = data.validation if isinstance(data.validation, float) else 0.0
         chosen = _choose(cohort.grade_array, keys, share, np.random.default_rng([seed, len(cohort)]))
         split = Split(cohort.select(np.flatnonzero(~chosen).tolist()), cohort.select(np.flatnonzero(chosen).tolist()))
+    advice = "give more patients or another [data] validation share"
+    if data.group == "site":
+        advice = (
+            f"sites stay whole, and there are {len(set(keys))}: add sites that have both grades, set another [data]"
+            " validation share, or group by patient"
+        )
     for name, side in (("training", split.training), ("validation", split.validation)):
         for index, grade in enumerate(CLASSES):
             if index not in side.grades:
-                raise CohortError(
-                    f"{name} would hold no {grade} among its {len(side)} patients; give more patients or another "
-                    "[data] validation share."
-                )
+                raise CohortError(f"{name} would hold no {grade} among its {len(side)} patients; {advice}.")
     return split
 
 

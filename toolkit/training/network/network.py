@@ -1,9 +1,8 @@
-"""The network: MONAI's 3-D ResNet, a head, and three outputs; MedicalNet weights; BatchNorm folded for export."""
+"""The network: a backbone, a head, and three outputs; BatchNorm folded for export."""
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,27 +13,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
 from toolkit.config import NetworkSettings
-from toolkit.environment import without
-from toolkit.training.network.pooling import pool
-from toolkit.training.network.stem import block_weight, convolve_blocks, takes_blocks
+from toolkit.training.network.backbones import FOLDABLE, AnyBackbone, build_backbone
 
-# MONAI imports all its parts at once, and with these packages twelve seconds of CPU more.
-with without("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "skimage", "sklearn", "tensorboard"):
-    from monai.networks.nets.resnet import ResNet
-
-CHANNELS = 4  # one per modality
 GRADES = 2  # LGG, HGG
-# Depth -> block, blocks per stage, shortcut as in MedicalNet's files.
-_PLANS: dict[int, tuple[str, list[int], str]] = {
-    10: ("basic", [1, 1, 1, 1], "B"),
-    18: ("basic", [2, 2, 2, 2], "A"),
-    34: ("basic", [3, 4, 6, 3], "A"),
-    50: ("bottleneck", [3, 4, 6, 3], "B"),
-}
-PLANES = [64, 128, 256, 512]  # channels of the four stages, before a bottleneck's expansion
-_EXPANSION = {"basic": 1, "bottleneck": 4}
-_GROUPS = 32  # of channels in a GroupNorm (Wu & He 2018)
-
 
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
@@ -51,27 +32,6 @@ class Outputs(NamedTuple):
     logits: Tensor
     features: Tensor
     evidence: Tensor
-
-
-class Backbone(ResNet):  # type: ignore[misc]  # MONAI carries no types
-    """MONAI's ResNet up to its last feature map."""
-
-    def forward(self, scan: Tensor) -> Tensor:
-        """(B, 4, X, Y, Z) -> (B, F, x, y, z), 1/32 of each axis with stem stride 2, rounded up."""
-        x = self.act(self.bn1(self._stem(scan)))  # (B, 64, X/2, Y/2, Z/2)
-        fixed = x.is_cuda and x.requires_grad and torch.are_deterministic_algorithms_enabled()
-        x = pool(x) if fixed else self.maxpool(x)  # (B, 64, X/4, Y/4, Z/4)
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
-
-    def _stem(self, scan: Tensor) -> Tensor:
-        if scan.is_cuda and takes_blocks(self.conv1):
-            return convolve_blocks(scan, block_weight(self.conv1.weight), self.conv1.bias)
-        return self.conv1(scan)  # type: ignore[no-any-return]
-
-    def _downsample_basic_block(self, x: Tensor, planes: int, stride: int, spatial_dims: int = 3) -> Tensor:
-        # Shortcut A: subsample, then zero channels. MONAI's own takes `.data`, which cuts the gradient.
-        x = x[:, :, ::stride, ::stride, ::stride]
-        return functional.pad(x, (0, 0) * spatial_dims + (0, planes - x.shape[1]))
 
 
 class LinearHead(nn.Module):
@@ -143,7 +103,7 @@ class GradeNet(nn.Module):
     Pooling and head compute in float32 whatever the backbone computes in.
     """
 
-    def __init__(self, backbone: Backbone, head: LinearHead | CosineHead, dropout: float) -> None:
+    def __init__(self, backbone: AnyBackbone, head: LinearHead | CosineHead, dropout: float) -> None:
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
@@ -168,24 +128,12 @@ def build_network(settings: NetworkSettings, cosine_head: bool, scale: float = 1
     """A network with fresh weights, drawn from torch's global generator.
 
     Args:
-        settings: depth, stem stride, normalisation and dropout; `pretrained` is left to `pretrained.load_pretrained`.
+        settings: architecture, normalisation and dropout; `pretrained` is left to `pretrained.load_pretrained`.
         cosine_head: the head that LDAM needs, in place of the linear one.
         scale: of the cosines, LDAM's s; a state dict brings its own.
     """
-    block, layers, shortcut = _PLANS[settings.depth]
-    backbone = Backbone(
-        block,
-        layers,
-        PLANES,
-        n_input_channels=CHANNELS,
-        conv1_t_stride=settings.stem_stride,
-        shortcut_type=shortcut,
-        bias_downsample=False,  # MedicalNet's shortcut convolutions have none
-        feed_forward=False,
-    )
-    if settings.norm == "group":
-        _use_group_norm(backbone)
-    features = PLANES[-1] * _EXPANSION[block]
+    backbone = build_backbone(settings)
+    features = backbone.width
     head = CosineHead(features, scale) if cosine_head else LinearHead(features)
     return GradeNet(backbone, head, settings.dropout)
 
@@ -219,27 +167,22 @@ def with_weights(build: Callable[[], AnyNetwork], weights: Mapping[str, Tensor])
 def fold_batchnorm(network: AnyNetwork) -> AnyNetwork:
     """A copy in eval mode, each BatchNorm folded into the convolution before it; the outputs stay the same.
 
-    GroupNorm stays: its statistics are those of the scan at hand.
+    A BatchNorm that has none before it stays (`densenet121`), and GroupNorm, whose statistics are those of the scan at
+    hand.
     """
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):
         children = dict(module.named_children())
-        for conv_name, norm_name in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1")):
-            conv, norm = children.get(conv_name), children.get(norm_name)
+        for conv_name, norm_name in FOLDABLE:
+            holder, _, last = norm_name.rpartition(".")
+            if conv_name not in children or (holder or last) not in children:
+                continue
+            conv, place = children[conv_name], module.get_submodule(holder)
+            norm = getattr(place, last, None)
             if isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d):
                 setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
-                setattr(module, norm_name, nn.Identity())
+                setattr(place, last, nn.Identity())
     return folded
-
-
-def _use_group_norm(module: nn.Module) -> None:
-    """In every block: MONAI's own option reaches the stem only."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm3d):
-            groups = math.gcd(_GROUPS, child.num_features)
-            setattr(module, name, nn.GroupNorm(groups, child.num_features))
-        else:
-            _use_group_norm(child)
 
 
 def _weigh(feature_map: Tensor, weight: Tensor) -> Tensor:

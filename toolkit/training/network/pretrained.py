@@ -8,8 +8,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from toolkit.errors import RunError
+from toolkit.training.network.backbones import CHANNELS
 from toolkit.training.network.checkpoint import read_foreign
-from toolkit.training.network.network import CHANNELS, GradeNet
+from toolkit.training.network.network import GradeNet
 
 _MATCH_NEEDED = 0.95  # a share below means: another depth, or no MedicalNet file
 _COUNTER = "num_batches_tracked"  # BatchNorm's counter: no weight, and absent from files of torch 0.4

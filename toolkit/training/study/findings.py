@@ -98,7 +98,7 @@ def _ended(out: Path, planned: Sequence[PlannedRun]) -> dict[PlannedRun, Run]:
 def _record(planned: PlannedRun, run: Run) -> RunRecord:
     history, table, calibration = run.history(), run.validation(), run.calibration()
     best = best_epoch(history)
-    spread, trend, gap = stability(history)
+    spread, trend, gap, peak = stability(history)
     decided = calibration.probability(table.logit) >= calibration.threshold
     return RunRecord(
         name=planned.name,
@@ -110,6 +110,7 @@ def _record(planned: PlannedRun, run: Run) -> RunRecord:
         spread=spread.value,
         trend=trend.value,
         gap=gap.value,
+        peak=peak.value,
         spikes=loss_spikes(run.step_losses()),
         epochs=len(history),
         best_epoch=best.epoch if best else 0,

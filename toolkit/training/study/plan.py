@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from toolkit.config import Settings, differences
+from toolkit.config import PRESETS, Settings, differences
 from toolkit.errors import Interrupted, RunError, SettingsError
 from toolkit.files import alone
 from toolkit.training.loop.balance import check_conflicts
@@ -20,7 +20,7 @@ from toolkit.training.runs.unchanged import check_cohort
 from toolkit.training.single import continue_run, train_run
 from toolkit.training.watch import Quiet, StudyWatcher, Watcher
 
-# What --ablate can name: one change each to the first strategy.
+# What --ablate can name: one change each to the first strategy, or to the one in front of it, as in legacy-patience.
 LEVERS: dict[str, tuple[str, ...]] = {
     "ema": ("training.ema=0.99",),
     "frozen-bn": ("training.frozen_bn_epoch=10",),
@@ -33,6 +33,10 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "resnet18": ("network.depth=18",),
     "resnet34": ("network.depth=34",),
     "stem-stride-1": ("network.stem_stride=1",),
+    "densenet121": ("network.arch=densenet121", "network.depth=50"),  # which stands for "none chosen"
+    "seresnet50": ("network.arch=seresnet50", "network.depth=50"),
+    "efficientnet-b0": ("network.arch=efficientnet-b0", "network.depth=50"),
+    "patience": ("training.early_stopping=1000",),  # every epoch is trained
 }
 
 
@@ -65,22 +69,37 @@ class PlannedRun:
 
 
 def plan_arms(strategies: Sequence[str], levers: Sequence[str]) -> list[ArmPlan]:
-    """The strategies, then the first one with each lever.
+    """The strategies, then the first one with each lever, or the one that the lever names in front.
 
     Raises:
-        SettingsError: an unknown lever, a name given twice, or no strategy.
+        SettingsError: an unknown lever or one of a strategy that is not compared, a name given twice, or no strategy.
     """
     if not strategies:
         raise SettingsError("no strategy is named; write --strategies stable,legacy.")
-    unknown = [name for name in levers if name not in LEVERS]
+    pulled = [pulled_lever(name, strategies[0]) for name in levers]
+    unknown = [name for _, name in pulled if name not in LEVERS]
     if unknown:
         raise SettingsError(f"'{unknown[0]}' is nothing to ablate; choose among {', '.join(LEVERS)}.")
+    absent = [f"{strategy}-{name}" for strategy, name in pulled if strategy not in strategies]
+    if absent:
+        raise SettingsError(f"{absent[0]} would have nothing to be compared with; add its strategy to --strategies.")
     arms = [ArmPlan(name, name, ()) for name in strategies]
-    arms += [ArmPlan(f"{strategies[0]}-{name}", strategies[0], LEVERS[name]) for name in levers]
+    arms += [ArmPlan(f"{strategy}-{name}", strategy, LEVERS[name]) for strategy, name in pulled]
     names = [arm.name for arm in arms]
     if len(set(names)) < len(names):
         raise SettingsError(f"an arm is named twice among {', '.join(names)}; name each once.")
     return arms
+
+
+def pulled_lever(name: str, first: str) -> tuple[str, str]:
+    """The strategy and the lever that a name such as `ema` or `legacy-ema` means.
+
+    Args:
+        name: as --ablate has it.
+        first: the strategy that is meant where none is named.
+    """
+    strategy, _, lever = name.partition("-")
+    return (strategy, lever) if strategy in PRESETS else (first, name)
 
 
 def plan_runs(

@@ -54,6 +54,13 @@ def test_by_site_no_site_is_on_both_sides():
     assert len(split.validation) == pytest.approx(28, abs=8)
 
 
+def test_two_sites_that_nearly_are_the_grades_cannot_be_split():
+    grades = [1] * 208 + [0] + [0] * 74 + [1] * 2
+    everyone = cohort([f"p{i}" for i in range(285)], grades, ["a"] * 209 + ["b"] * 76)
+    with pytest.raises(CohortError, match=r"hold no LGG among its 0 .*sites stay whole, and there are 2: add sites"):
+        split_cohort(everyone, DataSettings(group="site"), seed=0)
+
+
 def test_unknown_site_is_named():
     with pytest.raises(CohortError, match="site of 4 patients is unknown, p0"):
         split_cohort(cohort(["p0", "p1", "p2", "p3"], [0, 1, 0, 1], [None] * 4), DataSettings(group="site"), 0)

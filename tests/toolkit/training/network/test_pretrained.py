@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.networks.nets.resnet import ResNet
 from torch import Tensor
 
 from toolkit.config import NetworkSettings
 from toolkit.errors import RunError
-from toolkit.training.network import network as network_module
-from toolkit.training.network.network import Backbone, GradeNet, build_network
+from toolkit.training.network import backbones
+from toolkit.training.network.network import GradeNet, build_network
 from toolkit.training.network.pretrained import load_pretrained
 
 pytestmark = pytest.mark.usefixtures("narrow")
@@ -23,10 +24,10 @@ def small(depth: int = 10) -> GradeNet:
 def medicalnet_file(path: Path, change: dict[str, Tensor | None] | None = None, depth: int = 10) -> dict[str, Tensor]:
     """As MedicalNet writes it: a prefix, one input channel, another classifier."""
     torch.manual_seed(5)
-    source = Backbone(
+    source = ResNet(
         "basic" if depth < 50 else "bottleneck",
         {10: [1, 1, 1, 1], 18: [2, 2, 2, 2]}[depth],
-        network_module.PLANES,
+        backbones.PLANES,
         n_input_channels=1,
         conv1_t_stride=2,
         shortcut_type="B" if depth == 10 else "A",

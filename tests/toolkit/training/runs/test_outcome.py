@@ -46,7 +46,7 @@ def test_files_of_a_finished_run(trained: tuple[Run, Any]) -> None:
     rest = ["split.csv", "stability.json", "steps.csv", "validation.csv"]
     assert sorted(p.name for p in run.folder.iterdir()) == [*names.split(), *rest]
     criteria = json.loads((run.folder / "stability.json").read_text())
-    assert [set(criterion) for criterion in criteria] == [{"name", "value", "limit", "met", "sentence"}] * 3
+    assert [set(criterion) for criterion in criteria] == [{"name", "value", "limit", "met", "sentence"}] * 4
     assert "trained" in (run.folder / "report.html").read_text()
 
 

@@ -57,6 +57,19 @@ def test_arms_and_runs() -> None:
     assert len(set(planned)) == len(planned)  # a study looks its runs up by them
 
 
+def test_a_lever_of_another_strategy() -> None:
+    arms = plan_arms(["stable", "legacy"], ["densenet121", "legacy-patience", "stem-stride-1"])
+    assert [(arm.name, arm.strategy) for arm in arms[2:]] == [
+        ("stable-densenet121", "stable"),
+        ("legacy-patience", "legacy"),
+        ("stable-stem-stride-1", "stable"),
+    ]
+    settings = load("legacy", arms[3].changes)
+    assert settings.training.drw_epoch < settings.training.epochs < settings.training.early_stopping
+    with pytest.raises(SettingsError, match=r"ldam-ema would have nothing to be compared with; add its strategy"):
+        plan_arms(["stable"], ["ldam-ema"])
+
+
 def test_seeds_count_up_from_the_users_own() -> None:
     planned = plan_runs(
         plan_arms(["stable"], []), 2, 0, lambda name, changes: load(name, ("training.seed=7", *changes))
