@@ -110,8 +110,6 @@ class Choice(NamedTuple):
         precision: `auto` is fp16 on a GPU and fp32 on a CPU.
         threads: of the CPU; 0 leaves the number to the runtime, which takes all cores.
         own_engines: take TensorRT engines from this user's cache alone: those of a model folder are not signed.
-        search: try every algorithm on the card and take the fastest; without, take what cuDNN guesses. The search takes
-            seconds, so it pays for many scans.
     """
 
     name: str = "auto"
@@ -119,7 +117,6 @@ class Choice(NamedTuple):
     precision: Precision | Literal["auto"] = "auto"
     threads: int = 0
     own_engines: bool = False
-    search: bool = True
 
 
 def check_scans(scans: Array, manifest: ModelSpec) -> None:

@@ -29,7 +29,7 @@ def command(
         str | None, typer.Option(help="Its column of sites. Default: recognised.", rich_help_panel=INPUT)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Reading threads. Default: one per core.", rich_help_panel=MACHINE)
+        int | None, typer.Option(min=1, help="Patients read at once. Default: one per core.", rich_help_panel=MACHINE)
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -44,7 +44,7 @@ def command(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Reading threads. Default: chosen for this machine.", rich_help_panel=MACHINE),
+        typer.Option(min=1, help="Patients read at once. Default: chosen for this machine.", rich_help_panel=MACHINE),
     ] = None,
     config: Config = DEFAULT_CONFIG,
     require_signature: PublicKey = None,
@@ -85,7 +85,6 @@ def command(
     from deploy.model.folder import open_model
     from deploy.predict.pipeline import PredictOptions
     from deploy.runtime import Choice
-    from toolkit.config import PredictSettings
     from toolkit.data.patients import find_patients
     from toolkit.owned import check_shared
 
@@ -117,8 +116,8 @@ def command(
         from cli.screens.bring_in import patients_of
 
         patients = patients_of(paths, dicom, out.with_name(f"{out.name}-ingested"), opened, site.hospital.series)
-    written = site.predict
-    settings = PredictSettings(batch_size=batch_size or written.batch_size, workers=workers or written.workers)
+    given = {"batch_size": batch_size, "workers": workers}
+    settings = site.predict.model_copy(update={name: value for name, value in given.items() if value is not None})
     choice = Choice(runtime, device, own_engines=require_signature is not None)
     options = PredictOptions(out, choice, settings, audit_ids=audit_ids, resume=resume, overwrite=overwrite)
     if cluster:

@@ -115,10 +115,11 @@ class Grader:
     def add(self, read: Read) -> None:
         """Copy a scan into the batch, or make it there of its box; the read one's voxels are let go."""
         if read.scan is not None:
-            if self.card and read.box:
-                self.card.fill(self.filled, read.box)
-            elif self.card:
-                self.card.put(self.filled, read.scan.data)
+            with self.timings.stage("infer"):
+                if self.card and read.box:
+                    self.card.fill(self.filled, read.box)
+                elif self.card:
+                    self.card.put(self.filled, read.scan.data)
             row = self._row(self.filled)
             if row is not None:
                 row[:] = read.scan.data

@@ -14,18 +14,18 @@ from deploy.runtime import Choice, Runtime
 from deploy.runtimes.halving import Halving
 from deploy.selftest import run_selftest
 from toolkit.config import PredictSettings, Readers
-from toolkit.data.workers.choose import in_processes
+from toolkit.data.workers.choose import can_share, in_processes
 from toolkit.data.workers.work import Results
 from toolkit.errors import SettingsError
 
-WORTH = 10  # batches that a cohort has to fill before single scans are tried as well: they cost a search of their own
+# Batches that a cohort has to fill before single scans are tried as well. On an H200 trying takes some 4 s, for 0.7 ms
+# a scan at best, and the card waits for the readers anyway.
+WORTH = 1000
+# Patients from which readers in processes pay where the card prepares the scans; they start while the runtime opens.
+# Ms a patient, processes and threads: on 2 cores 47 and 74, on 4 cores 23 and 40, on 16 cores 8 and 28
+# (`benchmarks/box.py`).
+LEAST_ON_CARD = 32
 TURNS = 3
-
-
-# With every algorithm tried, an H200 answers a scan some 0.4 ms sooner than with those that cuDNN guesses, and trying
-# takes 3 s. Behind the readers nobody sees that, unless pages ask for many answers a patient.
-SEARCH_PAYS = 8000  # scans
-OF_PAGE = 150  # scans that the evidence of a page takes
 
 
 class Pace(NamedTuple):
@@ -73,15 +73,14 @@ def choose_reading(settings: PredictSettings, choice: Choice, workers: int, pati
     Raises:
         SettingsError: processes are asked for where they cannot be had.
     """
-    on_card = choice.device != "cpu" and gpu_shown()
-    readers: Readers = "threads" if settings.readers == "auto" and not on_card else settings.readers
-    several = in_processes(readers, workers, patients)
-    return readers, several and on_card and choice.name in ("auto", "onnx") and choice.precision != "fp32"
-
-
-def worth_searching(patients: int, pages: bool) -> bool:
-    """Whether so many patients wait that the search for the fastest algorithms pays."""
-    return patients * (OF_PAGE if pages else 1) >= SEARCH_PAYS
+    gpu = choice.device != "cpu" and gpu_shown()
+    on_card = gpu and choice.name in ("auto", "onnx") and choice.precision != "fp32"
+    readers = settings.readers
+    if readers == "auto" and not gpu:
+        readers = "threads"
+    elif readers == "auto" and on_card and can_share() and workers > 1 and patients >= LEAST_ON_CARD:
+        readers = "processes"
+    return readers, on_card and in_processes(readers, workers, patients)
 
 
 def find_pace(model: Model, runtime: Halving, settings: PredictSettings, reads: Results[Read], patients: int) -> Pace:

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from deploy.model.folder import Model, library_versions
 from deploy.predict.grader import Graded, Grader, Seen, Timings, padded
-from deploy.predict.pace import choose_reading, find_pace, worth_searching
+from deploy.predict.pace import choose_reading, find_pace
 from deploy.predict.reader import Read, Wanted, reader
 from deploy.predict.verdict import single_grades
 from deploy.results.audit import Audit
@@ -155,8 +155,7 @@ def predict(
         reading = stack.enter_context(ExitStack())
         reads = reading.enter_context(reader(waiting, wanted, workers, readers))
         with timings.stage("open"):
-            search = worth_searching(len(waiting), options.on_seen is not None)
-            runtime = Halving(open_runtime(model, options.choice._replace(search=search)))
+            runtime = Halving(open_runtime(model, options.choice))
         if boxes and not makes_scans(runtime):
             reading.close()
             wanted = replace(wanted, boxes=False)

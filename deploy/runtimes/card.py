@@ -238,8 +238,12 @@ class Card:
             return
         address = self._slots.address_of(array)
         if address is not None and address not in self._locked:
-            cuda.page_lock(address, SLOT)
-            self._locked.add(address)
+            try:
+                cuda.page_lock(address, SLOT)
+            except RuntimeUnavailable:
+                self._slots = None  # copies are slower then, and no less right
+            else:
+                self._locked.add(address)
 
 
 def _synthetic(dtype: type) -> Images:

@@ -175,7 +175,7 @@ def _open(model: Draft, choice: Choice, device: str, reason: str) -> OnnxRuntime
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     blocks = model.manifest.network.blocks
-    provider = _provider(device, precision, blocks, choice.search)
+    provider = _provider(device, precision, blocks)
     session = _session(graph, path, options, provider, device)
     plain = {name: value for name, value in provider[1].items() if name != FUSED}
 
@@ -190,14 +190,14 @@ def _open(model: Draft, choice: Choice, device: str, reason: str) -> OnnxRuntime
     return OnnxRuntime(model, device, precision, chosen, session, options=options, unfused=unfused)
 
 
-def _provider(device: str, precision: Precision, blocks: bool, search: bool) -> tuple[str, dict[str, str]]:
+def _provider(device: str, precision: Precision, blocks: bool) -> tuple[str, dict[str, str]]:
     if device == "cpu":
         return CPU, {}
     # Measured on an H200, ms per scan in batches of 8, biases not fused: EXHAUSTIVE 0.71, without NHWC 0.86; with the
     # search left at DEFAULT 6.95 (H100).
     options = {
         "device_id": device.removeprefix("cuda:"),
-        "cudnn_conv_algo_search": "EXHAUSTIVE" if search else "HEURISTIC",
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
         "prefer_nhwc": "1",
     }
     if precision == "fp32":

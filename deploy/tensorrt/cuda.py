@@ -113,7 +113,7 @@ def pinned(shape: tuple[int, ...]) -> Array:
 def page_lock(address: int, count: int) -> None:
     """Let the GPU copy by itself from memory of the host that is there already, until `page_unlock`."""
     _call(
-        f"{count} bytes of page-locked memory", cudart.cudaHostRegister, address, count, cudart.cudaHostRegisterDefault
+        f"{count} bytes of page-locked memory", cudart.cudaHostRegister, address, count, cudart.cudaHostRegisterPortable
     )
 
 

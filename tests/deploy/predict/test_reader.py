@@ -18,7 +18,7 @@ import deploy.runtimes.open
 from deploy.model.folder import Model
 from deploy.predict import pace
 from deploy.predict.grader import Grader, Timings
-from deploy.predict.pace import choose_reading, worth_searching
+from deploy.predict.pace import choose_reading
 from deploy.predict.pipeline import PredictOptions, predict
 from deploy.predict.reader import Read, Wanted, reader
 from deploy.results.record import Record, Seconds
@@ -27,6 +27,7 @@ from deploy.runtimes.card import LIMIT, Card
 from deploy.runtimes.halving import Halving
 from deploy.runtimes.onnx import OnnxRuntime
 from deploy.runtimes.open import open_runtime
+from tests.campaign import readers as campaign
 from tests.deploy.conftest import SETTINGS, ignore
 from tests.toolkit.data.faults.__main__ import write_all
 from toolkit.config import PredictSettings, Readers
@@ -286,19 +287,13 @@ def test_what_reads_follows_from_gpu_cores_and_patients(monkeypatch: pytest.Monk
     assert choose_reading(auto, anywhere, 16, 1000) == ("threads", False)
     assert choose_reading(PredictSettings(readers="processes"), anywhere, 2, 3) == ("processes", False)
     monkeypatch.setattr(pace, "gpu_shown", lambda: True)
-    assert choose_reading(auto, anywhere, 16, 1000) == ("auto", True)
-    assert choose_reading(auto, anywhere, 16, 31) == ("auto", False)
-    assert choose_reading(auto, anywhere, 4, 1000) == ("auto", False)
+    assert choose_reading(auto, anywhere, 16, 1000) == ("processes", True)
+    assert choose_reading(auto, anywhere, 2, pace.LEAST_ON_CARD) == ("processes", True)
+    assert choose_reading(auto, anywhere, 2, pace.LEAST_ON_CARD - 1) == ("auto", False)
+    assert choose_reading(auto, anywhere, 1, 1000) == ("auto", False)
     assert choose_reading(auto, Choice(device="cpu"), 16, 1000) == ("threads", False)
     assert choose_reading(auto, Choice("tensorrt"), 16, 1000) == ("auto", False)
     assert choose_reading(PredictSettings(readers="threads"), anywhere, 16, 1000) == ("threads", False)
-
-
-def test_the_search_is_for_many_scans() -> None:
-    assert not worth_searching(1, pages=False)
-    assert not worth_searching(1, pages=True)
-    assert worth_searching(100, pages=True)
-    assert worth_searching(10_000, pages=False)
 
 
 def test_an_edit_and_pages_need_the_scan_on_the_host(
@@ -316,3 +311,9 @@ def test_an_edit_and_pages_need_the_scan_on_the_host(
     options = PredictOptions(tmp_path / "b", ON_CPU, settings, edit=mask_tumour)
     assert predict(patients[:2], model, options, ignore, ignore).graded == 2
     assert made == []
+
+
+def test_killed_readers_and_killed_predictions(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sample of `python -m tests.campaign readers`."""
+    assert campaign.main(model.folder, campaign.Scale(patients=40, readers=4, parents=2, spacing=4.0)) == 0
+    assert "40 patients, 4 kills of readers and 2 of grade predict: 0 wrong" in capsys.readouterr().out

@@ -16,10 +16,15 @@ from toolkit.errors import SettingsError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# On 16 cores of a Xeon, ms a patient, threads and processes: 4 workers 56 and 53; 8: 64 and 28; 16: 49 and 17. Threads
-# stop at some six cores, where they wait for Python's lock; processes take a second to start.
+# Ms a patient, threads and processes, on 16 virtual cores of a Xeon: 2 workers 67 and 66; 4: 46 and 35; 8: 25 and 24;
+# 16: 26 and 11 (`benchmarks/box.py`). Beyond eight, threads wait for Python's lock. Processes take a second to start.
 MOST_THREADS = 4
-LEAST_ITEMS = 32
+LEAST_ITEMS = 64
+
+
+def can_share() -> bool:
+    """Whether processes can share memory as `slots.py` needs it: on Linux."""
+    return hasattr(os, "memfd_create")
 
 
 def in_processes(readers: Readers, workers: int, items: int) -> bool:
@@ -33,11 +38,10 @@ def in_processes(readers: Readers, workers: int, items: int) -> bool:
     Raises:
         SettingsError: processes are asked for where they cannot be had.
     """
-    possible = hasattr(os, "memfd_create")
-    if readers == "processes" and not possible:
+    if readers == "processes" and not can_share():
         raise SettingsError('readers = "processes" needs Linux; write "threads" or "auto".')
     return readers == "processes" or (
-        readers == "auto" and possible and workers > MOST_THREADS and items >= LEAST_ITEMS
+        readers == "auto" and can_share() and workers > MOST_THREADS and items >= LEAST_ITEMS
     )
 
 

@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 
 TRIES = 2  # the second one while nobody else is read, in case memory was short
 SPARE = 4  # slots in addition to two for each worker: one is being filled, one waits to be taken
+BAD_STARTS = 50  # without a good one in between, that end a cohort; processes that end by themselves count as five
 SECONDS = 5.0  # for a process to end by itself
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -94,7 +95,7 @@ class Processes(Generic[Item, Result]):
         self._waiting: deque[_Job] = deque()
         self._again: deque[_Job] = deque()
         self._crew: list[_Worker] = []
-        self._stillborn = 0  # processes that died before one was ready
+        self._bad_starts = 0
         self._closing = False
         self._failure: Exception | None = None
 
@@ -235,7 +236,7 @@ class Processes(Generic[Item, Result]):
             self._gone(worker)
             return
         if said == READY:
-            worker.ready, self._stillborn = True, 0
+            worker.ready, self._bad_starts = True, 0
             return
         with self._lock:
             job, worker.job = worker.job, None
@@ -247,8 +248,8 @@ class Processes(Generic[Item, Result]):
         self._crew.remove(worker)
         ending, job = worker.ending(), worker.job
         if not worker.ready:
-            self._stillborn += 1
-            if self._stillborn > 2 * self._count + SPARE:
+            self._bad_starts += 1 if ending.startswith("signal") else 5
+            if self._bad_starts >= BAD_STARTS:
                 raise GradeError(
                     f"processes that read patients end as they start ({ending});"
                     ' set readers = "threads" under [predict], or free memory.'
