@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 import deploy.predict.pipeline
 import deploy.runtimes.card
 import deploy.runtimes.open
+from deploy.export.preparation import PreparationGate
 from deploy.model.folder import Model
 from deploy.predict import pace
 from deploy.predict.grader import Grader, Timings
@@ -38,7 +39,7 @@ from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Cohort, Patient, find_patients
 from toolkit.data.reading.door import Reading, open_patient
 from toolkit.data.scan import read_scan
-from toolkit.errors import OutOfMemory, RuntimeUnavailable
+from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
 ON_CPU = Choice("onnx", "cpu")
 
@@ -216,6 +217,18 @@ def test_preparation_that_differs_is_refused(runtime: OnnxRuntime, monkeypatch: 
     monkeypatch.setattr(deploy.runtimes.card, "SMALLEST", 1e5)  # as if the deviation were computed wrongly
     with pytest.raises(RuntimeUnavailable, match=r'differs by .* in a z-score .* readers = "threads"'):
         Card(runtime, 1).prove()
+
+
+def test_the_export_compares_the_card_with_the_processor(
+    patients: tuple[Patient, ...], runtime: OnnxRuntime, model: Model
+) -> None:
+    scan = read_scan(patients[0], model.manifest.grid)
+    answer = runtime.infer(scan.data[None])
+    PreparationGate(model, runtime).patient(patients[0], scan, answer)
+    with pytest.raises(ModelError, match=rf"differs for patient {patients[0].id} by 0\.01 in a z-score"):
+        PreparationGate(model, runtime).patient(patients[0], replace(scan, data=scan.data + np.float32(0.01)), answer)
+    with pytest.raises(ModelError, match="in probability, more than"):
+        PreparationGate(model, runtime).patient(patients[0], scan, answer._replace(logits=answer.logits * 2))
 
 
 def changed(patient: Patient, folder: Path, dtype: type, scale: float, offset: float) -> Patient:
