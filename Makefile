@@ -1,5 +1,5 @@
 # Two commands set everything up: `make demo` and `make test`. `make docs` builds the pages as a site in build/site,
-# `make sbom` lists what the Docker image `predict` holds.
+# `make sbom` lists what the Docker images hold.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -30,12 +30,14 @@ docs: .venv/docs
 picture: .venv/dev
 	$(BIN)/python -m tests.picture demo docs/demo.png
 
-# What is in the Docker image `predict`, by Python package with hash (CycloneDX); the base image is not in it.
+# What is in the Docker images, by Python package with hash (CycloneDX); the base image is not in it.
 sbom: .venv/sbom/bin/cyclonedx-py
 	mkdir -p build/sbom
-	cat requirements/predict.txt requirements/rtx.txt > build/sbom/predict.txt
-	.venv/sbom/bin/cyclonedx-py requirements build/sbom/predict.txt --pyproject pyproject.toml --output-reproducible \
-	    -o build/sbom/predict.cdx.json
+	for image in predict train; do \
+	    cat requirements/$$image.txt requirements/rtx.txt > build/sbom/$$image.txt && \
+	    .venv/sbom/bin/cyclonedx-py requirements build/sbom/$$image.txt --pyproject pyproject.toml \
+	        --output-reproducible -o build/sbom/$$image.cdx.json || exit; \
+	done
 
 .venv/cpu .venv/dev .venv/docs: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""Writes the files with hashes that the Docker image `predict` is installed from: `python requirements/make.py`.
+"""Writes the files with hashes that the Docker images are installed from: `python requirements/make.py`.
 
 Only the image's own wheels are asked for: CPython 3.12 on 64-bit Linux with glibc 2.39 (Ubuntu 24.04), from the public
 index alone, in the versions of constraints.txt. Nothing is installed.
@@ -37,6 +37,7 @@ def wanted() -> dict[str, list[str]]:
     return {
         "predict.txt": [*predict, BUILD],
         "rtx.txt": rtx,
+        "train.txt": [*project["dependencies"], *extras["gpu"], BUILD],
     }
 
 

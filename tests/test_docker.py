@@ -39,7 +39,7 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-FILES = ("predict.txt", "rtx.txt")
+FILES = ("predict.txt", "rtx.txt", "train.txt")
 
 
 def requirements(name: str) -> str:
@@ -75,8 +75,18 @@ def test_nothing_that_is_needed_is_without_a_hash(installed: dict[str, str]) -> 
     assert needed(set(installed), machine) <= set(found)
 
 
-def test_nothing_is_installed_without_hashes() -> None:
-    calls = re.findall(r"pip install ([^&\n]*)", stage("build-predict").replace("\\\n", " "))
+def test_no_package_of_a_training_is_without_a_hash(project: dict) -> None:
+    found = pins(requirements("train.txt"))
+    asked = {Requirement(text).name for text in (*project["dependencies"], *project["optional-dependencies"]["gpu"])}
+    assert {canonicalize_name(name) for name in asked} <= set(found)
+    machine = {"python_version": "3.12", "python_full_version": "3.12.3", "extra": ""}
+    gone = {"importlib-resources", "importlib-metadata", "zipp"}  # of older Pythons alone
+    assert needed(asked, machine) - gone <= set(found)
+
+
+@pytest.mark.parametrize("image", ["predict", "train"])
+def test_nothing_is_installed_without_hashes(image: str) -> None:
+    calls = re.findall(r"pip install ([^&\n]*)", stage(f"build-{image}").replace("\\\n", " "))
     assert len(calls) == 3
     for call in calls:
         ours = call.split() == ["--no-cache-dir", "--no-deps", "--no-build-isolation", "."]
@@ -100,14 +110,15 @@ def test_pip_takes_the_file_and_refuses_another_wheel(tmp_path: Path) -> None:
     assert "DO NOT MATCH THE HASHES" in answer.stderr
 
 
-def test_the_list_of_parts_names_every_package(tmp_path: Path) -> None:
-    program, out = ROOT / ".venv/sbom/bin/cyclonedx-py", tmp_path / "predict.cdx.json"
+@pytest.mark.parametrize("image", ["predict", "train"])
+def test_the_list_of_parts_names_every_package(image: str, tmp_path: Path) -> None:
+    program, out = ROOT / ".venv/sbom/bin/cyclonedx-py", tmp_path / "parts.cdx.json"
     if not program.exists():
         pytest.skip("`make sbom` installs cyclonedx-py")
     command = [
         program,
         "requirements",
-        ROOT / "requirements/predict.txt",
+        ROOT / f"requirements/{image}.txt",
         "--pyproject",
         ROOT / "pyproject.toml",
         "-o",
@@ -118,7 +129,7 @@ def test_the_list_of_parts_names_every_package(tmp_path: Path) -> None:
     assert found["bomFormat"] == "CycloneDX"
     assert found["metadata"]["component"]["name"] == "glioma-grade"
     listed = {canonicalize_name(part["name"]): part for part in found["components"]}
-    assert {name: part["version"] for name, part in listed.items()} == pins(requirements("predict.txt"))
+    assert {name: part["version"] for name, part in listed.items()} == pins(requirements(f"{image}.txt"))
     assert all("SHA-256" in json.dumps(part) for part in listed.values())
 
 
@@ -155,8 +166,7 @@ print(*{name.partition(".")[0] for name, module in sys.modules.items() if getatt
 
 
 def test_a_prediction_imports_nothing_else(installed: dict[str, str]) -> None:
-    # nibabel takes pydicom along where the extra `hospital` is installed, as it is here.
-    absent = {name.replace("scikit-learn", "sklearn") for name in LEFT_OUT} | {"pydicom"}
+    absent = {name.replace("scikit-learn", "sklearn") for name in LEFT_OUT}
     answer = subprocess.run(
         [sys.executable, "-c", IMPORTS, *absent], capture_output=True, text=True, check=True, cwd=ROOT, timeout=120
     )

@@ -134,7 +134,8 @@ def _connected(address: str, model: Model) -> Iterator[str]:
             stack.enter_context(_loopback())
             store = _store_bytes(model)
             stack.callback(ray.shutdown)
-            ray.init(address=LOCAL, include_dashboard=False, num_cpus=cores(), object_store_memory=store, **quiet)
+            with _begun("Ray cannot be started on this machine"):
+                ray.init(address=LOCAL, include_dashboard=False, num_cpus=cores(), object_store_memory=store, **quiet)
             where = "Ray on this machine alone"
         else:
             stack.callback(ray.shutdown)
@@ -165,15 +166,23 @@ def _loopback() -> Iterator[None]:
 
 def _joined(address: str, quiet: dict[str, Any]) -> bool:
     """Connect to a cluster; False where `auto` finds none."""
-    try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if address == AUTO and isinstance(error, ConnectionError):
+    with _begun(f"there is no Ray cluster at {address} that can be used"):
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError:
+            if address != AUTO:
+                raise
             return False
-        raise RuntimeUnavailable(
-            f"there is no Ray cluster at {address} that can be used: {first_line(error)}"
-        ) from error
     return True
+
+
+@contextmanager
+def _begun(sentence: str) -> Iterator[None]:
+    """Say what Ray's own error means: a node that does not start raises a bare `Exception`, others many kinds."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeUnavailable(f"{sentence}: {first_line(error)}") from error
 
 
 def _check_answers(address: str) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -126,17 +127,7 @@ def kill_a_worker(title: str) -> None:
     pytest.fail(f"no process {title}")
 
 
-def test_two_nodes_give_what_one_machine_gives(
-    everybody: tuple[Patient, ...], model: Model, cluster: str, alone: Path, tmp_path: Path
-) -> None:
-    options = PredictOptions(tmp_path, ON_CPU, PredictSettings(batch_size=2), resume=True)
-    summary, again = grade(everybody, model, options, cluster)
-    assert summary[:3] == (11, 1, 0)
-    assert again == []
-    check_equal(tmp_path, alone)
-
-
-def test_a_killed_worker_loses_nobody_and_doubles_nobody(
+def test_two_nodes_give_what_one_machine_gives_though_a_worker_is_killed(
     everybody: tuple[Patient, ...], model: Model, cluster: str, alone: Path, tmp_path: Path
 ) -> None:
     seen: list[str] = []
@@ -146,9 +137,8 @@ def test_a_killed_worker_loses_nobody_and_doubles_nobody(
         if len(seen) == 3:
             kill_a_worker("ray::Worker")
 
-    summary, again = grade(
-        everybody, model, PredictOptions(tmp_path, ON_CPU, PredictSettings(), resume=True), cluster, on_record
-    )
+    options = PredictOptions(tmp_path, ON_CPU, PredictSettings(batch_size=2), resume=True)
+    summary, again = grade(everybody, model, options, cluster, on_record)
     assert summary[:3] == (11, 1, 0)
     assert sum(again) >= 1
     assert sorted(seen) == [patient.id for patient in everybody]
@@ -193,7 +183,7 @@ print(*predict_on_cluster(find_patients([cohort]), open_model(model), options, "
 """
 
 
-def test_a_killed_driver_goes_on_where_it_was(
+def test_a_killed_driver_resumes_where_it_was(
     everybody: tuple[Patient, ...], model: Model, alone: Path, tmp_path: Path
 ) -> None:
     command = (sys.executable, "-c", SCRIPT, str(everybody[0].folder.parent), str(model.folder), str(tmp_path))
@@ -244,3 +234,23 @@ def test_what_cannot_work_is_said_before_anybody_is_graded(
 
         grade(everybody, open_model(folder), options(ON_CPU), cluster)
     assert not (tmp_path / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "127.0.0.1:{port}"])
+def test_a_ray_that_does_not_start_is_one_sentence(
+    address: str, everybody: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray raises a bare `Exception` where a node does not start in time, and an OSError on a full disk."""
+
+    errors = [Exception("The current node timed out during startup.\nMore."), OSError(28, "No space left")]
+
+    def fail(**_: object) -> None:
+        raise errors.pop()
+
+    monkeypatch.setattr("ray.init", fail)
+    options = PredictOptions(tmp_path, ON_CPU, PredictSettings())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        where = address.format(port=listening.getsockname()[1])
+        while errors:
+            with pytest.raises(RuntimeUnavailable, match=r"^[^\n]*: (The current node|\[Errno 28\])[^\n]*$"):
+                grade(everybody, model, options, where)

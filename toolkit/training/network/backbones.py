@@ -12,8 +12,9 @@ from toolkit.environment import without
 from toolkit.training.network.pooling import halve, max_pool
 from toolkit.training.network.stem import convolve_stem
 
-# MONAI imports all its parts at once, and with these packages twelve seconds of CPU more.
-with without("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "skimage", "sklearn", "tensorboard"):
+# MONAI imports all its parts at once, and with them packages that no network needs: twelve seconds of CPU.
+_NOT_NEEDED = ("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "skimage", "sklearn", "tensorboard")
+with without(*_NOT_NEEDED, "scipy.signal", "scipy.sparse"):
     from monai.networks.nets.densenet import DenseNet121
     from monai.networks.nets.efficientnet import EfficientNetBN
     from monai.networks.nets.resnet import ResNet
