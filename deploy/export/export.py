@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jinja2
 from safetensors.torch import save
@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from deploy.export.familiarity import Seen, baseline, learn_familiarity
 from deploy.export.graph import write_onnx
 from deploy.export.partial import learn_partial
+from deploy.export.preparation import PreparationGate
 from deploy.export.trained import Trained, model_spec, network_record, read_trained, whole_manifest
 from deploy.model.folder import (
     CARD,
@@ -34,6 +35,7 @@ from deploy.model.origin import People
 from deploy.parity import Gate, choose_patients
 from deploy.predict.reader import Wanted, reader
 from deploy.runtime import Choice, Runtime
+from deploy.runtimes.onnx import OnnxRuntime
 from deploy.runtimes.open import open_runtime
 from deploy.runtimes.torch import TorchRuntime, load_folded
 from deploy.selftest import run_selftest, write_selftest
@@ -140,10 +142,12 @@ def _prove(
     on_cpu, half = candidates[0], candidates[1]
     runtime = on_cpu if half.device == "cpu" else open_runtime(draft, Choice("onnx", "auto", "fp32"))
     gate, chosen = Gate(draft, reference, candidates), choose_patients(trained.validation)
+    prepared = PreparationGate(draft, cast(OnnxRuntime, on_cpu if half.device == "cpu" else half))
     seen: dict[Patient, Seen] = {}
     needed = dict.fromkeys((*trained.fresh.patients, *trained.known.patients))
     for patient, scan in _reads(chosen.patients, draft.manifest.grid, "parity: patient", on_stage):
         answers = gate.patient(patient.id, scan.data)
+        prepared.patient(patient, scan, answers[0] if half.device == "cpu" else answers[1])
         if patient in needed:
             answer = answers[0] if runtime is on_cpu else runtime.infer(scan.data[None])
             seen[patient] = Seen(answer.features[0], scan.statistics, scan.content)

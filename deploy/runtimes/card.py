@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
 
 from deploy.runtime import Array
 from deploy.runtimes.onnx import RUN_ERRORS, OnnxRuntime
@@ -28,89 +27,12 @@ from toolkit.errors import RuntimeUnavailable
 from toolkit.files import first_line
 
 LIMIT = 2e-3  # of a z-score, by which the graph may differ from the reference
-SMALLEST = 1e-30  # variance; of a modality that is missing it is 0
-OPSET, IR_VERSION = 20, 10
-OUT = "scan"
-_TYPES = {"int16": TensorProto.INT16, "float32": TensorProto.FLOAT}
+OUT = "scan"  # the graphs' output; their inputs are in `deploy/export/preparation.py`, which writes them
 
 
-def write_preparation(grid: Grid, dtype: str) -> bytes:
-    """The graph that z-scores a box inside its mask and resamples it: `make_scan`, written node by node.
-
-    Args:
-        grid: of the scan.
-        dtype: of the voxels, `int16` or `float32`.
-
-    Returns:
-        ONNX with inputs as the attributes of `Box`, the matrices as `x`, `y`, `z`, and the output `scan`, float32
-        (1, 4, X, Y, Z).
-    """
-    nodes: list[Any] = []
-    numbers: dict[str, Any] = {"smallest": np.array(SMALLEST, np.float32)}
-    numbers |= {axis: np.array([place]) for axis, place in (("up", 1), ("front", 2), ("right", 3))}
-
-    def node(kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
-        out = out or f"{kind.lower()}_{len(nodes)}"
-        nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
-        return out
-
-    def number(name: str, *values: int) -> str:
-        numbers[name] = np.array(values, np.int64)
-        return name
-
-    def total(name: str) -> str:
-        """Over the box, (4, 1, 1, 1); axis by axis, since one long sum in float32 loses three digits on a processor."""
-        for axis in ("right", "front", "up"):
-            name = node("ReduceSum", name, axis, keepdims=1)
-        return name
-
-    width, depth, height = grid.shape
-    voxels = node("Cast", "voxels", to=TensorProto.FLOAT)  # (4, Z, Y, X)
-    mask = node("Cast", "mask", to=TensorProto.FLOAT)
-    count = node("ReduceSum", mask, keepdims=0)
-    mean = node("Div", total(voxels), count)  # (4, 1, 1, 1); outside the mask all is 0
-    centred = node("Mul", node("Sub", voxels, mean), mask)
-    variance = node("Div", total(node("Mul", centred, centred)), count)
-    deviation = node("Sqrt", node("Max", variance, "smallest"))
-    signs = node("Reshape", "signs", number("by_modality", len(MODALITIES), 1, 1, 1))
-    scores = node("Mul", centred, node("Div", signs, deviation))
-    right = node("MatMul", scores, node("Transpose", "x", perm=[1, 0]))  # (4, Z, Y, X')
-    front = node("MatMul", "y", right)  # (4, Z, Y', X')
-    flat = node("Reshape", front, number("flat", len(MODALITIES), -1, depth * width))
-    up = node("Reshape", node("MatMul", "z", flat), number("whole", 1, len(MODALITIES), height, depth, width))
-    node("Transpose", up, out=OUT, perm=[0, 1, 4, 3, 2])
-    given = {
-        "voxels": (_TYPES[dtype], [len(MODALITIES), "Z", "Y", "X"]),
-        "mask": (TensorProto.BOOL, ["Z", "Y", "X"]),
-        "x": (TensorProto.FLOAT, [width, "X"]),
-        "y": (TensorProto.FLOAT, [depth, "Y"]),
-        "z": (TensorProto.FLOAT, [height, "Z"]),
-        "signs": (TensorProto.FLOAT, [len(MODALITIES)]),
-    }
-    return _model(nodes, given, [1, len(MODALITIES), *grid.shape], numbers)
-
-
-def _write_copy(grid: Grid) -> bytes:
-    """The graph for a scan that is finished: it goes where the others are made."""
-    shape = [1, len(MODALITIES), *grid.shape]
-    node = helper.make_node("Identity", ["voxels"], [OUT])
-    return _model([node], {"voxels": (TensorProto.FLOAT, shape)}, shape, {})
-
-
-def _model(nodes: Sequence[Any], given: Mapping[str, Any], shape: Sequence[Any], numbers: Mapping[str, Any]) -> bytes:
-    graph = helper.make_graph(
-        list(nodes),
-        "prepare",
-        [helper.make_tensor_value_info(name, kind, size) for name, (kind, size) in given.items()],
-        [helper.make_tensor_value_info(OUT, TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(value, name) for name, value in numbers.items()],
-    )
-    model = helper.make_model(
-        graph, producer_name="grade", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
-    )
-    onnx.checker.check_model(model)
-    content: bytes = model.SerializeToString()
-    return content
+def prepared_graph(kind: str) -> bytes:
+    """The graph for int16, float32 or a finished `scan`; a file, since prediction is installed without onnx."""
+    return (files("deploy.runtimes") / f"prepare_{kind}.onnx").read_bytes()
 
 
 @dataclass(frozen=True)
@@ -218,8 +140,7 @@ class Card:
 
     def _run(self, kind: str, row: int, given: Mapping[str, np.ndarray[Any, Any]]) -> None:
         if kind not in self._sessions:
-            graph = _write_copy(self._grid) if kind == "scan" else write_preparation(self._grid, kind)
-            self._sessions[kind] = self._runtime.open_beside(graph)
+            self._sessions[kind] = self._runtime.open_beside(prepared_graph(kind))
         target = self.scans[row : row + 1]
         try:
             binding = self._sessions[kind].io_binding()

@@ -71,7 +71,7 @@ def open_card(runtime: Runtime, batch: int, slots: Slots) -> Card:
     Raises:
         RuntimeUnavailable: the card has no room, or prepares scans differently.
     """
-    from deploy.runtimes.card import Card  # here, as it imports onnx
+    from deploy.runtimes.card import Card
     from deploy.runtimes.onnx import OnnxRuntime
 
     card = Card(cast(OnnxRuntime, runtime), batch, slots)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from threadpoolctl import threadpool_limits
 import deploy.predict.pipeline
 import deploy.runtimes.card
 import deploy.runtimes.open
+from deploy.export import preparation
+from deploy.export.preparation import PreparationGate, write_preparation
 from deploy.model.folder import Model
 from deploy.predict import pace
 from deploy.predict.grader import Grader, Timings
@@ -23,7 +27,7 @@ from deploy.predict.pipeline import PredictOptions, predict
 from deploy.predict.reader import Read, Wanted, reader
 from deploy.results.record import Record, Seconds
 from deploy.runtime import Array, Choice, RuntimeOutputs
-from deploy.runtimes.card import LIMIT, Card
+from deploy.runtimes.card import LIMIT, Card, prepared_graph
 from deploy.runtimes.halving import Halving
 from deploy.runtimes.onnx import OnnxRuntime
 from deploy.runtimes.open import open_runtime
@@ -38,7 +42,7 @@ from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Cohort, Patient, find_patients
 from toolkit.data.reading.door import Reading, open_patient
 from toolkit.data.scan import read_scan
-from toolkit.errors import OutOfMemory, RuntimeUnavailable
+from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
 ON_CPU = Choice("onnx", "cpu")
 
@@ -213,9 +217,33 @@ def test_a_batch_on_the_card_is_halved_and_answered_again_in_fp32(
 
 def test_preparation_that_differs_is_refused(runtime: OnnxRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Card(runtime, 1).prove() < LIMIT
-    monkeypatch.setattr(deploy.runtimes.card, "SMALLEST", 1e5)  # as if the deviation were computed wrongly
+    monkeypatch.setattr(preparation, "SMALLEST", 1e5)  # as if the deviation were computed wrongly
+    monkeypatch.setattr(deploy.runtimes.card, "prepared_graph", write_preparation)
     with pytest.raises(RuntimeUnavailable, match=r'differs by .* in a z-score .* readers = "threads"'):
         Card(runtime, 1).prove()
+
+
+def test_the_graphs_in_the_package_are_those_that_are_written() -> None:
+    for kind, content in preparation.graphs().items():
+        assert prepared_graph(kind) == content, "run python -m deploy.export.preparation"
+
+
+def test_the_card_needs_no_onnx() -> None:
+    """The image for prediction is built without it."""
+    code = "import sys; sys.modules['onnx'] = None; import deploy.runtimes.card"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True)
+
+
+def test_the_export_compares_the_card_with_the_processor(
+    patients: tuple[Patient, ...], runtime: OnnxRuntime, model: Model
+) -> None:
+    scan = read_scan(patients[0], model.manifest.grid)
+    answer = runtime.infer(scan.data[None])
+    PreparationGate(model, runtime).patient(patients[0], scan, answer)
+    with pytest.raises(ModelError, match=rf"differs for patient {patients[0].id} by 0\.01 in a z-score"):
+        PreparationGate(model, runtime).patient(patients[0], replace(scan, data=scan.data + np.float32(0.01)), answer)
+    with pytest.raises(ModelError, match="in probability, more than"):
+        PreparationGate(model, runtime).patient(patients[0], scan, answer._replace(logits=answer.logits * 2))
 
 
 def changed(patient: Patient, folder: Path, dtype: type, scale: float, offset: float) -> Patient:

@@ -1,0 +1,153 @@
+"""The preprocessing on the card: its graphs, written node by node, and their gate at export.
+
+python -m deploy.export.preparation    # writes the graphs into deploy/runtimes; a test holds them against this
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from deploy.export.graph import IR_VERSION, OPSET
+from deploy.model.folder import Draft
+from deploy.runtime import RuntimeOutputs
+from deploy.runtimes.card import LIMIT, OUT, Card
+from deploy.runtimes.onnx import OnnxRuntime
+from deploy.selftest import LIMITS, probability
+from toolkit.config import Grid
+from toolkit.data.box import read_box
+from toolkit.data.patients import MODALITIES, Patient
+from toolkit.data.scan import Scan
+from toolkit.errors import ModelError
+
+SMALLEST = 1e-30  # variance; of a modality that is missing it is 0
+_SCAN: list[str | int | None] = [1, len(MODALITIES), "width", "depth", "height"]
+_TYPES = {"int16": TensorProto.INT16, "float32": TensorProto.FLOAT}
+MOST = 4  # patients: the graph has nothing that is learned, and every prediction on a card proves it once more
+
+
+def write_preparation(dtype: str) -> bytes:
+    """The graph that z-scores a box inside its mask and resamples it: `toolkit.data.scan.make_scan`, for any grid.
+
+    Args:
+        dtype: of the voxels, `int16` or `float32`.
+
+    Returns:
+        ONNX with inputs as the attributes of `Box`, the matrices as `x`, `y`, `z`, and the output `scan`, float32
+        (1, 4, X, Y, Z).
+    """
+    nodes: list[Any] = []
+    numbers: dict[str, Any] = {"smallest": np.array(SMALLEST, np.float32)}
+    numbers |= {axis: np.array([place]) for axis, place in (("first", 0), ("up", 1), ("front", 2), ("right", 3))}
+    numbers["by_modality"] = np.array([len(MODALITIES), 1, 1, 1])
+
+    def node(kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
+        out = out or f"{kind.lower()}_{len(nodes)}"
+        nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
+        return out
+
+    def total(name: str) -> str:
+        """Over the box, (4, 1, 1, 1); axis by axis, since one long sum in float32 loses three digits on a processor."""
+        for axis in ("right", "front", "up"):
+            name = node("ReduceSum", name, axis, keepdims=1)
+        return name
+
+    voxels = node("Cast", "voxels", to=TensorProto.FLOAT)  # (4, Z, Y, X)
+    mask = node("Cast", "mask", to=TensorProto.FLOAT)
+    count = node("ReduceSum", mask, keepdims=0)
+    mean = node("Div", total(voxels), count)  # (4, 1, 1, 1); outside the mask all is 0
+    centred = node("Mul", node("Sub", voxels, mean), mask)
+    variance = node("Div", total(node("Mul", centred, centred)), count)
+    deviation = node("Sqrt", node("Max", variance, "smallest"))
+    scores = node("Mul", centred, node("Div", node("Reshape", "signs", "by_modality"), deviation))
+    right = node("MatMul", scores, node("Transpose", "x", perm=[1, 0]))  # (4, Z, Y, X')
+    front = node("MatMul", "y", right)  # (4, Z, Y', X')
+    turned = node("Transpose", front, perm=[0, 3, 2, 1])  # (4, X', Y', Z)
+    up = node("MatMul", turned, node("Transpose", "z", perm=[1, 0]))  # (4, X', Y', Z')
+    node("Unsqueeze", up, "first", out=OUT)
+    given = {
+        "voxels": (_TYPES[dtype], [len(MODALITIES), "Z", "Y", "X"]),
+        "mask": (TensorProto.BOOL, ["Z", "Y", "X"]),
+        "x": (TensorProto.FLOAT, ["width", "X"]),
+        "y": (TensorProto.FLOAT, ["depth", "Y"]),
+        "z": (TensorProto.FLOAT, ["height", "Z"]),
+        "signs": (TensorProto.FLOAT, [len(MODALITIES)]),
+    }
+    return _model(nodes, given, numbers)
+
+
+def write_copy() -> bytes:
+    """The graph for a scan that is finished: it goes where the others are made."""
+    return _model([helper.make_node("Identity", ["voxels"], [OUT])], {"voxels": (TensorProto.FLOAT, _SCAN)}, {})
+
+
+def _model(nodes: Sequence[Any], given: Mapping[str, Any], numbers: Mapping[str, Any]) -> bytes:
+    graph = helper.make_graph(
+        list(nodes),
+        "prepare",
+        [helper.make_tensor_value_info(name, kind, size) for name, (kind, size) in given.items()],
+        [helper.make_tensor_value_info(OUT, TensorProto.FLOAT, _SCAN)],
+        [numpy_helper.from_array(value, name) for name, value in numbers.items()],
+    )
+    model = helper.make_model(
+        graph, producer_name="grade", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
+    )
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def graphs() -> dict[str, bytes]:
+    """All of them, by the kind that `deploy.runtimes.card` asks for."""
+    return {**{name: write_preparation(name) for name in _TYPES}, "scan": write_copy()}
+
+
+class PreparationGate:
+    """Compares scans that the graph of `deploy.runtimes.card` makes with those of `toolkit.data.scan`.
+
+    Args:
+        model: whose grid and calibration count.
+        runtime: where the graph runs; on a GPU where there is one.
+    """
+
+    def __init__(self, model: Draft, runtime: OnnxRuntime) -> None:
+        self._model, self._runtime, self._left = model, runtime, MOST
+        self._card = Card(runtime, 1)
+        self._card.prove()
+
+    def patient(self, patient: Patient, scan: Scan, answer: RuntimeOutputs) -> None:
+        """Compare on a patient; nothing after the first few.
+
+        Args:
+            patient: whose files are read again.
+            scan: of the processor.
+            answer: of the runtime to it.
+
+        Raises:
+            ModelError: a z-score, the probability or the grade differs by more than it may.
+        """
+        if not self._left:
+            return
+        self._left -= 1
+        _, box = read_box(patient, Grid(**self._model.manifest.grid.model_dump()))
+        if box is None:
+            return
+        self._card.fill(0, box)
+        off = float(np.abs(self._card.scans.on_host()[0] - scan.data).max())
+        calibration, limit = self._model.manifest.calibration, LIMITS[self._runtime.precision]
+        p, q = (probability(one, calibration)[0] for one in (answer, self._runtime.infer(self._card.scans)))
+        if not (off <= LIMIT and abs(p - q) <= limit):
+            raise ModelError(
+                f"the preprocessing on {self._runtime.device} differs for patient {patient.id} by {off:.2g} in a"
+                f" z-score and {abs(p - q):.2g} in probability, more than {LIMIT:g} and {limit:g}."
+            )
+
+
+if __name__ == "__main__":
+    for kind, content in graphs().items():
+        (Path(__file__).parents[1] / "runtimes" / f"prepare_{kind}.onnx").write_bytes(content)
