@@ -1,17 +1,18 @@
 """The picture of `benchmarks.box`: ms a patient against cores, both logarithmic.
 
-python -m benchmarks.box_picture benchmarks/results/box-h200.json benchmarks/box.svg
+python -m benchmarks.box_picture benchmarks/results/box-h200.json --out benchmarks/box.png
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from benchmarks.common import arguments
 
 LINES = {
     "MONAI": ("MONAI DataLoader + torch AMP", "#999999", "s"),
@@ -31,9 +32,11 @@ def value(cell: Any) -> float | None:
 
 def main() -> None:
     """Draw it."""
-    rows = sorted(
-        json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["curve"], key=lambda row: row.get("cores", 0)
-    )
+    given = arguments("The picture of benchmarks.box.", ("results", {"type": Path, "help": "its JSON"}))
+    if given.out is None:
+        raise SystemExit("name the picture: --out FILE.png")
+    curve = json.loads(given.results.read_text(encoding="utf-8"))["curve"]
+    rows = sorted(curve, key=lambda row: row.get("cores", 0))
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for name, (text, colour, marker) in LINES.items():
@@ -48,7 +51,7 @@ def main() -> None:
         axis.set_major_formatter(ScalarFormatter())
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(sys.argv[2])
+    figure.savefig(given.out)
 
 
 if __name__ == "__main__":
