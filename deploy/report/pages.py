@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -148,8 +149,10 @@ class Pages:
         affine, shape = box_affine(images), images.mask.shape
         outlined = region.mask if region else np.zeros(shape, np.bool_)
         voxel = region.voxel if region else tuple(size // 2 for size in shape)
-        shown = {name: grey(images, name, self._levels) for name in TITLES}
-        packed = {name: pack(voxels, affine, window) for name, (voxels, window) in shown.items()}
+        with ThreadPoolExecutor(len(TITLES)) as pool:  # both leave Python's lock
+            shown = dict(zip(TITLES, pool.map(lambda name: grey(images, name, self._levels), TITLES), strict=True))
+            heads = pool.map(lambda name: pack(shown[name][0], affine, shown[name][1]), TITLES)
+            packed = dict(zip(TITLES, heads, strict=True))
         evidence = pack_evidence(between(found.lost, found.centres, scan.data.shape[1:]), scan.affine)
         still = Scene(
             shown,
