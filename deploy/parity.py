@@ -149,9 +149,8 @@ class Gate:
         for tally in self._tallies:
             if not tally.failures:  # where a patient has failed there is nothing more to see
                 sizes.update(_extremes(tally, self._kept, extremes, most))
-            if (
-                not tally.failures and tally.runtime.device != "cpu" and most > 1
-            ):  # prediction runs the largest batch there
+            # On a GPU prediction runs the largest batch.
+            if not tally.failures and tally.runtime.device != "cpu" and most > 1:
                 order = [k % len(self._kept) for k in range(most)]
                 tally.alike(order, tally.runtime.infer(np.stack([self._kept[k] for k in order])), most)
                 sizes.add(most)
@@ -209,10 +208,14 @@ def extreme_scans(grid: Grid) -> Iterator[tuple[str, Array]]:
     shape = (len(MODALITIES), *grid.shape)
     rng = np.random.default_rng(0)
     yield "zeros", np.zeros(shape, np.float32)
+    yield "constant 1", np.ones(shape, np.float32)
     yield "noise to +-1000", rng.uniform(-1000, 1000, shape).astype(np.float32)
     spike = np.zeros(shape, np.float32)
     spike[:, shape[1] // 2, shape[2] // 2, shape[3] // 2] = 1000
     yield "one voxel of 1000", spike
+    half = rng.standard_normal(shape, np.float32)
+    half[:, : shape[1] // 2] = 0
+    yield "half empty", half
 
 
 def _reference(reference: Runtime, name: str, scan: Array) -> RuntimeOutputs:

@@ -12,7 +12,7 @@ from toolkit.environment import without
 from toolkit.training.network.pooling import halve, max_pool
 from toolkit.training.network.stem import convolve_stem
 
-# MONAI imports all its parts at once, and with them packages that no network needs: twelve seconds of CPU.
+# MONAI imports all its parts at once, and with them packages that no network needs: half of the time it takes.
 _NOT_NEEDED = ("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "skimage", "sklearn", "tensorboard")
 with without(*_NOT_NEEDED, "scipy.signal", "scipy.sparse"):
     from monai.networks.nets.densenet import DenseNet121
