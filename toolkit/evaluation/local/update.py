@@ -75,7 +75,8 @@ def fit_update(logit: Float64, grade: Int64, parent: Calibration) -> Update:
     pull = np.array([SHIFT, SLOPE]) ** -2
     shift, steeper = fit_logistic(columns, grade.astype(float), z, pull).weights
     slope = float(1 + steeper)
-    if auc(grade, logit) <= 0.5 or slope <= 0:
+    ranked = auc(grade, logit)
+    if ranked is None or ranked <= 0.5 or slope <= 0:
         raise CohortError(
             "the model ranks the grades of these patients the wrong way round or not at all: no calibration helps; "
             "look at the labels, and do not use the model here."
