@@ -66,6 +66,7 @@ def test_a_study_sent_to_the_service_comes_back_graded(site, archive):
     assert told[1]["study"][:12] in shown
     log = (site / "log.txt").read_text()
     assert "stopping after the study in hand" in log
+    assert f"study {told[1]['study']} {values['grade']} in" in log  # the journal and the page speak of the same study
     for word in ("GLIOMA", "P1", str(report.StudyInstanceUID)):
         assert word not in log + json.dumps(told)
     assert "P1<" not in shown
