@@ -33,7 +33,7 @@ picture: .venv/dev
 # What is in the Docker images, by Python package with hash (CycloneDX); the base image is not in it.
 sbom: .venv/sbom/bin/cyclonedx-py
 	mkdir -p build/sbom
-	for image in predict train; do \
+	for image in predict hospital train; do \
 	    cat requirements/$$image.txt requirements/rtx.txt > build/sbom/$$image.txt && \
 	    .venv/sbom/bin/cyclonedx-py requirements build/sbom/$$image.txt --pyproject pyproject.toml \
 	        --output-reproducible -o build/sbom/$$image.cdx.json || exit; \

@@ -34,7 +34,7 @@ _END = ".!?…"
 _NUMBER = re.compile(r"[+-]?\d{1,4}(\.\d{1,20})?(e[+-]?\d{1,3})?%?", re.IGNORECASE)
 _COUNTS = re.compile(r"\d{1,4}(/\d{1,4}|(x\d{1,4}){1,2})")
 _SIGNS = re.compile(r"[!-/:-@\[-`{-~\u2500-\u257f–—±×·…→]*")  # punctuation and what tables are drawn with
-_DIGEST = re.compile(r"[0-9a-f]{64}")  # of a file
+_DIGEST = re.compile(r"[0-9a-f]{64}|[0-9a-f]{32}")  # of a file; of a study, as the service calls it
 _MESSAGES = """
 Usage OPTIONS COMMAND ARGS Options Commands Arguments Try grade help for Error Invalid value Missing argument option
 parameter No such command Did you mean is not one of a valid integer float boolean in the range or requires an Got

@@ -21,6 +21,8 @@ PYTHON = ("--python-version", "3.12", "--implementation", "cp", "--abi", "cp312"
 GLIBC = [f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)] + ["manylinux2014_x86_64", "linux_x86_64"]
 # pip asks markers of the Python that runs it; these are of older ones alone.
 NOT_NEEDED = {"importlib-resources", "importlib-metadata", "zipp"}
+# What `grade serve` uses of grade's own dependencies, which a prediction does without.
+OWN = ["scipy", "nilearn", "jinja2", "matplotlib"]
 BUILD = "setuptools"  # builds grade itself; the images do not keep it
 
 HEAD = """\
@@ -36,6 +38,7 @@ def wanted() -> dict[str, list[str]]:
     rtx = [text for text in extras["rtx"] if text.startswith("tensorrt")]
     return {
         "predict.txt": [*predict, BUILD],
+        "hospital.txt": [*predict, *extras["hospital"], *OWN],
         "rtx.txt": rtx,
         "train.txt": [*project["dependencies"], *extras["gpu"], BUILD],
     }

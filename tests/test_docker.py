@@ -9,12 +9,16 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from toolkit.config.service import ServiceSettings
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile.gpu").read_text()
@@ -39,7 +43,7 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-FILES = ("predict.txt", "rtx.txt", "train.txt")
+FILES = ("predict.txt", "hospital.txt", "rtx.txt", "train.txt")
 
 
 def requirements(name: str) -> str:
@@ -84,10 +88,37 @@ def test_no_package_of_a_training_is_without_a_hash(project: dict) -> None:
     assert needed(asked, machine) - gone <= set(found)
 
 
-@pytest.mark.parametrize("image", ["predict", "train"])
+def test_the_service_adds_to_a_prediction_what_it_imports(project: dict) -> None:
+    found, predict = pins(requirements("hospital.txt")), pins(requirements("predict.txt"))
+    del predict["setuptools"]  # builds grade itself, and is not kept
+    assert predict.items() <= found.items()
+    asked = {Requirement(text).name for text in project["optional-dependencies"]["hospital"]}
+    machine = {"python_version": "3.12", "python_full_version": "3.12.3", "extra": ""}
+    assert needed(asked, machine) <= set(found)
+    absent = ["torch", "monai", "onnx", "onnxscript", "safetensors", "openpyxl"]
+    optional = {"psutil", "chardet", "tqdm", "pylibjpeg-rle"}  # libraries take them where they are
+    used = imported(SERVICE, absent) - {"onnxruntime", "glioma-grade", "setuptools"} - optional
+    assert {"pynetdicom", "simpleitk", "nilearn", "uvicorn"} <= used <= set(found)
+    assert "FROM build-predict AS build-hospital\n" in DOCKERFILE
+    assert "COPY --from=build-hospital /opt/grade /opt/grade\n" in stage("hospital")
+
+
+def test_the_compose_file_builds_and_starts_what_there_is(tmp_path: Path) -> None:
+    text = (ROOT / "examples" / "service" / "compose.yaml").read_text()
+    service = yaml.safe_load(text)["services"]["grade"]
+    (target, image) = re.search(r"--target (\w+) -t ([\w-]+) \.", text).groups()
+    assert f" AS {target}\n" in DOCKERFILE
+    assert service["image"] == image
+    assert service["user"].split(":")[0] == re.search(r"useradd --uid (\d+)", DOCKERFILE)[1]
+    unit = (ROOT / "examples" / "service" / "grade.service").read_text()
+    assert re.search(r"^ExecStart=\S+/grade (.*)$", unit, re.MULTILINE)[1].split() == service["command"]
+    assert f":{ServiceSettings().page_port}/health" in service["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("image", ["predict", "hospital", "train"])
 def test_nothing_is_installed_without_hashes(image: str) -> None:
     calls = re.findall(r"pip install ([^&\n]*)", stage(f"build-{image}").replace("\\\n", " "))
-    assert len(calls) == 3
+    assert len(calls) == (1 if image == "hospital" else 3)
     for call in calls:
         ours = call.split() == ["--no-cache-dir", "--no-deps", "--no-build-isolation", "."]
         assert ours or "--require-hashes" in call, call
@@ -110,7 +141,7 @@ def test_pip_takes_the_file_and_refuses_another_wheel(tmp_path: Path) -> None:
     assert "DO NOT MATCH THE HASHES" in answer.stderr
 
 
-@pytest.mark.parametrize("image", ["predict", "train"])
+@pytest.mark.parametrize("image", ["predict", "hospital", "train"])
 def test_the_list_of_parts_names_every_package(image: str, tmp_path: Path) -> None:
     program, out = ROOT / ".venv/sbom/bin/cyclonedx-py", tmp_path / "parts.cdx.json"
     if not program.exists():
@@ -165,13 +196,32 @@ print(*{name.partition(".")[0] for name, module in sys.modules.items() if getatt
 """
 
 
-def test_a_prediction_imports_nothing_else(installed: dict[str, str]) -> None:
-    absent = {name.replace("scikit-learn", "sklearn") for name in LEFT_OUT}
+SERVICE = """
+import sys
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name in sys.argv[1:]:
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Absent)  # a None in sys.modules, as above, confuses scipy
+import cli.main, cli.commands.serve, cli.screens.serve, cli.screens.pacs, cli.screens.bring_in
+import deploy.hospital.page, deploy.hospital.network.web, deploy.hospital.service.status, deploy.report.pages
+from deploy.hospital.space.pose import find_pose
+from nilearn.datasets import load_mni152_template
+print(*{name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__file__", None)})
+"""
+
+
+def imported(program: str, absent: Iterable[str]) -> set[str]:
+    """Distributions that a program loads while some modules are not to be had."""
     answer = subprocess.run(
-        [sys.executable, "-c", IMPORTS, *absent], capture_output=True, text=True, check=True, cwd=ROOT, timeout=120
+        [sys.executable, "-c", program, *absent], capture_output=True, text=True, check=True, cwd=ROOT, timeout=120
     )
     owners = packages_distributions()
-    used = {canonicalize_name(owner) for name in answer.stdout.split() for owner in owners.get(name, ())}
+    return {canonicalize_name(owner) for name in answer.stdout.split() for owner in owners.get(name, ())}
+
+
+def test_a_prediction_imports_nothing_else(installed: dict[str, str]) -> None:
+    used = imported(IMPORTS, [name.replace("scikit-learn", "sklearn") for name in LEFT_OUT])
     # Here the CPU's onnxruntime stands in.
     there = needed(set(installed)) | {"onnxruntime", "glioma-grade", "setuptools"}
     assert "numpy" in used

@@ -17,7 +17,7 @@ from deploy.predict.brought import RECORD
 from toolkit.config import LabelTable
 from toolkit.config.hospital import SeriesNames
 from toolkit.data.patients import Patient, find_patients
-from toolkit.errors import CohortError, ModelError, PatientRefused
+from toolkit.errors import CohortError, Interrupted, ModelError, PatientRefused
 from toolkit.machine import cores
 
 
@@ -101,7 +101,10 @@ def cohort_of(sources: Iterable[Source | Refused], labels: Path, out: Path, mode
         stage("reading headers")
         studies = list(sources)
     with bar("bringing in", len(studies)) as done:
-        return build_cohort(studies, LabelTable(file=labels), out, model.folder, done)
+        try:
+            return build_cohort(studies, LabelTable(file=labels), out, model.folder, done)
+        except KeyboardInterrupt:
+            raise Interrupted("studies that are done stay; the same command resumes.") from None
 
 
 def show_brought_in(done: list[Ingested | Refused], out: Path) -> None:

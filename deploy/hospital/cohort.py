@@ -5,25 +5,26 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from itertools import islice
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from deploy.hospital.ingest import Ingested, Refused, Source, ingest
+from deploy.hospital.service.child import Child
 from deploy.hospital.space.brain import Brain, open_brain
 from deploy.model.folder import BRAIN, open_model
 from toolkit.config import LabelTable
 from toolkit.data.labels import read_labels
 from toolkit.data.patients import CLASSES
-from toolkit.errors import CohortError, PatientRefused
+from toolkit.errors import CohortError, GradeError, PatientRefused
 from toolkit.files import write_file
 from toolkit.machine import cores, memory
 
 LABELS, REFUSED = "labels.csv", "refused.csv"
 EACH = 1700 * 2**20  # bytes that one process takes
 _MEMORY_SHARE = 0.8
-_open: dict[str, tuple[Brain, str]] = {}  # of a worker process
 
 
 def build_cohort(
@@ -57,10 +58,11 @@ def build_cohort(
     for one in done:
         on_done(one)
     grades = {source.id: grade for source, grade in wanted}
-    for result in _in_processes([source for source, _ in wanted], out, model):
-        done.append(result)
-        on_done(result)
-        _write_tables(out, done, grades)
+    with closing(_in_processes([source for source, _ in wanted], out, model)) as results:
+        for result in results:
+            done.append(result)
+            on_done(result)
+            _write_tables(out, done, grades)
     _write_tables(out, done, grades)
     return done
 
@@ -76,51 +78,97 @@ def _labelled(
     """Studies with a grade, one for each patient; the others are refused with the reason."""
     table = read_labels(labels)
     grades = {_digest(name): grade for name, grade in zip(table.ids, table.grades, strict=True)}
+    bearers = _bearers(sources)
     wanted: list[tuple[Source, int]] = []
     refused: list[Ingested | Refused] = []
-    persons: dict[str, str] = {}
+    taken: dict[str, str] = {}
     for source in sources:
         if isinstance(source, Refused):
             refused.append(source)
             continue
-        grade = next((grades[name] for name in source.names if grades.get(name) is not None), None)
-        person = source.names[0] if source.names else source.id
+        found = {name: grade for name in source.names if (grade := grades.get(name)) is not None}
+        grade = next((grade for name, grade in found.items() if len(bearers[name]) == 1), None)
+        person = source.person or source.id
         if grade is None:
-            refused.append(Refused(source.id, Path(), "the table of labels has no grade for it"))
-        elif person in persons:
-            refused.append(Refused(source.id, Path(), f"study {persons[person]} is of the same patient"))
+            why = (
+                "several patients of the archive have this PatientID; name the StudyInstanceUID in the table of labels"
+            )
+            refused.append(Refused(source.id, Path(), why if found else "the table of labels has no grade for it"))
+        elif person in taken:
+            refused.append(Refused(source.id, Path(), f"study {taken[person]} is of the same patient"))
         else:
-            persons[person] = source.id
+            taken[person] = source.id
             wanted.append((source, grade))
     return wanted, refused
 
 
-def _in_processes(sources: Sequence[Source], out: Path, model: Path) -> Iterator[Ingested | Refused]:
+def _bearers(sources: Sequence[Source | Refused]) -> dict[str, set[str]]:
+    """Who bears a name: the PatientID of two hospitals may mean two people."""
+    found: dict[str, set[str]] = {}
+    for source in sources:
+        if isinstance(source, Source):
+            for name in source.names:
+                found.setdefault(name, set()).add(source.person or source.id)
+    return found
+
+
+def _in_processes(sources: Sequence[Source], out: Path, model: Path) -> Generator[Ingested | Refused]:
     count = processes(len(sources))
     threads = max(1, cores() // count)
     if count == 1:
-        _start(model, threads)
+        brain = _opened(model, threads)
         for source in sources:
-            yield _bring_in(source, out)
+            yield _bring_in(source, out, brain)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, _start, (model, threads)) as pool:
-        jobs = [pool.submit(_bring_in, source, out) for source in sources]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start(folder: Path, threads: int) -> None:
-    model = open_model(folder)
-    _open["brain"] = open_brain(model.read(BRAIN), threads), model.manifest.files[BRAIN]
-
-
-def _bring_in(source: Source, out: Path) -> Ingested | Refused:
+    waiting = iter(sources)
+    in_hand: dict[Child, Source] = {}
     try:
-        return ingest(source, out, _open["brain"], _ignore)
+        for source in islice(waiting, count):
+            _hire(in_hand, source, out, model, threads)
+        while in_hand:
+            talking = wait([child.pipe for child in in_hand])
+            for child in [child for child in in_hand if child.pipe in talking]:
+                yield _result(child, in_hand[child], out)
+                del in_hand[child]
+                child.end()
+                for source in islice(waiting, 1):
+                    _hire(in_hand, source, out, model, threads)
+    finally:  # an error, or Ctrl-C: what is in hand is not finished
+        for child in in_hand:
+            child.end(0.0)
+
+
+def _hire(in_hand: dict[Child, Source], source: Source, out: Path, model: Path, threads: int) -> None:
+    """A process for one study: nothing that a library keeps adds up over an archive."""
+    in_hand[Child(_work, source, out, model, threads)] = source
+
+
+def _result(child: Child, source: Source, out: Path) -> Ingested | Refused:
+    try:
+        said: Ingested | Refused | Exception = child.pipe.recv()
+    except (EOFError, OSError):
+        why = f"its process ended with {child.ending()}, as when memory runs out; the same call tries it again"
+        return Refused(source.id, out / source.id, why)
+    if isinstance(said, Exception):
+        raise said
+    return said
+
+
+def _work(source: Source, out: Path, model: Path, threads: int, parent: Connection) -> None:
+    try:
+        parent.send(_bring_in(source, out, _opened(model, threads)))
+    except (GradeError, OSError) as error:
+        parent.send(error)
+
+
+def _opened(folder: Path, threads: int) -> tuple[Brain, str]:
+    model = open_model(folder)
+    return open_brain(model.read(BRAIN), threads), model.manifest.files[BRAIN]
+
+
+def _bring_in(source: Source, out: Path, brain: tuple[Brain, str]) -> Ingested | Refused:
+    try:
+        return ingest(source, out, brain, _ignore)
     except PatientRefused as reason:
         return Refused(source.id, out / source.id, str(reason))
 

@@ -57,8 +57,9 @@ def _source(study: Study, selection: Selection) -> Source:
         ],
         "files_left_out": len(study.rejected),
     }
-    names = (next(iter(chosen.values())).head.patient, _digest(study.uid), _digest(study.key))
-    return Source(study.key, _content(chosen), facts, partial(_read, chosen), names)
+    head = next(iter(chosen.values())).head
+    names = (head.patient_id, _digest(study.uid), _digest(study.key))
+    return Source(study.key, _content(chosen), facts, partial(_read, chosen), names, head.patient)
 
 
 def _read(chosen: Mapping[str, Series]) -> Mapping[str, Volume]:

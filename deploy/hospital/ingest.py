@@ -41,6 +41,7 @@ class Source:
         facts: for the record: kind of the input, hashed UIDs, choices with reasons; no names.
         read: gives modality -> volume, with the skull; raises PatientRefused.
         names: SHA-256 of what a table of labels may call it: PatientID first, StudyInstanceUID; never written anywhere.
+        person: by which patients are told apart; empty: by the id.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Source:
     facts: Mapping[str, Any]
     read: Callable[[], Mapping[str, Volume]]
     names: tuple[str, ...] = ()
+    person: str = ""
 
 
 @dataclass(frozen=True)

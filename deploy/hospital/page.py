@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deploy.hospital.space.prepare import PREPARED_HERE, REFERENCE, Prepared
@@ -27,6 +26,8 @@ def draw_page(file: Path, prepared: Prepared) -> None:
         file: to write.
         prepared: the patient.
     """
+    from matplotlib.figure import Figure  # here: a study that is kept from an earlier call needs no page
+
     mask = prepared.mask
     level = int(np.argmax(mask.sum(axis=(0, 1))))
     side = int(np.mean(np.nonzero(mask.any(axis=(1, 2)))[0])) + 12  # next to the midline, where the ventricles are

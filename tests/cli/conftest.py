@@ -1,3 +1,4 @@
+import shutil
 import sys
 
 import nibabel as nib
@@ -8,6 +9,9 @@ from scipy import ndimage
 from cli.main import run as run_grade
 from cli.screens.train import TrainingScreen
 from deploy.export.export import export_run
+from deploy.model.folder import BRAIN, file_hashes, open_model, write_manifest
+from deploy.model.manifest import BrainRecord
+from tests.deploy.hospital.scene import write_bright_network
 from toolkit.config import load_settings
 from toolkit.data.patients import MODALITIES
 from toolkit.training.start import start_training
@@ -94,3 +98,16 @@ def made(tmp_path_factory):
         run = start_training(load_settings(folder / "grade.toml"), folder / "runs" / "tiny", screen)
     export_run(run, folder / "model", run.settings.export, None, lambda _: None)
     return folder
+
+
+@pytest.fixture
+def site(made, tmp_path, monkeypatch):
+    """A working folder with a model that has a brain mask, of a network that knows the brain of `scene`."""
+    shutil.copytree(made / "model", tmp_path / "model")
+    write_bright_network(tmp_path / "model" / BRAIN)
+    manifest = open_model(tmp_path / "model").manifest
+    record = BrainRecord(file=BRAIN, source="test", weights="0" * 64, licence="none", unknown="all", differing=0.0)
+    files = file_hashes(tmp_path / "model")
+    write_manifest(tmp_path / "model", manifest.model_copy(update={"brain": record, "files": files}))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -2,31 +2,30 @@
 
 import csv
 import json
+import os
+import re
 import shutil
+import signal
+import time
+from dataclasses import replace
+from functools import partial
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 
-from deploy.model.folder import BRAIN, file_hashes, open_model, write_manifest
-from deploy.model.manifest import BrainRecord
+from deploy.hospital.cohort import _digest, _in_processes, _labelled
+from deploy.hospital.ingest import Source
+from deploy.hospital.results.report import read_values
+from deploy.hospital.volume import Volume
+from deploy.model.folder import open_model, write_manifest
 from tests.deploy.hospital.heads import heads
-from tests.deploy.hospital.scene import rigid, study, write_bright_network
-from tests.deploy.hospital.writer import write_study
+from tests.deploy.hospital.programs import needs, run, validation_errors
+from tests.deploy.hospital.scene import rigid, study
+from tests.deploy.hospital.writer import LOOKS, Paper, write_study
+from toolkit.config import LabelTable
 from toolkit.data.patients import MODALITIES
-
-
-@pytest.fixture
-def site(made, tmp_path, monkeypatch):
-    """A working folder with a model that has a brain mask, of a network that knows the brain of `scene`."""
-    shutil.copytree(made / "model", tmp_path / "model")
-    write_bright_network(tmp_path / "model" / BRAIN)
-    manifest = open_model(tmp_path / "model").manifest
-    record = BrainRecord(file=BRAIN, source="test", weights="0" * 64, licence="none", unknown="all", differing=0.0)
-    files = file_hashes(tmp_path / "model")
-    write_manifest(tmp_path / "model", manifest.model_copy(update={"brain": record, "files": files}))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def write_raw(folder):
@@ -77,6 +76,102 @@ def test_raw_files_become_a_patient_a_cohort_and_a_grade(grade, site):
     (refused,) = rows(site / "in" / "refused.csv")
     assert refused["patient"] == "berta"
     assert "missing" in refused["reason"]
+
+
+def write_patient(folder, name, volumes, seed=None):
+    looks = {modality: replace(LOOKS["ge"][modality], more={"PatientID": name}) for modality in volumes}
+    write_study(folder, volumes, looks=looks, paper=Paper(seed=seed or name))
+
+
+@needs("/usr/bin/dciodvfy", "/usr/bin/dsrdump")
+def test_studies_in_one_folder_are_graded_refused_and_answered(grade, site, monkeypatch):
+    whole = study({"t2": rigid((4.0, 0.0, -5.0), (3.0, 2.0, -4.0))})
+    write_patient(site / "in" / "a", "anna", whole)
+    write_patient(site / "in" / "b", "berta", {name: head for name, head in heads().items() if name != "t2"})
+    code, shown, said = grade("predict", "in", "--dicom-out", "answers")
+    assert code == 3, said
+    assert "TEST^GLIOMA" not in shown + said
+    told = json.loads((site / "results" / "predictions.json").read_text())["patients"]
+    bad, good = sorted(told, key=lambda one: one["grade"] or "")
+    assert "t2 missing" in bad["reason"]
+    assert "prepared by grade, not by BraTS" in good["notes"]
+    folder = site / "results-ingested" / good["patient"]
+    files = {f"{folder.name}_{name}.nii.gz" for name in (*MODALITIES, "brain_mask")}
+    assert {file.name for file in folder.iterdir()} == files | {"ingest.json", "ingest.png"}
+    assert "GLIOMA" not in (folder / "ingest.json").read_text()
+    assert grade("check", folder)[0] == 0
+
+    objects = sorted((site / "answers").rglob("*.dcm"))
+    wanted = {site / "answers" / one["patient"] / name for one in told for name in ("sr.dcm", "sc.dcm")}
+    assert set(objects) == wanted
+    assert [validation_errors(file) for file in objects] == [[]] * 4
+    dumped = run("/usr/bin/dsrdump", "+Pl", site / "answers" / good["patient"] / "sr.dcm").stdout
+    numbers = dict(re.findall(r'NUM:\(,,"([^"]+)"\)="([^"]+)"', dumped))
+    assert float(numbers["Calibrated probability of high-grade glioma"]) == pytest.approx(good["probability"], abs=1e-9)
+    assert float(numbers["High grade is decided from this probability"]) == pytest.approx(good["threshold"], abs=1e-9)
+    assert f'proposed by the model")=({good["grade"]},99GRADE' in dumped
+    assert read_values(pydicom.dcmread(site / "answers" / bad["patient"] / "sr.dcm"))["reason"] == bad["reason"]
+
+    # The same study as a zip, and a second call: what was brought in is found again.
+    made = (folder / "ingest.json").stat().st_mtime_ns
+    shutil.make_archive(str(site / "study"), "zip", site / "in" / "a")
+    code, _, said = grade("predict", "study.zip", "--overwrite")
+    assert code == 0, said
+    assert (folder / "ingest.json").stat().st_mtime_ns == made
+    (again,) = json.loads((site / "results" / "predictions.json").read_text())["patients"]
+    assert (again["patient"], again["probability"]) == (good["patient"], good["probability"])
+
+    # An archive becomes a cohort, by two processes; of the good study there is already what an earlier call made.
+    monkeypatch.setattr("deploy.hospital.cohort.cores", lambda: 4)
+    empty = whole | {"t2": Volume(np.zeros_like(whole["t2"].voxels), whole["t2"].affine)}
+    for name, patient in (("carla", "carla"), ("dora", "dora"), ("later", "anna")):
+        write_patient(site / "in" / name, patient, empty, seed=name)
+    (site / "grades.csv").write_text("patient,grade\nanna,HGG\nberta,LGG\ncarla,LGG\n")
+    shutil.copytree(folder, site / "cohort" / folder.name)
+    code, _, said = grade("ingest", "in", "--labels", "grades.csv", "--out", "cohort")
+    assert code == 3, said
+    assert rows(site / "cohort" / "labels.csv") == [{"patient": folder.name, "grade": "HGG"}]
+    refused = sorted(row["reason"].split(":")[0] for row in rows(site / "cohort" / "refused.csv"))
+    assert refused == [
+        "series 5 is empty",
+        f"study {folder.name} is of the same patient",
+        "t2 missing",
+        "the table of labels has no grade for it",
+    ]
+    for file in ("labels.csv", "refused.csv"):
+        assert "anna" not in (site / "cohort" / file).read_text()
+
+
+def test_a_patient_id_of_two_people_is_no_label(tmp_path):
+    sources = [
+        Source("one", "0", {}, dict, ("id", "study 1"), "of hospital A"),
+        Source("two", "1", {}, dict, ("id", "study 2"), "of hospital B"),
+    ]
+    named = [replace(source, names=tuple(_digest(name) for name in source.names)) for source in sources]
+    (tmp_path / "grades.csv").write_text("patient,grade\nid,HGG\nstudy 2,LGG\n")
+    wanted, refused = _labelled(named, LabelTable(file=tmp_path / "grades.csv"))
+    assert [(source.id, grade) for source, grade in wanted] == [("two", 0)]
+    assert [(one.id, "several patients" in one.reason) for one in refused] == [("one", True)]
+
+
+def _end(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _endless():
+    time.sleep(600)
+
+
+def test_a_process_that_dies_refuses_its_study_and_an_interrupt_ends_the_others(site, monkeypatch):
+    monkeypatch.setattr("deploy.hospital.cohort.cores", lambda: 4)
+    sources = [Source("a", "0", {}, partial(_end, 0)), Source("b", "1", {}, _endless), Source("c", "2", {}, _endless)]
+    results = _in_processes(sources, site / "cohort", site / "model")
+    first = next(results)
+    assert (first.id, "signal 9" in first.reason) == ("a", True)
+    before = time.monotonic()
+    results.close()  # as on Ctrl-C
+    assert time.monotonic() - before < 30
+    assert not (site / "cohort").exists()
 
 
 def test_study_that_is_refused_is_a_refused_patient(grade, site):

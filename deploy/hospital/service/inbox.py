@@ -65,13 +65,14 @@ class Inbox:
             torn.unlink(missing_ok=True)
         earlier = self._queue.state_of(key)
         ticket = self._queue.ticket("incoming", key)
-        if not any(images.glob("*.dcm")):  # a killed reception had just made the folder
+        came = sum(1 for _ in images.glob("*.dcm"))
+        if not came:  # a killed reception had just made the folder
             self._queue.discard("incoming", key)
             return
         if earlier is not None:
             known = self._queue.path(earlier, key) / IMAGES
             if earlier != "failed" and _adds_nothing(images, known):
-                on_arrival(key, "repeated", ticket)
+                on_arrival(key, "repeated", ticket.model_copy(update={"images": came}))
                 self._queue.discard("incoming", key)
                 return
             self._merge(key, earlier, images, known)

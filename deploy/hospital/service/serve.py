@@ -173,7 +173,7 @@ class Service:
     def _arrived(self, key: str, arrival: Arrival, ticket: Ticket) -> None:
         event = "repeated" if arrival == "repeated" else "received"
         self._note(event, key, images=ticket.images, sender=ticket.sender, again=arrival == "reopened")
-        self.job.say(f"study {key[:12]} {arrival}: {ticket.images} images from {ticket.sender}")
+        self.job.say(f"study {key} {arrival}: {ticket.images} images from {ticket.sender}")
 
     def _give_work(self) -> None:
         if self._running or self._stopping.is_set() or not self._worker.ready or self._worker.busy:
@@ -212,10 +212,10 @@ class Service:
         facts = {"grade": outcome.grade, "probability": outcome.probability, "verdict": outcome.verdict}
         self._note("answered", key, **facts, refused=state == "refused", seconds=ticket.seconds)
         self.queue.move(key, "running", state, ticket.model_copy(update=changes))
-        self.job.say(f"study {key[:12]} {outcome.grade or 'refused'} in {ticket.seconds:.1f} s")
+        self.job.say(f"study {key} {outcome.grade or 'refused'} in {ticket.seconds:.1f} s")
 
     def _try_again(self, key: str, ticket: Ticket, why: str) -> None:
-        self._trouble(f"study {key[:12]}, attempt {ticket.attempts}: {why}")
+        self._trouble(f"study {key}, attempt {ticket.attempts}: {why}")
         if ticket.attempts < self.settings.attempts:
             self.queue.move(key, "running", "ready", ticket)
         else:
@@ -224,7 +224,7 @@ class Service:
     def _give_up(self, key: str, state: State, ticket: Ticket, why: str) -> None:
         self._note("failed", key, stage=state, attempts=ticket.attempts, tries=ticket.tries)
         self.queue.move(key, state, "failed", ticket.model_copy(update={"reason": why}))
-        self.job.say(f"study {key[:12]} failed: given up")
+        self.job.say(f"study {key} failed: given up")
 
     def _send_answers(self) -> None:
         sent = self._outbox.finished()
@@ -246,7 +246,7 @@ class Service:
         if not sent.why:
             self.queue.write(sent.state, sent.key, ticket.model_copy(update={"unsent": left, "tries": 0}))
             return
-        self._trouble(f"study {sent.key[:12]} not sent: {sent.why}")
+        self._trouble(f"study {sent.key} not sent: {sent.why}")
         tries = ticket.tries + 1
         pause = next_pause(self.settings, tries)
         ticket = ticket.model_copy(update={"unsent": left, "tries": tries, "next_try": time.time() + pause})
@@ -257,7 +257,7 @@ class Service:
 
     def _sent_to(self, key: str, name: str, objects: int) -> None:
         self._note("sent", key, destination=name, objects=objects)
-        self.job.say(f"study {key[:12]} sent to {name}: {objects} objects")
+        self.job.say(f"study {key} sent to {name}: {objects} objects")
 
     def _delete_old(self) -> None:
         limit = time.time() - self.settings.keep_days * _DAY

@@ -139,8 +139,9 @@ class Status:
         except FileNotFoundError:  # it has moved on
             return 0.0
 
-    async def _show(self, _: Request) -> Response:
-        return HTMLResponse(self._page.render(self.content()), headers=_HEADERS)
+    async def _show(self, request: Request) -> Response:
+        fresh = "refresh" in request.query_params
+        return HTMLResponse(self._page.render(self.content(), fresh=fresh), headers=_HEADERS)
 
     async def _json(self, _: Request) -> Response:
         return JSONResponse(self.content(), headers=_HEADERS)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from nilearn.datasets import load_mni152_template
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
@@ -89,6 +88,8 @@ def find_pose(brain: Volume) -> Pose:
 
 def _turned_template() -> Volume:
     """The MNI template (ICBM152 2009a, in nilearn's wheel), brain only, turned into BraTS's pose; 2 mm."""
+    from nilearn.datasets import load_mni152_template  # here: with it come scikit-learn and pandas, two seconds
+
     image = load_mni152_template(resolution=2)
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("x", TURN, degrees=True).as_matrix()

@@ -48,7 +48,8 @@ class Header:
         source: where the file is.
         study, series, sop, sop_class, syntax: UIDs.
         modality: `MR`, ...
-        patient: hash of the patient's id, by which two patients are told apart; the id itself is not kept.
+        patient: hash of PatientID and its issuer, by which two patients are told apart; neither itself is kept.
+        patient_id: hash of PatientID alone, as a table of grades has it.
         number: SeriesNumber.
         instance: InstanceNumber.
         description: SeriesDescription, else ProtocolName.
@@ -76,6 +77,7 @@ class Header:
     syntax: str
     modality: str = ""
     patient: str = ""
+    patient_id: str = ""
     number: int | None = None
     instance: int | None = None
     description: str = ""

@@ -163,7 +163,7 @@ def _header(ds: FileDataset, source: Source) -> Header:
         )
     agent, start = _agent(ds)
     images, diffusion = _frames(ds, frames)
-    patient = f"{text_of(ds, 'PatientID')}\0{text_of(ds, 'IssuerOfPatientID')}"
+    patient = text_of(ds, "PatientID")
     return Header(
         source=source,
         study=study,
@@ -172,7 +172,8 @@ def _header(ds: FileDataset, source: Source) -> Header:
         sop_class=text_of(ds, "SOPClassUID"),
         syntax=str(getattr(ds.file_meta, "TransferSyntaxUID", "")),
         modality=text_of(ds, "Modality").upper(),
-        patient=hashlib.sha256(patient.encode("utf-8", "backslashreplace")).hexdigest(),
+        patient=_digest(f"{patient}\0{text_of(ds, 'IssuerOfPatientID')}"),
+        patient_id=_digest(patient),
         number=integer_of(ds, "SeriesNumber"),
         instance=integer_of(ds, "InstanceNumber"),
         description=text_of(ds, "SeriesDescription") or text_of(ds, "ProtocolName"),
@@ -289,3 +290,7 @@ def _acquired(ds: Dataset) -> str:
 def _sentence(error: BaseException) -> str:
     text = printable(" ".join(str(error).split()))
     return (text[:LONGEST] or type(error).__name__).rstrip(".")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()

@@ -112,6 +112,19 @@ def _by_command(folder: Path, archive: Orthanc, port: int, study: str) -> None:
         assert "8 objects sent to PACS" in first
         assert "0 objects sent to PACS; 8 were there" in second
     assert archive.get("/statistics")["CountStudies"] == 3
+    for more in ([], ["--web"]):
+        found = json.loads(grade("pacs", "find", "PACS", "--date", "20260101-20260131", "--json", *more).stdout)
+        images = {row["StudyInstanceUID"]: int(row["NumberOfStudyRelatedInstances"]) for row in found}
+        assert images == _held(archive)
+
+
+def _held(archive: Orthanc) -> dict[str, int]:
+    """Study UID -> how many objects the archive itself says that it has."""
+    studies = [archive.get(f"/studies/{key}") for key in archive.get("/studies")]
+    return {
+        one["MainDicomTags"]["StudyInstanceUID"]: archive.get(f"/studies/{one['ID']}/statistics")["CountInstances"]
+        for one in studies
+    }
 
 
 @needs_orthanc

@@ -64,6 +64,8 @@ def test_it_shows_states_reasons_and_ids(service: Service) -> None:
     ):
         assert text in page.text
     assert "script" not in page.text
+    assert "http-equiv" not in page.text
+    assert 'http-equiv="refresh"' in client(service).get("/?refresh").text
     facts = client(service).get("/status.json").json()
     assert facts["counts"] == {"incoming": 0, "ready": 1, "running": 0, "done": 1, "refused": 1, "failed": 1}
     assert facts["unsent"] == 1
