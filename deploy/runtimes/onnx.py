@@ -23,12 +23,12 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 INPUT = "scan"
 FUSED = "fuse_conv_bias"
-# Scans up to which kernels that are ready sooner are better than faster ones. On an H200 the first single scan takes 0.75 s
-# in place of 2.1 s (cuDNN works on each convolution for 13 ms, not 35), each later one 5.2 ms in place of 2.75 ms.
-FEW = 300
+# Scans up to which kernels that are ready sooner are better than faster ones. On H200s the first batch takes 0.8 s in
+# place of 2 to 3.5 s, or of 5 to 10 s where CUDA's cache on disk is empty; a later scan takes 0.24 ms more, of eight.
+FEW = 1000
 _SILENT = 4  # fatal errors only: whatever else goes wrong is raised
 # ONNX Runtime's errors share no base class but Exception.
-_LOAD_ERRORS = (state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile)
+LOAD_ERRORS = (state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile)
 RUN_ERRORS = (
     state.EPFail,
     state.EngineError,
@@ -217,7 +217,7 @@ def _provider(device: str, precision: Precision, blocks: bool, soon: bool = Fals
 def _session(graph: bytes, path: Path, options: Any, provider: tuple[str, dict[str, str]], device: str) -> Any:
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=[provider], enable_fallback=0)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise ModelError(f"ONNX Runtime cannot load {path}: {first_line(error)}; export again.") from error
     except RUN_ERRORS as error:
         raise RuntimeUnavailable(_unavailable(device, first_line(error))) from error
