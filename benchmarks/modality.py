@@ -17,7 +17,7 @@ from benchmarks.common import arguments, keep
 from deploy.export.export import export_run
 from deploy.export.partial import without
 from deploy.model.folder import open_model
-from deploy.predict.reader import reader
+from deploy.predict.reader import Wanted, reader
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from toolkit.config import load_settings
@@ -50,7 +50,7 @@ DROPPED = ('data.optional=["t1", "t2"]', "training.augment.modality_dropout=0.4"
 def scans_of(patients, grid, optional=()):
     """Scans, in the patients' order."""
     found = []
-    with reader(patients, grid, 2, None, optional) as reads:
+    with reader(patients, Wanted(grid, optional=optional), 2) as reads:
         while (read := reads.take()) is not None:
             found.append(read.scan.data)
     return found

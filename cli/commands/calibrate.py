@@ -23,7 +23,7 @@ def command(
     rule: Rule = None,
 ) -> None:
     """Fit the calibration and the threshold of a run again. Nothing is trained."""
-    from cli.screens.train import show_run
+    from cli.screens.report import show_run
     from toolkit.config import calibration_settings
     from toolkit.training.runs.folder import open_run
     from toolkit.training.runs.outcome import recalibrate

@@ -39,7 +39,7 @@ def command(
 
     if not is_results(path):
         refuse_given(context, ("model", "runtime", "device", "single_file"), "on the page of a run")
-        from cli.screens.train import show_run
+        from cli.screens.report import show_run
         from toolkit.training.runs.folder import open_run
         from toolkit.training.runs.outcome import rewrite_report
 

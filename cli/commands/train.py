@@ -93,10 +93,7 @@ def command(
     from cli.console import show_json
     from cli.options import settings_from
     from cli.privacy import hide_cohort
-    from cli.screens.train import facts, processes_of, show_dry_run, show_run, watching
-    from toolkit.training.processes.ranks import joined
     from toolkit.training.runs.folder import new_folder, open_run
-    from toolkit.training.start import resume_training, start_training
 
     changes = {
         "network.pretrained": pretrained and pretrained.absolute(),
@@ -105,19 +102,26 @@ def command(
         "data.repeats": repeats,
         "training.device": device,
     }
+    # What is wrong with the settings is said before torch is loaded, which takes seconds.
     again = runs / (name or "latest")
+    settings = open_run(again).settings if resume else settings_from(config, overrides, strategy, changes)
+    folder = again if resume else new_folder(runs, name, settings)
+    hide_cohort(settings.data)
+
+    from cli.screens.report import facts, show_run
+    from cli.screens.train import processes_of, show_dry_run, watching
+    from toolkit.training.processes.ranks import joined
+    from toolkit.training.start import resume_training, start_training
+
+    if dry_run:
+        show_dry_run(settings, folder, as_json)
+        return
     with joined() as ranks:
-        settings = open_run(again).settings if resume else settings_from(config, overrides, strategy, changes)
-        hide_cohort(settings.data)
-        if dry_run:
-            show_dry_run(settings, new_folder(runs, name, settings), as_json)
-            return
         processes = processes_of(ranks, devices, bool(settings.data.folds))
         with watching(ranks, settings.training.epochs) as watcher:
             if resume:
-                run = resume_training(again, watcher, processes)
+                run = resume_training(folder, watcher, processes)
             else:
-                folder = new_folder(runs, name, settings)
                 run = start_training(settings, folder, watcher, allow_conflicts, processes)
         if ranks.first:
             show_run(run, as_json)

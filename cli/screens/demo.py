@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cli.console import bar, figure, say, stages, table
 from cli.screens.predict import say_plan
-from cli.screens.train import TrainingScreen, show_run
+from cli.screens.report import show_run
+from cli.screens.train import TrainingScreen
 from cli.tables import show_model
 from deploy.evaluate import EVALUATION, evaluate_model
 from deploy.export.export import export_run

@@ -10,26 +10,20 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.console import answer, bar, err, figure, note, say, show_json, table, volume
 from cli.gate import program
-from cli.tables import show_metrics
 from toolkit.config import Settings, dump_settings
-from toolkit.data.layout import PHANTOMS
-from toolkit.data.patients import CLASSES, Cohort, Patient
-from toolkit.evaluation.metrics import Metrics, evaluate
-from toolkit.evaluation.stability import stability
+from toolkit.data.patients import Cohort, Patient
 from toolkit.training.outlook import Outlook, counted, look_ahead
 from toolkit.training.processes.launch import check_devices, launch
 from toolkit.training.processes.ranks import Ranks
 from toolkit.training.processes.spread import Spread
-from toolkit.training.runs.folder import fold_runs
-from toolkit.training.runs.outcome import fold_metrics, spike_sentence
-from toolkit.training.runs.run import EpochRow, Run
+from toolkit.training.runs.run import EpochRow
 from toolkit.training.start import Processes
 from toolkit.training.watch import Quiet, Watcher
 
@@ -131,21 +125,6 @@ def watching(ranks: Ranks, epochs: int) -> Iterator[Watcher]:
         yield screen
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """What came out of a training, as JSON knows it."""
-    calibration = run.calibration()
-    folds = [fold.folder.name for fold in fold_runs(run)] if run.settings.data.folds else []
-    criteria = [] if folds else [criterion.model_dump(mode="json") for criterion in stability(run.history())]
-    return {
-        "run": str(run.folder),
-        "metrics": _metrics(run).model_dump(mode="json"),
-        "calibration": calibration.model_dump(mode="json"),
-        "stability": criteria,
-        "epochs": len(run.history()),
-        "folds": folds,
-    }
-
-
 def show_dry_run(settings: Settings, folder: Path, as_json: bool) -> None:
     """What a training would be; nothing is written.
 
@@ -196,43 +175,3 @@ def show_dry_run(settings: Settings, folder: Path, as_json: bool) -> None:
 
 def _sides(ahead: Outlook) -> list[tuple[str, Cohort]]:
     return [("train", ahead.split.training), ("validate", ahead.split.validation)] if ahead.split else []
-
-
-def _metrics(run: Run) -> Metrics:
-    outcome, calibration = run.validation(), run.calibration()
-    return evaluate(outcome.grades, calibration.probability(outcome.logit), calibration.threshold)
-
-
-def show_run(run: Run, as_json: bool = False) -> None:
-    """What came out of a training: metrics, stability criteria, calibration, where the files are."""
-    calibration = run.calibration()
-    if as_json:
-        for text in calibration.notes:
-            note(text)
-        return
-    metrics = _metrics(run)
-    counts = " and ".join(f"{calibration.cases[name]} {name}" for name in CLASSES)
-    show_metrics(f"Validation ({counts}), threshold {calibration.threshold:.3f} by {calibration.rule}", metrics)
-    for text in calibration.notes:
-        note(text)
-    if run.settings.data.folds:
-        rows = [_fold_row(fold) for fold in fold_runs(run)]
-        table("Folds", ("", "patients", "AUC", "95 % interval", "epochs"), rows)
-    else:
-        _show_stability(run)
-    if run.synthetic:
-        note(PHANTOMS)
-    say(f"run: {run.folder}   page: {run.folder / 'report.html'}")
-
-
-def _fold_row(fold: Run) -> tuple[str, ...]:
-    value, low, high = fold_metrics(fold).auc
-    count, epochs = len(fold.validation_patients()), len(fold.history())
-    return fold.folder.name, str(count), figure(value), f"{figure(low)} to {figure(high)}", str(epochs)
-
-
-def _show_stability(run: Run) -> None:
-    words = {True: "met", False: "not met", None: "undefined"}
-    rows = [(words[criterion.met], criterion.sentence) for criterion in stability(run.history())]
-    rows.append(("–", spike_sentence(run.step_losses())))
-    table("Stability", ("", ""), rows)

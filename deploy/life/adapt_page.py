@@ -12,11 +12,6 @@ from toolkit.evaluation.local.precision import Needed
 from toolkit.evaluation.pages.sheet import Head, Section, limits, sheet
 
 PAGE = "adaptation.html"
-UPDATES = {
-    "none": "the parent's calibration is kept",
-    "intercept": "the intercept of the calibration is new",
-    "slope": "intercept and slope of the calibration are new",
-}
 
 
 def adapt_page(manifest: Manifest, needed: Sequence[Needed]) -> str:
@@ -28,11 +23,16 @@ def adapt_page(manifest: Manifest, needed: Sequence[Needed]) -> str:
         "Adaptation",
         "A model adapted to a site",
         f"from model {found.parent[:12]}",
-        f"{_people(found)}; {UPDATES[found.update]}. Sign the model before it is used.",
+        f"{_people(found)}; {change(found)}. Sign the model before it is used.",
         [*found.notes, *manifest.calibration.notes],
         manifest.training.synthetic,
     )
     return sheet(head, [change_of(found), learned(manifest.calibration, manifest.conformal, found), precision(needed)])
+
+
+def change(found: Adaptation) -> str:
+    """What became of the calibration, in words."""
+    return f"the log odds of HGG move by {found.shift:+.2f}, the slope is {found.slope:.2f} times the parent's"
 
 
 def change_of(found: Adaptation) -> Section:
@@ -54,9 +54,7 @@ def learned(calibration: Calibration, conformal: Conformal, found: Adaptation) -
     """What the new model says."""
     low, high = calibration.threshold_limits or (None, None)
     rows = [
-        ("Change of the calibration", UPDATES[found.update]),
-        ("Closed test: no change is needed", f"p = {found.p_update:.3g}"),
-        ("Closed test: the intercept alone is enough", f"p = {found.p_slope:.3g}"),
+        ("Change of the calibration", change(found)),
         ("P(HGG)", f"sigmoid({calibration.a:.4g} x logit + {calibration.b:.4g})"),
         (f"Threshold, rule {calibration.rule}", limits((calibration.threshold, low, high))),
         ("HGG is possible from", limits((conformal.hgg_from, None, None))),

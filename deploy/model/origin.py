@@ -57,9 +57,8 @@ class Adaptation(FrozenFinite):
         patients: of each grade, with known grades.
         unlabelled: further patients, for what is familiar.
         refused: patients that could not be read.
-        update: of the calibration, see `toolkit.evaluation.local.update`.
-        p_update: that the parent's calibration holds.
-        p_slope: that moving its intercept alone is enough.
+        shift: of the log odds of HGG, see `toolkit.evaluation.local.update`.
+        slope: of the calibration, in units of the parent's.
         distance: whose limit of the feature distance counts.
         bounds: whose ranges of the image statistics count.
         before: the parent on these patients.
@@ -73,9 +72,8 @@ class Adaptation(FrozenFinite):
     patients: dict[str, int]
     unlabelled: int
     refused: int
-    update: Literal["none", "intercept", "slope"]
-    p_update: float
-    p_slope: float
+    shift: float
+    slope: float
     distance: Literal["local", "parent"]
     bounds: Literal["local", "parent"]
     before: Fit

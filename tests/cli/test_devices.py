@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -48,9 +49,18 @@ def losses(project, name):
         return np.array([row["loss"] for row in csv.DictReader(opened)], float)
 
 
-def test_two_processes_train_as_one_does(project):
+@pytest.fixture
+def one_thread():
+    """This program computes as the started ones do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_processes_train_as_one_does(project, one_thread, grade):
     """Same patients in each step, same statistics, same dropout; what remains is the order of float sums."""
-    code, _, err = finish(start(project, "--name", "one"))
+    code, _, err = grade("train", *SMALL, "--name", "one")
     assert code == 0, err
     code, out, err = finish(start(project, "--name", "two", "--devices", "2"))
     assert code == 0, err

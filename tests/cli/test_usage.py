@@ -1,9 +1,12 @@
 """Words of the command line: what is refused before anything is read, and what is printed for other programs."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +119,26 @@ def test_a_log_names_nobody(project, grade):
     assert log.splitlines()[0].endswith(f"begin: grade check, version {version('glioma-grade')}")
     assert "12 can be graded" in log
     assert "p00" not in log
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("train", "--set", "training.device=x"), 1, "training.device"),
+        (("train", "--name", ".hidden"), 1, "cannot name a run"),
+        (("report", "runs/tiny"), 0, "runs/tiny/report.html"),
+    ],
+)
+def test_what_needs_no_network_does_not_wait_for_torch(words, code, said, made, tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch is imported')")
+    places = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *words],
+        cwd=made,
+        env=os.environ | {"PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
 
-import torch
-
 from toolkit.config import Settings
 from toolkit.data.cohort.split import Split, split_cohort
 from toolkit.data.labels import read_cohort
@@ -16,7 +14,7 @@ from toolkit.data.patients import CLASSES, MODALITIES, Cohort
 from toolkit.errors import SettingsError
 from toolkit.training.loop.balance import check_conflicts
 from toolkit.training.loop.compute import choose_compute
-from toolkit.training.network.network import build_network
+from toolkit.training.network.network import build_network, without_weights
 from toolkit.training.network.pretrained import load_pretrained
 from toolkit.training.processes.ranks import ALONE, Ranks
 from toolkit.training.runs.folder import check_new
@@ -101,8 +99,7 @@ def look_ahead(settings: Settings, folder: Path) -> Outlook:
     everyone = cohort.joined(validation) if validation else cohort
     split = None if data.folds else split_cohort(cohort, data, training.seed, validation)
     trained = ceil(len(cohort) * (1 - 1 / data.folds)) if split is None else len(split.training)
-    with torch.device("meta"):
-        network = build_network(settings.network, settings.training.loss == "ldam")
+    network = without_weights(lambda: build_network(settings.network, training.loss == "ldam"))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     trainings = data.folds * data.repeats or 1
     scans = len(everyone) * len(MODALITIES) * prod(data.shape) * 4

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,54 +160,6 @@ def test_a_patient_who_ends_every_worker_is_given_up_alone(
     assert "its worker died 3 times" in found.pop(4)["reason"]
     wanted.pop(4)
     assert found == wanted
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-from deploy.cluster.predict import Watching, predict_on_cluster
-from deploy.model.folder import open_model
-from deploy.predict.pipeline import PredictOptions
-from deploy.runtime import Choice
-from toolkit.config import PredictSettings
-from toolkit.data.patients import find_patients
-
-cohort, model, out = map(Path, sys.argv[1:])
-watching = Watching(print, lambda record: print("done", record.patient, flush=True), print)
-options = PredictOptions(out, Choice("onnx", "cpu"), PredictSettings(), resume=True)
-print(*predict_on_cluster(find_patients([cohort]), open_model(model), options, "local", watching)[:3])
-"""
-
-
-def test_a_killed_driver_resumes_where_it_was(
-    everybody: tuple[Patient, ...], model: Model, alone: Path, tmp_path: Path
-) -> None:
-    command = (sys.executable, "-c", SCRIPT, str(everybody[0].folder.parent), str(model.folder), str(tmp_path))
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as one:
-        assert one.stdout
-        assert "Ray on this machine alone" in one.stdout.readline()
-        for _ in range(4):
-            assert one.stdout.readline().startswith("done")
-        children = psutil.Process(one.pid).children(recursive=True)
-        left = [child for child in children if not child.cmdline()[0].endswith("Agent")]  # those take Ray a minute
-        one.kill()
-    first = {json.loads(line)["record"]["patient"] for line in (tmp_path / "records.jsonl").read_text().splitlines()}
-    assert 4 <= len(first) < 12
-    deadline = time.monotonic() + 30
-    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in left):
-        assert time.monotonic() < deadline, "Ray's processes outlive their driver"
-        time.sleep(0.2)
-
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
-    second = {line.split()[1] for line in again if line.startswith("done")}
-    kept = len(first - {"p11"})
-    assert again[-1] == f"11 1 {kept}"
-    assert not second & (first - {"p11"})
-    assert first | second == {patient.id for patient in everybody}
-    check_equal(tmp_path, alone)
 
 
 def test_what_cannot_work_is_said_before_anybody_is_graded(

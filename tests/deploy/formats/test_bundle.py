@@ -1,4 +1,4 @@
-"""The MONAI bundle, by MONAI's own command line."""
+"""The MONAI bundle, by MONAI's own command line and, in a process that they share, by its functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deploy.results.record import Record
 from deploy.runtime import Choice
 from tests.deploy.conftest import SETTINGS, ignore
 from toolkit.config import PredictSettings
-from toolkit.data.patients import Patient
+from toolkit.data.patients import Cohort, Patient
 from toolkit.errors import ModelError, PatientRefused
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -78,49 +78,70 @@ def bundle(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def monai(bundle: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """`python -m monai.bundle` in the bundle's folder, as its README says."""
+def in_bundle(bundle: Path, *command: str) -> str:
+    """What a command prints in the bundle's folder, where its README says that MONAI is called."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = (sys.executable, "-m", "monai.bundle", *words)
-    return subprocess.run(command, cwd=bundle, env=environment, capture_output=True, text=True, check=False)
-
-
-def graded(bundle: Path, out: Path, *words: str) -> list[dict[str, str]]:
-    ended = monai(bundle, "run", *CONFIGS, "--output_dir", str(out), "--workers", "0", *words)
+    words = (sys.executable, *command)
+    ended = subprocess.run(words, cwd=bundle, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
     with (out / "predictions.csv").open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def test_monai_verifies_the_metadata(bundle: Path, tmp_path: Path) -> None:
-    schema = tmp_path / "schema.json"
-    schema.write_text(json.dumps(SCHEMA))
-    words = ("verify_metadata", "--meta_file", "configs/metadata.json", "--filepath", str(schema))
-    ended = monai(bundle, *words)
-    assert ended.returncode == 0, ended.stderr
-    assert "metadata is verified with no error" in ended.stdout + ended.stderr
+CHECKS = """
+import sys
+from monai.bundle import run, verify_metadata, verify_net_in_out
 
+schema, patient, out = sys.argv[1:]
+meta, config = "configs/metadata.json", "configs/inference.json"
+verify_metadata(meta_file=meta, filepath=schema)
+verify_net_in_out("network_def", meta_file=meta, config_file=config, device="cpu")
+run(meta_file=meta, config_file=config, output_dir=out, dataset_dir=patient, workers=0)
+"""
+
+
+@pytest.fixture(scope="module")
+def checked(bundle: Path, cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What MONAI's checks print, and where it grades the first patient alone."""
+    folder = tmp_path_factory.mktemp("checks")
+    (folder / "schema.json").write_text(json.dumps(SCHEMA))
+    words = ("-c", CHECKS, str(folder / "schema.json"), str(cohort.patients[0].folder), str(folder / "one"))
+    return in_bundle(bundle, *words), folder / "one"
+
+
+def test_monai_verifies_the_metadata_and_the_network(checked: tuple[str, Path], bundle: Path) -> None:
+    assert "metadata is verified with no error" in checked[0]
+    assert "data shape of network is verified with no error" in checked[0]
     metadata = json.loads((bundle / "configs/metadata.json").read_text())
     metadata["network_data_format"]["inputs"]["image"]["num_channels"] = "four"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(metadata, SCHEMA)
 
 
-def test_monai_verifies_the_network(bundle: Path) -> None:
-    ended = monai(bundle, "verify_net_in_out", "network_def", *CONFIGS, "--device", "cpu")
-    assert ended.returncode == 0, ended.stderr
-    assert "data shape of network is verified with no error" in ended.stdout + ended.stderr
-
-
 def test_a_run_gives_the_probabilities_of_grade_predict(
-    bundle: Path, patients: tuple[Patient, ...], model: Model, tmp_path: Path
+    bundle: Path, checked: tuple[str, Path], patients: tuple[Patient, ...], model: Model, tmp_path: Path
 ) -> None:
     records: list[Record] = []
     options = PredictOptions(tmp_path / "results", Choice("onnx", "cpu"), PredictSettings())
     predict(patients, model, options, ignore, records.append)
     cohort = Path(os.path.commonpath([patient.folder for patient in patients]))
 
-    rows = graded(bundle, tmp_path / "eval", "--dataset_dir", str(cohort), "--batch_size", "4")
+    words = (
+        "--output_dir",
+        str(tmp_path / "eval"),
+        "--dataset_dir",
+        str(cohort),
+        "--batch_size",
+        "4",
+        "--workers",
+        "0",
+    )
+    in_bundle(bundle, "-m", "monai.bundle", "run", *CONFIGS, *words)
+    rows = rows_of(tmp_path / "eval")
     found = {row["patient"]: (row["grade"], float(row["probability"])) for row in rows}
     assert len(rows) == len(records) == 6
     assert len({row["grade"] for row in rows}) == 2
@@ -128,7 +149,7 @@ def test_a_run_gives_the_probabilities_of_grade_predict(
         assert found[record.patient] == (record.grade, pytest.approx(record.probability, abs=1e-5))
     assert {float(row["threshold"]) for row in rows} == {model.manifest.calibration.threshold}
 
-    (row,) = graded(bundle, tmp_path / "one", "--dataset_dir", str(patients[0].folder))
+    (row,) = rows_of(checked[1])
     assert (row["patient"], row["grade"]) == (patients[0].id, found[patients[0].id][0])
     assert float(row["probability"]) == pytest.approx(found[patients[0].id][1], abs=1e-5)
 

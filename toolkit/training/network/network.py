@@ -145,6 +145,12 @@ class _Undrawn(TorchFunctionMode):
         return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
 
 
+def without_weights(build: Callable[[], AnyNetwork]) -> AnyNetwork:
+    """A network on torch's `meta` device: it has shapes and no numbers, and takes no memory."""
+    with torch.device("meta"), _Undrawn():
+        return build()
+
+
 def with_weights(build: Callable[[], AnyNetwork], weights: Mapping[str, Tensor]) -> AnyNetwork:
     """A network with given weights, in eval mode, on the CPU; no random ones are drawn first.
 
@@ -155,8 +161,7 @@ def with_weights(build: Callable[[], AnyNetwork], weights: Mapping[str, Tensor])
     Raises:
         RuntimeError: one is missing, unknown, or of another shape or type.
     """
-    with torch.device("meta"), _Undrawn():
-        network = build()
+    network = without_weights(build)
     for name, own in network.state_dict().items():
         if name in weights and weights[name].dtype != own.dtype:
             raise RuntimeError(f"{name} is {weights[name].dtype}, not {own.dtype}")

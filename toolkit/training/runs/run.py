@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -20,9 +20,10 @@ from toolkit.errors import RunError
 from toolkit.evaluation.calibration import Calibration
 from toolkit.files import alone, first_line, first_problem, write_file
 from toolkit.frozen import Frozen
-from toolkit.training.network.checkpoint import read_checkpoint, read_weights, write_checkpoint, write_weights
-from toolkit.training.network.network import GradeNet, build_network, with_weights
 from toolkit.training.runs.tables import read_table, table_text
+
+if TYPE_CHECKING:  # torch takes seconds to load: only what needs the weights loads it
+    from toolkit.training.network.network import GradeNet
 
 SPLIT = ("patient", "grade", "site", "split", "folder", "images")
 _STEPS = ("epoch", "step", "loss")
@@ -191,11 +192,16 @@ class Run:
 
     def build_network(self) -> GradeNet:
         """A network as the settings ask for it, with fresh weights."""
+        from toolkit.training.network.network import build_network
+
         training = self.settings.training
         return build_network(self.settings.network, training.loss == "ldam", training.ldam_s)
 
     def load_best(self) -> GradeNet:
         """The network of the best epoch, in eval mode, on the CPU."""
+        from toolkit.training.network.checkpoint import read_weights
+        from toolkit.training.network.network import with_weights
+
         file = self._file("best.safetensors", "no epoch has finished")
         try:
             return with_weights(self.build_network, read_weights(file))
@@ -206,6 +212,8 @@ class Run:
 
     def save_best(self, network: GradeNet) -> None:
         """Write `best.safetensors`."""
+        from toolkit.training.network.checkpoint import write_weights
+
         tensors = {name: x.detach().cpu().contiguous() for name, x in network.state_dict().items()}
         write_weights(self.folder / "best.safetensors", tensors)
 
@@ -222,6 +230,8 @@ class Run:
         file = self.folder / "last.pt"
         if not file.exists() and not file.is_symlink():
             return None
+        from toolkit.training.network.checkpoint import read_checkpoint
+
         content = read_checkpoint(file)
         try:
             content["history"] = [EpochRow.model_validate(row) for row in content["history"]]
@@ -236,6 +246,8 @@ class Run:
 
     def save_last(self, checkpoint: Checkpoint) -> None:
         """Write `last.pt`, then `steps.csv` and `history.csv`."""
+        from toolkit.training.network.checkpoint import write_checkpoint
+
         content = {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}
         content["history"] = [row.model_dump() for row in checkpoint.history]
         content["settings"], content["split"] = dump_settings(self.settings), self.split_text()
