@@ -33,6 +33,7 @@ from toolkit.machine import most_readers
 
 OnSeen: TypeAlias = Callable[[Record, Seen], None]
 
+PAGE = 150  # inferences that a patient's page takes, about
 LIBRARIES = ("glioma-grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
 
 
@@ -154,8 +155,9 @@ def predict(
         wanted = Wanted(model.manifest.grid, options.edit, model.optional, boxes)
         reading = stack.enter_context(ExitStack())
         reads = reading.enter_context(reader(waiting, wanted, workers, readers))
+        scans = len(waiting) if options.on_seen is None else PAGE * len(patients)  # kept ones may lack a page
         with timings.stage("open"):
-            runtime = Halving(open_runtime(model, options.choice))
+            runtime = Halving(open_runtime(model, options.choice._replace(scans=scans)))
         if boxes and not makes_scans(runtime):
             reading.close()
             wanted = replace(wanted, boxes=False)

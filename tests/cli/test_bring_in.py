@@ -83,9 +83,27 @@ def write_patient(folder, name, volumes, seed=None):
     write_study(folder, volumes, looks=looks, paper=Paper(seed=seed or name))
 
 
+def lie_on_each_other(folder, t1ce, moved):
+    """The images of a patient folder, and the motion of T2 that its record found."""
+    series = json.loads((folder / "ingest.json").read_text())["series"]
+    to_t1ce = np.linalg.inv(series["t1ce"]["from_brats_to_series"])
+    brain = np.argwhere(t1ce.voxels > 90)[::97]
+    points = t1ce.affine @ np.c_[brain, np.ones(len(brain))].T
+    for name, motion in (("t1", np.eye(4)), ("t2", moved)):
+        apart = (series[name]["from_brats_to_series"] @ to_t1ce - motion) @ points
+        assert np.linalg.norm(apart[:3], axis=0).mean() < 1.5, name  # voxels of 6 mm
+    mask = np.asarray(nib.load(folder / f"{folder.name}_brain_mask.nii.gz").dataobj) > 0
+    images = {name: nib.load(folder / f"{folder.name}_{name}.nii.gz").get_fdata() for name in MODALITIES}
+    for image in images.values():
+        assert (image > 0)[mask].mean() > 0.98
+        assert not image[~mask].any()
+    assert np.corrcoef(images["t1"][mask], images["t1ce"][mask])[0, 1] > 0.95
+
+
 @needs("/usr/bin/dciodvfy", "/usr/bin/dsrdump")
 def test_studies_in_one_folder_are_graded_refused_and_answered(grade, site, monkeypatch):
-    whole = study({"t2": rigid((4.0, 0.0, -5.0), (3.0, 2.0, -4.0))})
+    moved = rigid((6.0, -4.0, 8.0), (7.0, -5.0, 4.0))
+    whole = study({"t2": moved})
     write_patient(site / "in" / "a", "anna", whole)
     write_patient(site / "in" / "b", "berta", {name: head for name, head in heads().items() if name != "t2"})
     code, shown, said = grade("predict", "in", "--dicom-out", "answers")
@@ -100,6 +118,7 @@ def test_studies_in_one_folder_are_graded_refused_and_answered(grade, site, monk
     assert {file.name for file in folder.iterdir()} == files | {"ingest.json", "ingest.png"}
     assert "GLIOMA" not in (folder / "ingest.json").read_text()
     assert grade("check", folder)[0] == 0
+    lie_on_each_other(folder, whole["t1ce"], moved)
 
     objects = sorted((site / "answers").rglob("*.dcm"))
     wanted = {site / "answers" / one["patient"] / name for one in told for name in ("sr.dcm", "sc.dcm")}

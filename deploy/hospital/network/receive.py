@@ -44,6 +44,7 @@ CANNOT_UNDERSTAND = 0xC000
 KEPT = {MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage}
 _TAGS = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "PatientID"]
 _MOST = 32  # associations at once
+_PDU = 131_072  # bytes, the most that dcmtk sends at once; each costs the same work, however small
 _IDLE = 60.0  # seconds after which a silent sender is cut off
 
 
@@ -164,6 +165,7 @@ def start_reception(
     entity.require_calling_aet = sorted({peer.aet for peer in settings.peers.values()})
     entity.maximum_associations = _MOST
     entity.network_timeout = _IDLE
+    entity.maximum_pdu_size = _PDU
     # All storage classes in every encoding, without a list of 190 that each association copies (0.1 s of processor).
     _config.UNRESTRICTED_STORAGE_SERVICE = True
     entity.add_supported_context(VERIFICATION)

@@ -6,7 +6,7 @@ from tests.campaign.studies import run
 
 
 def test_damaged_studies_are_read_right_or_refused() -> None:
-    ends, bad = run(range(24))
+    ends, bad = run(range(12))
     assert not bad
     assert ends["read"]
     assert ends["refused"]

@@ -2,17 +2,18 @@
 
 import numpy as np
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from scipy.spatial.transform import Rotation
 
-from deploy.hospital.space.brain import find_brain, open_brain
+from deploy.hospital.space.brain import Brain, find_brain, open_brain
 from deploy.hospital.space.image import FLIP, NOTHING, points_of, resample, to_image, to_matrix, to_transform, to_volume
 from deploy.hospital.space.pose import AFFINE, SHAPE, TURN, find_pose
 from deploy.hospital.space.prepare import prepare
 from deploy.hospital.space.quality import contrast, cut_share, judge
 from deploy.hospital.space.register import Alignment, Start, align
 from deploy.hospital.volume import Volume
-from tests.deploy.hospital.scene import rigid, study, template_brain, template_head, write_bright_network
-from toolkit.errors import PatientRefused
+from tests.deploy.hospital.scene import rigid, template_brain, template_head, write_bright_network
+from toolkit.errors import PatientRefused, RuntimeUnavailable
 
 MOTION = rigid((6.0, -4.0, 8.0), (7.0, -5.0, 4.0))
 
@@ -100,29 +101,25 @@ def test_pose_undoes_how_the_head_lay_and_keeps_its_top():
     assert (places[:2].max(axis=1) < SHAPE[0]).all()
 
 
-def test_prepared_images_lie_on_each_other(tmp_path):
-    brain = open_brain(write_bright_network(tmp_path / "brain.onnx"), 1)
-    series = study({"t2": MOTION})
-    stages = []
-    done = prepare(series, brain, stages.append)
-    assert stages == list(done.seconds)
-    assert off(done.alignments["t2"].matrix, MOTION, series["t1ce"]) < 1.5  # voxels of 6 mm
-    assert off(done.alignments["t1"].matrix, np.eye(4), series["t1ce"]) < 1.5  # voxels of 6 mm
-    mask = done.mask
-    assert mask.shape == SHAPE
-    for image in done.images.values():
-        assert (image > 0)[mask].mean() > 0.98
-        assert not image[~mask].any()
-    assert np.corrcoef(done.images["t1"][mask], done.images["t1ce"][mask])[0, 1] > 0.95
-    assert done.notes[0] == "prepared by grade, not by BraTS"
-
-
 def test_head_without_a_brain_is_refused(tmp_path):
     brain = open_brain(write_bright_network(tmp_path / "brain.onnx"), 1)
     with pytest.raises(PatientRefused, match="one value only"):
         find_brain(brain, Volume(np.ones((40, 40, 40), np.float32), np.diag([3.0, 3, 3, 1])))
     with pytest.raises(PatientRefused, match="more than a head"):
         find_brain(brain, Volume(np.ones((40, 40, 40), np.float32), np.diag([12.0, 12, 12, 1])))
+
+
+def test_a_runtime_that_fails_is_said_in_a_sentence(tmp_path):
+    class Full:
+        def run(self, *_):
+            raise Fail("Failed to allocate memory for requested buffer of size 1427583488")
+
+    head = Volume(np.random.default_rng(0).random((40, 40, 40), np.float32), np.diag([3.0, 3, 3, 1]))
+    with pytest.raises(RuntimeUnavailable, match="the brain mask failed on cuda: Failed to allocate memory"):
+        find_brain(Brain(Full(), "cuda"), head)
+    for content in (b"no graph", tmp_path / "gone.onnx"):
+        with pytest.raises(RuntimeUnavailable, match="cannot load the brain mask's network"):
+            open_brain(content, 1)
 
 
 def test_brain_cut_at_the_top_is_seen():
