@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -197,36 +196,6 @@ def pss(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def search(patients: Sequence[Patient], model: Model, cores: int) -> Any:
-    """What cuDNN's search costs and gains: seconds to open and of the first batch, then ms a scan from the host."""
-    from deploy.runtimes import onnx
-    from deploy.runtimes.open import open_runtime
-
-    found, usual = {}, onnx._provider
-    for word in ("HEURISTIC", "EXHAUSTIVE"):
-
-        def provider(*given: Any, word: str = word) -> Any:
-            name, options = usual(*given)
-            return name, options | ({"cudnn_conv_algo_search": word} if options else {})
-
-        onnx._provider = provider
-        start = perf_counter()
-        runtime = open_runtime(model, Choice("onnx"))
-        found[f"{word}: open s"] = perf_counter() - start
-        for batch in (1, BATCH):
-            scans = np.random.default_rng(0).standard_normal((batch, 4, *model.manifest.grid.shape), np.float32)
-            start = perf_counter()
-            runtime.infer(scans)
-            found[f"{word}: first batch of {batch} s"] = perf_counter() - start
-            runs = []
-            for _ in range(20):
-                start = perf_counter()
-                runtime.infer(scans)
-                runs.append(perf_counter() - start)
-            found[f"{word}: batch of {batch}, ms a scan"] = 1000 * statistics.median(runs) / batch
-    return found
-
-
 def agreement(patients: Sequence[Patient], model: Model, cores: int) -> Any:
     """The same patients with scans made on the processor and on the card: what differs."""
     answers = []
@@ -258,7 +227,6 @@ PARTS: dict[str, Callable[[Sequence[Patient], Model, int], Any]] = {
     "whole, threads": whole("threads"),
     "MONAI": monai,
     "memory": memory,
-    "search": search,
     "agreement": agreement,
 }
 
@@ -321,12 +289,10 @@ def findings(given: Any, home: Path) -> Iterator[tuple[str, Any]]:
             row[name] = value
             yield "curve", rows
         if number == most:
-            yield "search", measured("search", model, few, most)
-            yield "first answer, s", first_answers(model, sources[0], 2)
-            yield "stages of one", measured("whole", model, cohort_of(sources, home / "one", 1), most)
-            if given.same:
-                yield "agreement", measured("agreement", model, given.same, most)
             row["MONAI"] = measured("MONAI", model, few, most)
+            yield "agreement", {str(same.name): measured("agreement", model, same, most) for same in given.same}
+    yield "first answer, s", first_answers(model, sources[0], 2)
+    yield "stages of one", measured("whole", model, cohort_of(sources, home / "one", 1), most)
     large = cohort_of(sources, home / "large", given.large)
     some = cohort_of(sources, home / "some", given.large // 10)
     yield "memory, MiB", {n: measured("memory", model, c, most) for n, c in (("tenth", some), ("all", large))}
@@ -353,7 +319,7 @@ def main() -> None:
         ("--cores", {"type": int, "nargs": "+", "default": [1, 2, 4, 8, 16]}),
         ("--count", {"type": int, "default": 240, "help": "patients for 16 cores; fewer for fewer"}),
         ("--large", {"type": int, "default": 1000, "help": "patients of the larger measurement of memory"}),
-        ("--same", {"type": Path, "help": "a cohort to be graded with scans of the processor and of the card"}),
+        ("--same", {"type": Path, "nargs": "*", "default": [], "help": "cohorts to grade with scans of both makes"}),
         ("--part", {"choices": sorted(PARTS), "help": "measure this alone, here"}),
     )
     model = open_model(given.model)

@@ -110,6 +110,7 @@ class Choice(NamedTuple):
         precision: `auto` is fp16 on a GPU and fp32 on a CPU.
         threads: of the CPU; 0 leaves the number to the runtime, which takes all cores.
         own_engines: take TensorRT engines from this user's cache alone: those of a model folder are not signed.
+        scans: how many will be answered, None: many; for few a GPU takes the kernels that are ready soonest.
     """
 
     name: str = "auto"
@@ -117,6 +118,7 @@ class Choice(NamedTuple):
     precision: Precision | Literal["auto"] = "auto"
     threads: int = 0
     own_engines: bool = False
+    scans: int | None = None
 
 
 def check_scans(scans: Array, manifest: ModelSpec) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cli.console import bar, note, say, show_json, table
 from deploy.model.folder import Model
@@ -15,6 +16,9 @@ from deploy.predict.verdict import SINGLE, single_grades, wrong_before
 from deploy.results.record import Record
 from toolkit.data.patients import Patient, match_modalities, printable
 from toolkit.errors import Interrupted, PatientRefused
+
+if TYPE_CHECKING:
+    from deploy.report.pages import Pages
 
 SHOWN = 40  # rows of the table; the files hold all
 SOME_REFUSED = 3
@@ -112,12 +116,22 @@ def with_pages(single_file: bool) -> Grading:
     """The same with a page for each patient and an index; a single file holds the viewer, too."""
 
     def reported(patients: Sequence[Patient], model: Model, options: PredictOptions, as_json: bool) -> int:
-        from deploy.report.pages import Pages  # here, since it loads Matplotlib
         from deploy.results.table import read_records
 
-        pages = Pages(options.results, model, single_file)
-        code = graded(patients, model, replace(options, on_seen=pages.add, unseen=pages.lacks), as_json)
-        say(f"pages: {pages.index(read_records(options.results))}")
+        def opened() -> Pages:
+            from deploy.report.pages import Pages  # here, since it loads Matplotlib: while the runtime opens
+
+            return Pages(options.results, model, single_file)
+
+        with ThreadPoolExecutor(1) as pool:
+            pages = pool.submit(opened)
+            seen = replace(
+                options,
+                on_seen=lambda record, seen: pages.result().add(record, seen),
+                unseen=lambda record: pages.result().lacks(record),
+            )
+            code = graded(patients, model, seen, as_json)
+        say(f"pages: {pages.result().index(read_records(options.results))}")
         return code
 
     return reported

@@ -94,7 +94,7 @@ def export_run(
         if target:
             built = add_engine(draft, target, settings, out, on_stage)
             choices += [Choice("tensorrt", "cuda", "fp16")] if runs_here else []
-        manifest = _prove(trained, draft, reference, [open_runtime(draft, choice) for choice in choices], on_stage)
+        manifest = _prove(trained, draft, reference, _candidates(draft, choices), on_stage)
         (folder / CARD).write_text(_card(manifest, trained), encoding="utf-8")
         write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder, manifest.files)}))
         put(folder, out)
@@ -129,6 +129,14 @@ def _draft(folder: Path, spec: ModelSpec) -> Draft:
     """The folder as it is now, its new files hashed."""
     listed = spec.model_copy(update={"files": file_hashes(folder, spec.files)})
     return Draft(folder, listed, fingerprint="")
+
+
+def _candidates(draft: Draft, choices: Sequence[Choice]) -> list[Runtime]:
+    """The runtimes to be judged: fp32 on the CPU, fp16, and others; on a GPU fp16 also as it answers few scans."""
+    opened = [open_runtime(draft, choice) for choice in choices]
+    if opened[1].device != "cpu":
+        opened.append(open_runtime(draft, Choice("onnx", opened[1].device, "fp16", scans=1)))
+    return opened
 
 
 def _prove(

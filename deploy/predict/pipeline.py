@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from deploy.model.folder import Model, library_versions
 from deploy.predict.grader import Graded, Grader, Seen, Timings, padded
-from deploy.predict.pace import choose_reading, find_pace
+from deploy.predict.pace import PAGE, choose_reading, find_pace
 from deploy.predict.reader import Read, Wanted, reader
 from deploy.predict.verdict import single_grades
 from deploy.results.audit import Audit
@@ -154,8 +154,9 @@ def predict(
         wanted = Wanted(model.manifest.grid, options.edit, model.optional, boxes)
         reading = stack.enter_context(ExitStack())
         reads = reading.enter_context(reader(waiting, wanted, workers, readers))
+        scans = len(waiting) if options.on_seen is None else PAGE * len(patients)  # kept ones may lack a page
         with timings.stage("open"):
-            runtime = Halving(open_runtime(model, options.choice))
+            runtime = Halving(open_runtime(model, options.choice._replace(scans=scans)))
         if boxes and not makes_scans(runtime):
             reading.close()
             wanted = replace(wanted, boxes=False)

@@ -87,8 +87,10 @@ class Pages:
             PatientRefused: the images changed since they were graded.
         """
         manifest = self._model.manifest.lacking(record.missing)
-        found = occlude(seen.runtime, seen.scan.data, manifest.grid.spacing, seen.batch_size)
-        images = open_patient(seen.patient, Reading(optional=self._model.optional))
+        with ThreadPoolExecutor(1) as pool:  # the files are read again while the runtime answers
+            opened = pool.submit(open_patient, seen.patient, Reading(optional=self._model.optional))
+            found = occlude(seen.runtime, seen.scan.data, manifest.grid.spacing, seen.batch_size)
+            images = opened.result()
         native = found.on(box_affine(images), seen.scan.affine, images.mask.shape)
         region = find_region(seen, found, (images, native), manifest)
         try:

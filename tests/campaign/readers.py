@@ -53,8 +53,8 @@ def main(model: Path = MODEL, scale: Scale | None = None) -> int:
         before = shared()
         wrong, lost = killed_readers(home, model, patients, (readers, chance))
         wrong += killed_parents(home, model, patients, (parents, chance))
-        if shared() != before:
-            wrong.append(f"left in /dev/shm: {sorted(shared() - before)}")
+        if left := shared() - before:
+            wrong.append(f"left in /dev/shm: {sorted(left)}")
     for sentence in wrong:
         print(sentence)
     said = f", {lost} patients refused whose reader was killed twice" if lost else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp
@@ -137,6 +138,32 @@ def test_no_batch_is_larger_than_the_model_takes(plain: Model, most: int, sizes:
     limited = Model(plain.folder, plain.manifest.model_copy(update={"max_batch": most}), plain.fingerprint)
     report = check_parity(limited, Made(exact), [Counted(exact)], [patient(0.5), patient(0.25), patient(0.75)], 3)
     assert report.batches == tuple(sorted(seen)) == sizes
+
+
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_a_gpu_is_given_single_scans_and_the_largest_batch_alone(plain: Model, most: int) -> None:
+    seen: set[int] = set()
+
+    class Counted(Made):
+        def infer(self, scans: Array) -> RuntimeOutputs:
+            seen.add(len(scans))
+            return super().infer(scans)
+
+    limited = Model(plain.folder, plain.manifest.model_copy(update={"max_batch": most}), plain.fingerprint)
+    card = Counted(exact, device="cuda:0")
+    report = check_parity(limited, Made(exact), [card], [patient(0.5), patient(0.25)], 2)
+    assert set(report.batches) == seen == {1, most}
+    assert report.extremes == tuple(name for name, _ in extreme_scans(SETTINGS.data.grid))
+
+
+def test_every_extreme_scan_is_judged_on_a_gpu(plain: Model) -> None:
+    for name, extreme in extreme_scans(SETTINGS.data.grid):
+
+        def off(scan: Array, extreme: Array = extreme) -> float:
+            return 10.0 if np.array_equal(scan, extreme) else 0.0
+
+        with pytest.raises(ModelError, match=f"the scan '{re.escape(name)}' differs"):
+            check_parity(plain, Made(exact), [Made(off, device="cuda:0")], [patient(0.5)], 1)
 
 
 def test_no_patient_and_a_broken_reference_fail(plain: Model) -> None:

@@ -134,6 +134,9 @@ def test_options_that_differ(precision: Precision, blocks: bool, more: dict[str,
     name, options = onnx_runtime._provider("cuda:1", precision, blocks)
     common = {"device_id": "1", "cudnn_conv_algo_search": "EXHAUSTIVE", "prefer_nhwc": "1"}
     assert (name, options) == ("CUDAExecutionProvider", common | more)
+    _, soon = onnx_runtime._provider("cuda:1", precision, blocks, soon=True)
+    more = {name: value for name, value in more.items() if name != onnx_runtime.FUSED}
+    assert soon == common | more | {"cudnn_conv_algo_search": "HEURISTIC"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -18,14 +18,15 @@ from scipy import ndimage
 
 from deploy.hospital.space.image import coarse, resample, to_image, to_volume
 from deploy.hospital.volume import Volume
+from deploy.runtimes.onnx import LOAD_ERRORS, RUN_ERRORS
 from toolkit.errors import PatientRefused, RuntimeUnavailable
+from toolkit.files import first_line
 
 INPUT = "image"
 EDGE = 1.5  # mm, the voxels that the network was trained on
 MULTIPLE = 16  # of voxels along each axis: the network halves them four times
 LARGEST = 8_000_000  # voxels: a cube of 300 mm; more is no head
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_ERRORS = (RuntimeError, ValueError)  # the bases of what ONNX Runtime's Python raises, see `deploy.runtimes.onnx`
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def open_brain(graph: Path | bytes, threads: int) -> Brain:
     try:
         given = graph if isinstance(graph, bytes) else os.fspath(graph)
         session = onnxruntime.InferenceSession(given, options, providers=wanted)
-    except _ERRORS as error:
+    except (*LOAD_ERRORS, *RUN_ERRORS) as error:
         raise RuntimeUnavailable(
-            f"ONNX Runtime cannot load the brain mask's network: {error}; run `grade export --brain` again."
+            f"ONNX Runtime cannot load the brain mask's network: {first_line(error)}; run `grade export --brain` again."
         ) from error
     return Brain(session, "cuda" if session.get_providers()[0] == CUDA else "cpu")
 
@@ -120,8 +121,8 @@ def _infer(brain: Brain, voxels: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.pad(voxels, pads, constant_values=voxels.min())[None, None]  # (1, 1, Z, Y, X)
     try:
         (found,) = brain.session.run(None, {INPUT: np.ascontiguousarray(padded, np.float32)})
-    except _ERRORS as error:
-        raise RuntimeUnavailable(f"the brain mask failed on {brain.device}: {str(error).splitlines()[0]}.") from error
+    except RUN_ERRORS as error:
+        raise RuntimeUnavailable(f"the brain mask failed on {brain.device}: {first_line(error)}.") from error
     z, y, x = voxels.shape
     likely = np.array(found[0, 1, :z, :y, :x], np.float32)
     if not np.isfinite(likely).all():

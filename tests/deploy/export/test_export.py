@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from deploy.export import export
 from deploy.export.export import export_run
 from deploy.model.folder import Model, Precision, file_hashes, open_model
 from deploy.model.manifest import OutputShapes
@@ -90,6 +92,23 @@ def test_runtimes_answer_as_the_trained_network(model: Model, run: Run, cohort: 
         found = open_runtime(model, choice).infer(scans)
         for ours, theirs in zip(found, wanted, strict=True):
             np.testing.assert_allclose(ours, theirs.numpy(), atol=tolerance)
+
+
+def test_a_gpu_is_judged_with_both_kinds_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Choice] = []
+
+    def opened(_: object, choice: Choice) -> SimpleNamespace:
+        asked.append(choice)
+        return SimpleNamespace(device="cpu" if choice.device == "cpu" else device)
+
+    monkeypatch.setattr(export, "open_runtime", opened)
+    choices = [Choice("onnx", "cpu", "fp32"), Choice("onnx", "auto", "fp16")]
+    device = "cpu"
+    export._candidates(None, choices)  # type: ignore[arg-type]
+    assert asked == choices
+    device = "cuda:0"
+    export._candidates(None, choices)  # type: ignore[arg-type]
+    assert asked[2:] == [*choices, Choice("onnx", "cuda:0", "fp16", scans=1)]
 
 
 def test_a_failed_gate_leaves_the_old_model(

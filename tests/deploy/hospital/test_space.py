@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from scipy.spatial.transform import Rotation
 
-from deploy.hospital.space.brain import find_brain, open_brain
+from deploy.hospital.space.brain import Brain, find_brain, open_brain
 from deploy.hospital.space.image import FLIP, NOTHING, points_of, resample, to_image, to_matrix, to_transform, to_volume
 from deploy.hospital.space.pose import AFFINE, SHAPE, TURN, find_pose
 from deploy.hospital.space.prepare import prepare
@@ -12,7 +13,7 @@ from deploy.hospital.space.quality import contrast, cut_share, judge
 from deploy.hospital.space.register import Alignment, Start, align
 from deploy.hospital.volume import Volume
 from tests.deploy.hospital.scene import rigid, template_brain, template_head, write_bright_network
-from toolkit.errors import PatientRefused
+from toolkit.errors import PatientRefused, RuntimeUnavailable
 
 MOTION = rigid((6.0, -4.0, 8.0), (7.0, -5.0, 4.0))
 
@@ -106,6 +107,19 @@ def test_head_without_a_brain_is_refused(tmp_path):
         find_brain(brain, Volume(np.ones((40, 40, 40), np.float32), np.diag([3.0, 3, 3, 1])))
     with pytest.raises(PatientRefused, match="more than a head"):
         find_brain(brain, Volume(np.ones((40, 40, 40), np.float32), np.diag([12.0, 12, 12, 1])))
+
+
+def test_a_runtime_that_fails_is_said_in_a_sentence(tmp_path):
+    class Full:
+        def run(self, *_):
+            raise Fail("Failed to allocate memory for requested buffer of size 1427583488")
+
+    head = Volume(np.random.default_rng(0).random((40, 40, 40), np.float32), np.diag([3.0, 3, 3, 1]))
+    with pytest.raises(RuntimeUnavailable, match="the brain mask failed on cuda: Failed to allocate memory"):
+        find_brain(Brain(Full(), "cuda"), head)
+    for content in (b"no graph", tmp_path / "gone.onnx"):
+        with pytest.raises(RuntimeUnavailable, match="cannot load the brain mask's network"):
+            open_brain(content, 1)
 
 
 def test_brain_cut_at_the_top_is_seen():
