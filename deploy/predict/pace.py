@@ -26,6 +26,7 @@ WORTH = 1000
 # (`benchmarks/box.py`).
 LEAST_ON_CARD = 32
 TURNS = 3
+PAGE = 150  # inferences that a patient's page takes, about
 
 
 class Pace(NamedTuple):

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from deploy.model.folder import Model, library_versions
 from deploy.predict.grader import Graded, Grader, Seen, Timings, padded
-from deploy.predict.pace import choose_reading, find_pace
+from deploy.predict.pace import PAGE, choose_reading, find_pace
 from deploy.predict.reader import Read, Wanted, reader
 from deploy.predict.verdict import single_grades
 from deploy.results.audit import Audit
@@ -33,7 +33,6 @@ from toolkit.machine import most_readers
 
 OnSeen: TypeAlias = Callable[[Record, Seen], None]
 
-PAGE = 150  # inferences that a patient's page takes, about
 LIBRARIES = ("glioma-grade", "numpy", "nibabel", "imagecodecs", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch")
 
 

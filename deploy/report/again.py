@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from deploy.model.folder import Model
 from deploy.predict.grader import Seen, padded
-from deploy.predict.pace import choose_batch_size
+from deploy.predict.pace import PAGE, choose_batch_size
 from deploy.predict.reader import Wanted, reader
 from deploy.report.pages import Pages
 from deploy.results.journal import Journal
@@ -81,7 +81,7 @@ def write_again(
     """
     pages, missing = Pages(folder, model, single_file), dict[str, str]()
     with graded_in(folder, model) as known:
-        runtime = Halving(open_runtime(model, choice))
+        runtime = Halving(open_runtime(model, choice._replace(scans=PAGE * len(known))))
         size = choose_batch_size(PredictSettings(), model, runtime, len(known)) if padded(runtime) else 1
         run_selftest(model, runtime, size)
         graded = [(patient, record) for patient, record in known if record.grade is not None]

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,23 @@ def test_nobody_is_graded_after_a_failed_selftest(
     with pytest.raises(ModelError, match="self-test failed"):
         grade(patients, model, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_runtime_is_told_how_many_scans_wait(
+    patients: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int | None] = []
+
+    def opened(model: Model, choice: Choice) -> Runtime:
+        told.append(choice.scans)
+        return open_runtime(model, choice)
+
+    monkeypatch.setattr(deploy.predict.pipeline, "open_runtime", opened)
+    first = PredictOptions(tmp_path / "plain", ON_CPU, PredictSettings(workers=1))
+    pages = replace(first, results=tmp_path / "pages", on_seen=lambda *_: None)
+    for options in (first, pages, replace(first, resume=True)):
+        predict(patients[:2], model, options)
+    assert told == [2, 300, 0]
 
 
 def test_the_record_names_model_and_runtime(patients: tuple[Patient, ...], model: Model, tmp_path: Path) -> None:
