@@ -106,9 +106,10 @@ def _check_ranks(settings: TrainingSettings, wanted: str, ranks: Ranks) -> None:
                 " training.batch_size, or use fewer devices."
             )
     elif ranks.size > settings.accumulation:
+        batches = f"{settings.accumulation} batch{'es' * (settings.accumulation > 1)}"
         raise SettingsError(
-            f"an optimiser step has {settings.accumulation} batches, too few for {ranks.size} processes; set"
-            f" training.accumulation to {ranks.size}, or use fewer devices."
+            f"an optimiser step has {batches}, too few for {ranks.size} processes; set training.accumulation to"
+            f" {ranks.size}, or use fewer devices."
         )
 
 
