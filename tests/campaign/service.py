@@ -15,8 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,20 +146,10 @@ def check(name: str, right: bool, counts: object) -> bool:
     return right
 
 
-@contextmanager
-def archive_open() -> Iterator[Archive]:
-    archive = Archive()
-    archive.open()
-    try:
-        yield archive
-    finally:
-        archive.close()
-
-
 def once_each(folder: Path) -> bool:
     """60 studies by three senders at once."""
     studies = [images_of(tiny_study(number)) for number in range(1, 61)]
-    with archive_open() as archive:
+    with Archive.opened() as archive:
         settings = ward_settings(folder / "once", archive, quiet=15.0)
         service = Process(settings)
         service.start()
@@ -180,7 +169,7 @@ def killed(folder: Path, kills: int = 20, count: int = 60) -> bool:
     """The same while the service is killed at random instants."""
     studies = [images_of(tiny_study(number)) for number in range(101, 101 + count)]
     chance = random.Random(7)
-    with archive_open() as archive:
+    with Archive.opened() as archive:
         settings = ward_settings(folder / "killed", archive, quiet=0.5, attempts=25, send_attempts=400)
         service = Process(settings, 0.1)
         service.start()

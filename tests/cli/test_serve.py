@@ -28,10 +28,8 @@ peers.PACS = {{ aet = "PACS", host = "127.0.0.1", port = {archive} }}
 
 @pytest.fixture
 def archive():
-    archive = Archive()
-    archive.open()
-    yield archive
-    archive.close()
+    with Archive.opened() as archive:
+        yield archive
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # see tests/deploy/hospital/test_service

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
 
@@ -37,6 +37,17 @@ class Made:
         return RuntimeOutputs(
             logits, np.ones((len(scans), 512), np.float32), np.ones((len(scans), 1, 1, 1), np.float32)
         )
+
+
+@dataclass
+class Counted(Made):
+    """Remembers the sizes of its batches."""
+
+    seen: set[int] = field(default_factory=set)
+
+    def infer(self, scans: Array) -> RuntimeOutputs:
+        self.seen.add(len(scans))
+        return super().infer(scans)
 
 
 def exact(_: Array) -> float:
@@ -128,31 +139,18 @@ def test_an_extreme_neighbour_that_reaches_a_patient_fails(plain: Model) -> None
 
 @pytest.mark.parametrize(("most", "sizes"), [(1, (1,)), (2, (1, 2)), (3, (1, 2, 3)), (8, (1, 3, 4))])
 def test_no_batch_is_larger_than_the_model_takes(plain: Model, most: int, sizes: tuple[int, ...]) -> None:
-    seen: set[int] = set()
-
-    class Counted(Made):
-        def infer(self, scans: Array) -> RuntimeOutputs:
-            seen.add(len(scans))
-            return super().infer(scans)
-
+    counted = Counted(exact)
     limited = Model(plain.folder, plain.manifest.model_copy(update={"max_batch": most}), plain.fingerprint)
-    report = check_parity(limited, Made(exact), [Counted(exact)], [patient(0.5), patient(0.25), patient(0.75)], 3)
-    assert report.batches == tuple(sorted(seen)) == sizes
+    report = check_parity(limited, Made(exact), [counted], [patient(0.5), patient(0.25), patient(0.75)], 3)
+    assert report.batches == tuple(sorted(counted.seen)) == sizes
 
 
 @pytest.mark.parametrize("most", [1, 3, 8])
 def test_a_gpu_is_given_single_scans_and_the_largest_batch_alone(plain: Model, most: int) -> None:
-    seen: set[int] = set()
-
-    class Counted(Made):
-        def infer(self, scans: Array) -> RuntimeOutputs:
-            seen.add(len(scans))
-            return super().infer(scans)
-
-    limited = Model(plain.folder, plain.manifest.model_copy(update={"max_batch": most}), plain.fingerprint)
     card = Counted(exact, device="cuda:0")
+    limited = Model(plain.folder, plain.manifest.model_copy(update={"max_batch": most}), plain.fingerprint)
     report = check_parity(limited, Made(exact), [card], [patient(0.5), patient(0.25)], 2)
-    assert set(report.batches) == seen == {1, most}
+    assert set(report.batches) == card.seen == {1, most}
     assert report.extremes == tuple(name for name, _ in extreme_scans(SETTINGS.data.grid))
 
 

@@ -32,10 +32,8 @@ def _collected():
 
 @pytest.fixture
 def archive():
-    archive = Archive()
-    archive.open()
-    yield archive
-    archive.close()
+    with Archive.opened() as archive:
+        yield archive
 
 
 def key_of(images: list) -> str:

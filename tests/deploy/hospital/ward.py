@@ -63,6 +63,17 @@ class Archive:
             self._server.shutdown()
             self._server = None
 
+    @classmethod
+    @contextmanager
+    def opened(cls) -> Iterator[Archive]:
+        """One that is open, and closed in the end."""
+        archive = cls()
+        archive.open()
+        try:
+            yield archive
+        finally:
+            archive.close()
+
     def reports(self) -> dict[str, Dataset]:
         """Study UID -> its report."""
         return {str(one.StudyInstanceUID): one for one in self.objects.values() if one.Modality == "SR"}
