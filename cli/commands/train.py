@@ -103,9 +103,12 @@ def command(
         "training.device": device,
     }
     # What is wrong with the settings is said before torch is loaded, which takes seconds.
-    again = runs / (name or "latest")
-    settings = open_run(again).settings if resume else settings_from(config, overrides, strategy, changes)
-    folder = again if resume else new_folder(runs, name, settings)
+    if resume:
+        folder = runs / (name or "latest")
+        settings = open_run(folder).settings
+    else:
+        settings = settings_from(config, overrides, strategy, changes)
+        folder = new_folder(runs, name, settings)
     hide_cohort(settings.data)
 
     from cli.screens.report import facts, show_run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -14,6 +13,7 @@ from pathlib import Path
 from deploy.hospital.ingest import Ingested, Refused, Source, ingest
 from deploy.hospital.service.child import Child
 from deploy.hospital.space.brain import Brain, open_brain
+from deploy.hospital.study.facts import digest
 from deploy.model.folder import BRAIN, open_model
 from toolkit.config import LabelTable
 from toolkit.data.labels import read_labels
@@ -77,7 +77,7 @@ def _labelled(
 ) -> tuple[list[tuple[Source, int]], list[Ingested | Refused]]:
     """Studies with a grade, one for each patient; the others are refused with the reason."""
     table = read_labels(labels)
-    grades = {_digest(name): grade for name, grade in zip(table.ids, table.grades, strict=True)}
+    grades = {digest(name): grade for name, grade in zip(table.ids, table.grades, strict=True)}
     bearers = _bearers(sources)
     wanted: list[tuple[Source, int]] = []
     refused: list[Ingested | Refused] = []
@@ -186,10 +186,6 @@ def _csv(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     table.writerow(head)
     table.writerows(rows)
     return text.getvalue()
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def _ignore(_: str) -> None:

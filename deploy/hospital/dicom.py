@@ -10,6 +10,7 @@ from typing import Any
 
 from deploy.hospital.ingest import Refused, Source
 from deploy.hospital.study.choose import Selection, check_forced, choose_series
+from deploy.hospital.study.facts import digest
 from deploy.hospital.study.files import Files
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.series import Series
@@ -43,10 +44,10 @@ def _source(study: Study, selection: Selection) -> Source:
     chosen = selection.chosen
     facts = {
         "kind": "dicom",
-        "study": _digest(study.uid),
+        "study": digest(study.uid),
         "series": [
             {
-                "uid": _digest(row.series.uid),
+                "uid": digest(row.series.uid),
                 "number": row.series.number,
                 "images": row.series.count,
                 "kind": row.kind,
@@ -58,7 +59,7 @@ def _source(study: Study, selection: Selection) -> Source:
         "files_left_out": len(study.rejected),
     }
     head = next(iter(chosen.values())).head
-    names = (head.patient_id, _digest(study.uid), _digest(study.key))
+    names = (head.patient_id, digest(study.uid), digest(study.key))
     return Source(study.key, _content(chosen), facts, partial(_read, chosen), names, head.patient)
 
 
@@ -83,7 +84,3 @@ def _digest_file(files: Files, instance: Any) -> str:
             return hashlib.sha256(stream.read()).hexdigest()
     except (OSError, UnreadableFile) as error:
         raise PatientRefused(f"{instance.source.name} cannot be read: {error}") from None
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

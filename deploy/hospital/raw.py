@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.hospital.ingest import Refused, Source
+from deploy.hospital.study.facts import digest
 from deploy.hospital.volume import Volume
 from toolkit.data.memory import Scratch
 from toolkit.data.patients import Patient, find_patients, match_modalities
@@ -45,7 +46,7 @@ def raw_source(patient: Patient) -> Source:
         "\n".join(f"{name} {value}" for name, value in sorted(hashes.items())).encode()
     ).hexdigest()
     facts = {"kind": "nifti", "files": hashes}
-    return Source(patient.id.replace("/", "_"), content, facts, partial(_read, files), (_digest(patient.id),))
+    return Source(patient.id.replace("/", "_"), content, facts, partial(_read, files), (digest(patient.id),))
 
 
 def _read(files: Mapping[str, Path]) -> Mapping[str, Volume]:
@@ -57,10 +58,6 @@ def _read(files: Mapping[str, Path]) -> Mapping[str, Volume]:
             raise PatientRefused(f"{name} holds numbers that are not finite")
         series[name] = Volume(values, found.affine)
     return series
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _hash(file: Path) -> str:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 from deploy.hospital.study.source import Source
 
 Triple = tuple[float, float, float]
+
+
+def digest(name: str) -> str:
+    """SHA-256 of an id or UID in hexadecimal: by it names of tables and of studies are compared and recorded."""
+    return hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 @dataclass(frozen=True)

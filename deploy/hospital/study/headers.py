@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 import warnings
 import zlib
@@ -15,7 +14,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
 
-from deploy.hospital.study.facts import Frame, Header
+from deploy.hospital.study.facts import Frame, Header, digest
 from deploy.hospital.study.files import Files
 from deploy.hospital.study.source import Source, UnreadableFile
 from deploy.hospital.study.values import (
@@ -172,8 +171,8 @@ def _header(ds: FileDataset, source: Source) -> Header:
         sop_class=text_of(ds, "SOPClassUID"),
         syntax=str(getattr(ds.file_meta, "TransferSyntaxUID", "")),
         modality=text_of(ds, "Modality").upper(),
-        patient=_digest(f"{patient}\0{text_of(ds, 'IssuerOfPatientID')}"),
-        patient_id=_digest(patient),
+        patient=digest(f"{patient}\0{text_of(ds, 'IssuerOfPatientID')}"),
+        patient_id=digest(patient),
         number=integer_of(ds, "SeriesNumber"),
         instance=integer_of(ds, "InstanceNumber"),
         description=text_of(ds, "SeriesDescription") or text_of(ds, "ProtocolName"),
@@ -290,7 +289,3 @@ def _acquired(ds: Dataset) -> str:
 def _sentence(error: BaseException) -> str:
     text = printable(" ".join(str(error).split()))
     return (text[:LONGEST] or type(error).__name__).rstrip(".")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
