@@ -15,9 +15,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from deploy.hospital.cohort import _digest, _in_processes, _labelled
+from deploy.hospital.cohort import _in_processes, _labelled
 from deploy.hospital.ingest import Source
 from deploy.hospital.results.report import read_values
+from deploy.hospital.study.facts import digest
 from deploy.hospital.volume import Volume
 from deploy.model.folder import open_model, write_manifest
 from tests.deploy.hospital.heads import heads
@@ -166,7 +167,7 @@ def test_a_patient_id_of_two_people_is_no_label(tmp_path):
         Source("one", "0", {}, dict, ("id", "study 1"), "of hospital A"),
         Source("two", "1", {}, dict, ("id", "study 2"), "of hospital B"),
     ]
-    named = [replace(source, names=tuple(_digest(name) for name in source.names)) for source in sources]
+    named = [replace(source, names=tuple(digest(name) for name in source.names)) for source in sources]
     (tmp_path / "grades.csv").write_text("patient,grade\nid,HGG\nstudy 2,LGG\n")
     wanted, refused = _labelled(named, LabelTable(file=tmp_path / "grades.csv"))
     assert [(source.id, grade) for source, grade in wanted] == [("two", 0)]
