@@ -26,7 +26,6 @@ def test_it_is_what_nilearn_gives(what, step, theirs):
     np.testing.assert_allclose(voxels, np.asarray(image.dataobj), atol=1e-12)
     np.testing.assert_array_equal(affine, image.affine)
     assert voxels.dtype == np.float32
-    assert voxels.max() == 1
 
 
 def test_nilearn_is_not_loaded():
@@ -36,5 +35,5 @@ def test_nilearn_is_not_loaded():
 
 def test_a_wheel_without_the_file(monkeypatch):
     monkeypatch.setattr("toolkit.data.template.find_spec", lambda name: None)
-    with pytest.raises(RuntimeUnavailable, match="mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz is missing"):
+    with pytest.raises(RuntimeUnavailable, match=r"mni_icbm152_t1_\w+\.nii\.gz is missing"):
         mni("t1")
