@@ -157,7 +157,9 @@ class TrainingSettings(Branch):
     ema: float = Field(
         0.75, ge=0, le=0.95, description="share of the averaged network that is left after an epoch; 0 averages nothing"
     )
-    frozen_bn_epoch: int | None = Field(None, ge=1, description="BatchNorm statistics stand still from this epoch on")
+    frozen_bn_epoch: int = Field(
+        10, ge=0, description="BatchNorm statistics stand still from this epoch on, once they have settled; 0: never"
+    )
     seed: int = Field(0, ge=0)
     device: Device = "auto"
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="auto: fp16 on a GPU, off on a CPU")

@@ -18,7 +18,7 @@ from toolkit.evaluation.metrics import auc
 from toolkit.evaluation.stability import best_epoch
 from toolkit.training.loop.balance import sample_loss
 from toolkit.training.loop.batch import Answer, Batch
-from toolkit.training.loop.batchnorm import RunningStatistics, freeze_statistics
+from toolkit.training.loop.batchnorm import RunningStatistics, freeze_statistics, settled
 from toolkit.training.loop.compute import Compute, choose_compute, compute_notes, environment, reproducible
 from toolkit.training.loop.epoch import Visit, plan_epoch
 from toolkit.training.loop.scalars import scalar_log
@@ -127,7 +127,7 @@ def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threadi
     """One pass over the sampled patients."""
     settings, start = session.settings, time.perf_counter()
     steps = plan_epoch(session, epoch)
-    frozen = settings.frozen_bn_epoch is not None and epoch >= settings.frozen_bn_epoch
+    frozen = 0 < settings.frozen_bn_epoch <= epoch and settled(session.network)
     session.network.train()
     if frozen:
         freeze_statistics(session.network)

@@ -23,7 +23,7 @@ from toolkit.training.watch import Quiet, StudyWatcher, Watcher
 # What --ablate can name: one change each to the first strategy, or to the one in front of it, as in legacy-patience.
 LEVERS: dict[str, tuple[str, ...]] = {
     "no-ema": ("training.ema=0",),
-    "frozen-bn": ("training.frozen_bn_epoch=10",),
+    "no-frozen-bn": ("training.frozen_bn_epoch=0",),
     "group-norm": ("network.norm=group",),
     "clip": ("training.clip=1.0",),
     "smoothing": ("training.label_smoothing=0.05",),
