@@ -129,6 +129,9 @@ class AugmentSettings(Branch):
     translation: float = Field(0.08, ge=0, lt=0.5, description="share of the axis, either way")
     flips: bool = Field(True, description="left-right, with probability one half")
     modality_dropout: float = Field(0.0, ge=0, le=1, description="share of patients who lose one modality at random")
+    slice_thickness: float = Field(
+        0.0, ge=0, le=20, description="mm; each modality as from slices up to this thick, along an axis at random"
+    )
 
 
 class TrainingSettings(Branch):

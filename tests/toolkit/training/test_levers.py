@@ -29,6 +29,7 @@ LEVERS = {
     "clip": ("training.clip=0.1",),
     "weights": ("training.class_weights=true", "training.sampler=shuffle"),
     "modality": ("training.augment.modality_dropout=0.5",),
+    "slices": ("training.augment.slice_thickness=20",),
 }
 
 

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from toolkit.training.network.network import GradeNet
 
-
 SETTLED = 50  # batches; at the networks' momentum of 0.1, 0.5 % is then left of the values that statistics start with
 
 
 def settled(network: GradeNet) -> bool:
-    """Whether BatchNorm's running statistics have seen enough batches to normalise by; also true where there are none."""
+    """Whether running statistics have seen enough batches to normalise by; also true where there are none."""
     counts = [module.num_batches_tracked for module in _layers(network)]
     return all(count is None or int(count) >= SETTLED for count in counts)
 

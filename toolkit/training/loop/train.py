@@ -25,6 +25,7 @@ from toolkit.training.loop.scalars import scalar_log
 from toolkit.training.loop.scans import ScanStore, TrainingData
 from toolkit.training.loop.schedule import lr_factor, should_stop
 from toolkit.training.loop.session import Session, begin, check_data, store
+from toolkit.training.loop.slices import thicken
 from toolkit.training.loop.tracker import tracked
 from toolkit.training.network.network import GradeNet
 from toolkit.training.processes.interrupt import stop_on_interrupt
@@ -170,6 +171,8 @@ def _accumulate(session: Session, visits: Sequence[Visit], stop: threading.Event
         indices = visit.indices[rows]
         if len(indices):
             scans = session.scans.gather(indices)  # (B, 4, X, Y, Z)
+            if visit.slices is not None:
+                scans = thicken(scans, visit.slices[rows])
             if visit.kept is not None:
                 scans = scans * visit.kept[rows, :, None, None, None]
             grades = session.grades[indices.to(device, non_blocking=True)]

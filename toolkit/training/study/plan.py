@@ -29,6 +29,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "smoothing": ("training.label_smoothing=0.05",),
     "class-weights": ("training.class_weights=true", "training.sampler=shuffle"),
     "modality-dropout": ("training.augment.modality_dropout=0.2",),
+    "thick-slices": ("training.augment.slice_thickness=6",),
     "resnet10": ("network.depth=10",),
     "resnet18": ("network.depth=18",),
     "resnet34": ("network.depth=34",),
