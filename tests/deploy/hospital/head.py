@@ -91,7 +91,9 @@ def draw_head(seed: int, place: int = 0, difficulty: float = 0.3, hgg_share: flo
     return Head(images, mask, affine, turn @ (left @ right).T, patient.grade)
 
 
-def scan(head: Head, seed: int | list[int], degrees: float = 10.0, shift: float = 10.0, slices: float | None = None) -> Scan:
+def scan(
+    head: Head, seed: int | list[int], degrees: float = 10.0, shift: float = 10.0, slices: float | None = None
+) -> Scan:
     """Four series of a head that lies anyhow and moves in between.
 
     Args:

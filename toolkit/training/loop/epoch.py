@@ -56,7 +56,10 @@ def plan_epoch(session: Session, epoch: int) -> list[list[Visit]]:
         steps.append([])
         for indices in group:
             rows = slice(at, at + len(indices))
-            parts = (None if drawn is None else drawn[rows] for drawn in (kept, slices))
-            steps[-1].append(Visit(indices, matrix[rows], *parts, next(seeds)))
+            steps[-1].append(Visit(indices, matrix[rows], _rows(kept, rows), _rows(slices, rows), next(seeds)))
             at = rows.stop
     return steps
+
+
+def _rows(drawn: Tensor | None, rows: slice) -> Tensor | None:
+    return None if drawn is None else drawn[rows]

@@ -51,7 +51,7 @@ def thicken(scans: Tensor, slices: Tensor) -> Tensor:
         same = torch.eye(size, device=scans.device)
         weights = torch.where(here[:, :, None, None], profile, same)
         moved = blurred.movedim(2 + number, 2)  # (B, C, n, ., .)
-        blurred = (weights @ moved.flatten(3)).unflatten(3, moved.shape[3:]).movedim(2, 2 + number)
+        blurred = (weights @ moved.flatten(3)).reshape(moved.shape).movedim(2, 2 + number)
     mean, spread = _moments(scans, inside)
     found, width = _moments(blurred, inside)
     thick = torch.where(inside, (blurred - found) * (spread / width.clamp(min=1e-6)) + mean, 0.0)
