@@ -66,9 +66,9 @@ class Scan:
     motion: dict[str, NDArray[np.float64]]
 
 
-def draw_head(seed: int, place: int = 0, difficulty: float = 0.3) -> Head:
+def draw_head(seed: int, place: int = 0, difficulty: float = 0.3, hgg_share: float = 0.5) -> Head:
     """A patient of a phantom cohort with a skull around the brain."""
-    settings = PhantomSettings(patients=place + 1, seed=seed, difficulty=difficulty, hgg_share=0.5)
+    settings = PhantomSettings(patients=place + 1, seed=seed, difficulty=difficulty, hgg_share=hgg_share)
     patient = plan_cohort(settings)[place]
     drawn = draw_patient(patient, settings)
     brain = draw_brain(_streams(seed, patient.number)[1], 1.0)  # the same draw: for its rotation
@@ -100,7 +100,9 @@ def around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
     return tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)
 
 
-def scan(head: Head, seed: int, degrees: float = 10.0, shift: float = 10.0, slices: float | None = None) -> Scan:
+def scan(
+    head: Head, seed: int | list[int], degrees: float = 10.0, shift: float = 10.0, slices: float | None = None
+) -> Scan:
     """Four series of a head that lies anyhow and moves in between.
 
     Args:
