@@ -4,10 +4,10 @@
     python -m benchmarks.heads HEADS RUN_OR_MODEL... --out heads.json
 
 A run is answered by torch, on a GPU if there is one, and through its own calibration and threshold; a model by ONNX
-Runtime. Each head is there five times: `direct`, as drawn; `turned`, in the pose that was found; `masked`, under the
-mask that was found; `ingested`, as it was brought in; `true-mask`, that under the true mask. So the change of the logit
-falls into three: pose (turned - direct), mask (masked - turned) and scan (ingested - masked), which is slices, noise,
-alignment and sampling. Runs NAME-sN are told together as NAME as well.
+Runtime. Each head is there in several ways, a folder each; a row compares one with `direct`, the head as drawn. In
+order, each with one thing more: `turned`, in the pose that was found; `masked`, under the mask that was found;
+`ingested`, as it was brought in. `true-mask` is that under the true mask. `tests.campaign.factors` makes others. Runs
+NAME-sN are told together as NAME as well.
 """
 
 from __future__ import annotations
@@ -35,13 +35,10 @@ from toolkit.evaluation.metrics import auc
 from toolkit.machine import most_readers
 from toolkit.training.runs.folder import open_run
 
-FOUND = "head.json"
-WAYS = ("direct", "turned", "masked", "ingested", "true-mask")
-STEPS = {"pose": ("direct", "turned"), "mask": ("turned", "masked"), "scan": ("masked", "ingested")}
+FOUND, DIRECT = "head.json", "direct"
 CLOSE = 0.05  # of P(HGG): what a hospital's way may change
 COLUMNS = (
-    "network", "heads", "median |dP|", "95 %", "worst", "within 0.05", "flips", "d logit", "sd", "correlation",
-    "AUC direct", "AUC ingested", *STEPS, "true mask", "sd pose", "sd mask", "sd scan",
+    "network", "way", "heads", "d logit", "sd", "correlation", "median |dP|", "95 %", "within 0.05", "flips", "AUC",
 )  # fmt: skip
 
 
@@ -52,24 +49,21 @@ class Answered(NamedTuple):
     calibration: Calibration
 
 
-def figures(name: str, of: Sequence[Answered], grades: Float64) -> tuple[Any, ...]:
-    """A row: one network, or those of several seeds, each on all heads."""
-    both = [[one.calibration.probability(one.logits[way]) for way in ("direct", "ingested")] for one in of]
-    change = np.concatenate([np.abs(ingested - direct) for direct, ingested in both])
-    flips = sum(
-        int(np.sum((direct >= one.calibration.threshold) != (ingested >= one.calibration.threshold)))
-        for one, (direct, ingested) in zip(of, both, strict=True)
-    )
-    steps = {step: np.concatenate([one.logits[b] - one.logits[a] for one in of]) for step, (a, b) in STEPS.items()}
-    whole = np.concatenate([one.logits["ingested"] - one.logits["direct"] for one in of])
-    true_mask = np.concatenate([one.logits["true-mask"] - one.logits["turned"] for one in of])
-    correlation = np.mean([np.corrcoef(one.logits["direct"], one.logits["ingested"])[0, 1] for one in of])
-    aucs = [float(np.mean([auc(grades, one.logits[way]) for one in of])) for way in ("direct", "ingested")]
+def compared(name: str, way: str, of: Sequence[Answered], grades: Float64) -> tuple[Any, ...]:
+    """A row: a way against the head as drawn, for one network or those of several seeds."""
+    both = [(one.logits[DIRECT], one.logits[way]) for one in of]
+    moved = np.concatenate([found - direct for direct, found in both])
+    change, flips = [], 0
+    for one, logits in zip(of, both, strict=True):
+        direct, found = (one.calibration.probability(logit) for logit in logits)
+        change.append(np.abs(found - direct))
+        flips += int(np.sum((direct >= one.calibration.threshold) != (found >= one.calibration.threshold)))
+    apart = np.concatenate(change)
+    correlation = np.mean([np.corrcoef(direct, found)[0, 1] for direct, found in both])
     return (
-        name, len(change), float(np.median(change)), float(np.percentile(change, 95)), float(change.max()),
-        float(np.mean(change <= CLOSE)), flips, float(np.median(whole)), float(whole.std()), float(correlation), *aucs,
-        *(float(np.median(values)) for values in steps.values()), float(np.median(true_mask)),
-        *(float(values.std()) for values in steps.values()),
+        name, way, len(apart), float(np.median(moved)), float(moved.std()), float(correlation),
+        float(np.median(apart)), float(np.percentile(apart, 95)), float(np.mean(apart <= CLOSE)), flips,
+        float(np.mean([auc(grades, found) for _, found in both])),
     )  # fmt: skip
 
 
@@ -87,12 +81,12 @@ def answered(folder: Path, scans: dict[str, torch.Tensor]) -> Answered:
     return Answered(found, model.manifest.calibration)
 
 
-def read_heads(folders: Sequence[Path], grid: Grid) -> dict[str, torch.Tensor]:
+def read_heads(folders: Sequence[Path], ways: Sequence[str], grid: Grid) -> dict[str, torch.Tensor]:
     """The scans of all heads by way, float16 (N, 4, X, Y, Z)."""
     with ThreadPoolExecutor(most_readers()) as pool:
         return {
             way: torch.stack(list(pool.map(lambda of: _scan(of, grid), [folder / way for folder in folders])))
-            for way in WAYS
+            for way in ways
         }
 
 
@@ -104,22 +98,24 @@ def main() -> None:
         ("networks", {"type": Path, "nargs": "+", "help": "run and model folders"}),
     )
     kept = {file.parent: json.loads(file.read_text("utf-8")) for file in sorted(given.heads.glob(f"*/{FOUND}"))}
-    heads = {folder: of for folder, of in kept.items() if (folder / WAYS[-1]).is_dir()}
+    heads = {folder: of for folder, of in kept.items() if (folder / DIRECT).is_dir()}  # the others were refused
     grades = np.array([of["grade"] for of in heads.values()])
+    ways = sorted((of.name for of in next(iter(heads)).iterdir() if of.is_dir()), key=lambda way: (way != DIRECT, way))
     found: dict[str, Answered] = {}
     grids: dict[str, Any] = {}
     for folder in given.networks:
         grid = _grid(folder)
         if str(grid) not in grids:
-            grids = {str(grid): read_heads(list(heads), grid)}
+            grids = {str(grid): read_heads(list(heads), ways, grid)}
         found[folder.resolve().name if folder.is_symlink() else folder.name] = answered(folder, grids[str(grid)])
     arms: dict[str, list[str]] = {}
     for name in found:
         arms.setdefault(name.rpartition("-s")[0] or name, []).append(name)
-    rows = [figures(name, [one], grades) for name, one in found.items()]
-    rows += [figures(arm, [found[name] for name in names], grades) for arm, names in arms.items() if len(names) > 1]
-    columns = ("", *(row[0] for row in rows))
-    report(f"{len(heads)} heads", columns, list(zip(COLUMNS[1:], *(row[1:] for row in rows), strict=True)), None)
+    asked = {**{name: [name] for name in found}, **{arm: names for arm, names in arms.items() if len(names) > 1}}
+    rows = [
+        compared(arm, way, [found[name] for name in names], grades) for arm, names in asked.items() for way in ways[1:]
+    ]
+    report(f"{len(heads)} heads", COLUMNS, rows, None)
     if given.out:
         logits = {
             name: {way: np.round(of, 4).tolist() for way, of in one.logits.items()} for name, one in found.items()

@@ -149,16 +149,21 @@ def brought_in(head: Head, made: Scan, way: Way, folder: Path) -> Found:
     """The whole way, series -> BraTS space, and the patients of each of `WAYS`."""
     done = prepare(made.series, _brain(way), lambda _: None)
     into = np.linalg.inv(made.motion["t1ce"]) @ done.pose.matrix
-    truth = _inside(head, into)
+    truth = inside(head, into)
     dice = float(2 * np.count_nonzero(truth & done.mask)) / float(np.count_nonzero(truth) + np.count_nonzero(done.mask))
     for name, images in ways(head, done, into, truth):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for modality, image in images.items():
-            content = nib.Nifti1Image(image.astype(np.int16), AFFINE).to_bytes()
-            (folder / name / f"x_{modality}.nii.gz").write_bytes(imagecodecs.gzip_encode(content, level=1))
+        write_patient(folder / name, images)
     seconds = {stage: round(value, 2) for stage, value in done.seconds.items()}
     off = _off(head, made, done.alignments)
     return Found(head.grade, *off, _degrees(head, made, done.pose.matrix), dice, seconds)
+
+
+def write_patient(folder: Path, images: dict[str, np.ndarray]) -> None:
+    """Four files on BraTS's grid."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for modality, image in images.items():
+        content = nib.Nifti1Image(image.astype(np.int16), AFFINE).to_bytes()
+        (folder / f"x_{modality}.nii.gz").write_bytes(imagecodecs.gzip_encode(content, level=1))
 
 
 def ways(
@@ -169,16 +174,22 @@ def ways(
     `direct`: as drawn, in the ideal pose; `turned`: in the pose that was found; `masked`: under the mask that was
     found; `ingested`: as it was brought in, so scanned, aligned and sampled as well; `true-mask`: under the true mask.
     """
-    ideal = np.eye(4)
-    ideal[:3, :3] = head.upright.T
-    ideal[:3, 3] = head.centre - head.upright.T @ (AFFINE[:3, :3] @ (np.array(SHAPE) / 2) + AFFINE[:3, 3])
+    ideal = ideal_pose(head)
     edged = edge_kept(head)
-    yield DIRECT, _drawn(edged, head, ideal, _inside(head, ideal))
-    yield TURNED, _drawn(edged, head, into, truth)
-    yield MASKED, _drawn(head.images, head, into, done.mask)
+    yield DIRECT, drawn(edged, head, ideal, inside(head, ideal))
+    yield TURNED, drawn(edged, head, into, truth)
+    yield MASKED, drawn(head.images, head, into, done.mask)
     yield INGESTED, dict(done.images)
     scaled = {name: np.maximum(np.rint(image * done.scales[name]), 1) for name, image in done.heads.items()}
     yield TRUE_MASK, {name: np.where(truth, image, 0) for name, image in scaled.items()}
+
+
+def ideal_pose(head: Head) -> np.ndarray:
+    """From points of BraTS's space to points of the head (4, 4): upright, and in the middle."""
+    into = np.eye(4)
+    into[:3, :3] = head.upright.T
+    into[:3, 3] = head.centre - head.upright.T @ (AFFINE[:3, :3] @ (np.array(SHAPE) / 2) + AFFINE[:3, 3])
+    return into
 
 
 def edge_kept(head: Head) -> dict[str, np.ndarray]:
@@ -254,11 +265,13 @@ def _degrees(head: Head, made: Scan, pose: np.ndarray) -> float:
     return round(float(np.degrees(Rotation.from_matrix(wanted.T @ pose[:3, :3]).magnitude())), 2)
 
 
-def _inside(head: Head, into: np.ndarray) -> np.ndarray:
+def inside(head: Head, into: np.ndarray) -> np.ndarray:
+    """The true mask on BraTS's grid."""
     return _on_brats(head.mask.astype(np.float32), head, into) > 0.5
 
 
-def _drawn(images: dict[str, np.ndarray], head: Head, into: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+def drawn(images: dict[str, np.ndarray], head: Head, into: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Images of the head on BraTS's grid without a scanner in between, 0 outside a mask."""
     sampled = {name: np.maximum(np.rint(_on_brats(image, head, into)), 1) for name, image in images.items()}
     return {name: np.where(mask, image, 0) for name, image in sampled.items()}
 

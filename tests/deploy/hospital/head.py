@@ -101,7 +101,12 @@ def around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
 
 
 def scan(
-    head: Head, seed: int | list[int], degrees: float = 10.0, shift: float = 10.0, slices: float | None = None
+    head: Head,
+    seed: int | list[int],
+    degrees: float = 10.0,
+    shift: float = 10.0,
+    slices: float | None = None,
+    noise: float = 0.03,
 ) -> Scan:
     """Four series of a head that lies anyhow and moves in between.
 
@@ -111,6 +116,7 @@ def scan(
         degrees: largest rotation about each axis, of the pose and of each series against it.
         shift: mm, likewise.
         slices: mm, thickness; None: 1 to 6, another for each series.
+        noise: in units of the brain's median.
     """
     rng = np.random.default_rng(seed)
     pose = _rigid(rng, degrees, shift, head.centre)
@@ -118,7 +124,10 @@ def scan(
     for name in MODALITIES:
         motion[name] = _rigid(rng, degrees, shift, pose[:3, :3] @ head.centre + pose[:3, 3]) @ pose
         thickness = float(rng.uniform(1, 6)) if slices is None else slices
-        series[name] = _sampled(head, name, motion[name], thickness, rng)
+        clean = _sampled(head, name, motion[name], thickness)
+        spread = noise * float(np.median(head.images[name][head.mask]))
+        parts = rng.normal(0, spread, (2, *clean.voxels.shape)).astype(np.float32)
+        series[name] = Volume(np.hypot(clean.voxels + parts[0], parts[1]), clean.affine)
     return Scan(series, motion)
 
 
@@ -129,7 +138,7 @@ def _rigid(rng: np.random.Generator, degrees: float, shift: float, centre: NDArr
     return matrix
 
 
-def _sampled(head: Head, name: str, motion: NDArray[np.float64], thickness: float, rng: np.random.Generator) -> Volume:
+def _sampled(head: Head, name: str, motion: NDArray[np.float64], thickness: float) -> Volume:
     """Axial slices around where the head was planned to be, 0.9 mm in the plane, each an average over its thickness."""
     count = int(np.ceil(190 / thickness))
     affine = np.diag([-0.9, -0.9, thickness, 1.0])
@@ -144,6 +153,4 @@ def _sampled(head: Head, name: str, motion: NDArray[np.float64], thickness: floa
         start = into[:3, 3] + into[:3, 2] * offset / thickness
         way = sitk.AffineTransform(into[:3, :3].ravel().tolist(), start.tolist())
         total += sitk.GetArrayFromImage(sitk.Resample(image, size.tolist(), way, sitk.sitkLinear)).T
-    middle = float(np.median(head.images[name][head.mask]))
-    noise = rng.normal(0, 0.03 * middle, (2, *size)).astype(np.float32)
-    return Volume(np.hypot(total / fine + noise[0], noise[1]).astype(np.float32), affine)
+    return Volume(total / fine, affine)
