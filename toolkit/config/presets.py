@@ -6,7 +6,7 @@ from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
     "stable": {},  # the defaults above
-    "ldam": {"training": {"sampler": "shuffle", "loss": "ldam", "drw_epoch": 1, "ema": 0.0}},
+    "ldam": {"training": {"sampler": "shuffle", "loss": "ldam", "drw_epoch": 1, "ema": 0.0, "frozen_bn_epoch": 0}},
     # What the earlier set-up did, kept to be compared with: three balancing mechanisms on batches of 2.
     "legacy": {
         "training": {
@@ -20,6 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "min_epochs": 10,
             "warmup_epochs": 4,  # 10 % of 40 epochs
             "ema": 0.0,
+            "frozen_bn_epoch": 0,
             "augment": {"rotation": 11.5},
         }
     },

@@ -129,6 +129,9 @@ class AugmentSettings(Branch):
     translation: float = Field(0.08, ge=0, lt=0.5, description="share of the axis, either way")
     flips: bool = Field(True, description="left-right, with probability one half")
     modality_dropout: float = Field(0.0, ge=0, le=1, description="share of patients who lose one modality at random")
+    slice_thickness: float = Field(
+        0.0, ge=0, le=20, description="mm; each modality as from slices up to this thick, along an axis at random"
+    )
 
 
 class TrainingSettings(Branch):
@@ -157,7 +160,9 @@ class TrainingSettings(Branch):
     ema: float = Field(
         0.75, ge=0, le=0.95, description="share of the averaged network that is left after an epoch; 0 averages nothing"
     )
-    frozen_bn_epoch: int | None = Field(None, ge=1, description="BatchNorm statistics stand still from this epoch on")
+    frozen_bn_epoch: int = Field(
+        10, ge=0, description="BatchNorm statistics stand still from this epoch on, once they have settled; 0: never"
+    )
     seed: int = Field(0, ge=0)
     device: Device = "auto"
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="auto: fp16 on a GPU, off on a CPU")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from toolkit.training.loop import batchnorm
 from toolkit.training.loop import train as loop
 from toolkit.training.loop.compute import Compute
 from toolkit.training.loop.scans import TrainingData
@@ -28,6 +29,7 @@ LEVERS = {
     "clip": ("training.clip=0.1",),
     "weights": ("training.class_weights=true", "training.sampler=shuffle"),
     "modality": ("training.augment.modality_dropout=0.5",),
+    "slices": ("training.augment.slice_thickness=20",),
 }
 
 
@@ -38,6 +40,12 @@ class Killed(Exception):
 def kill(epoch: int, step: int) -> None:
     if (epoch, step) == (2, 1):
         raise Killed
+
+
+@pytest.fixture
+def soon_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch of these few patients is enough."""
+    monkeypatch.setattr(batchnorm, "SETTLED", 4)
 
 
 @pytest.fixture
@@ -119,6 +127,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(
         assert (broken.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
+@pytest.mark.usefixtures("soon_settled")
 @pytest.mark.parametrize("lever", ["plain", *LEVERS])
 def test_each_lever_changes_the_training(
     new_run: RunMaker, recorder: Watcher, training: TrainingData, validation: TrainingData, lever: str
@@ -146,6 +155,7 @@ def test_the_average_is_kept_and_judged(
     np.testing.assert_allclose(run.validation().logits, best(scans).logits.detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.usefixtures("soon_settled")
 def test_frozen_statistics_stand_still_from_their_epoch_on(
     new_run: RunMaker, recorder: Watcher, training: TrainingData, validation: TrainingData
 ) -> None:
@@ -162,6 +172,25 @@ def test_frozen_statistics_stand_still_from_their_epoch_on(
     assert first.network[name].abs().max() > 0
     assert torch.equal(first.network[name], last.network[name])
     assert not torch.equal(first.network["backbone.conv1.weight"], last.network["backbone.conv1.weight"])
+
+
+@pytest.mark.parametrize("settled, counted", [(4, 4), (5, 8)])
+def test_statistics_are_not_frozen_before_they_have_settled(
+    new_run: RunMaker,
+    recorder: Watcher,
+    training: TrainingData,
+    validation: TrainingData,
+    monkeypatch: pytest.MonkeyPatch,
+    settled: int,
+    counted: int,
+) -> None:
+    """Nine patients are four batches an epoch: a fifth is seen in the second epoch alone."""
+    monkeypatch.setattr(batchnorm, "SETTLED", settled)
+    run = new_run("training.frozen_bn_epoch=2", "training.epochs=2")
+    train(run, training, validation, recorder())
+    last = run.load_last()
+    assert last is not None
+    assert last.network["backbone.bn1.num_batches_tracked"] == counted
 
 
 def test_steps_are_the_losses_that_were_told(

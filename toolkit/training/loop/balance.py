@@ -176,28 +176,10 @@ def check_conflicts(settings: Settings, allow: bool) -> tuple[str, ...]:
     Raises:
         SettingsError: there are conflicts, and neither asks for them.
     """
-    found = (*conflicts(settings.training), *_frozen_conflicts(settings))
+    found = conflicts(settings.training)
     if found and settings.strategy != "legacy" and not allow:
         raise SettingsError(f"{' '.join(found)} To train anyway, add --allow-conflicts.")
     return found
-
-
-def _frozen_conflicts(settings: Settings) -> list[str]:
-    if settings.training.frozen_bn_epoch is None:
-        return []
-    if settings.network.norm == "group":
-        return ["training.frozen_bn_epoch freezes nothing: GroupNorm has no statistics; leave one of the two out."]
-    if settings.training.frozen_bn_epoch > settings.training.epochs:
-        return [
-            f"Freezing BatchNorm's statistics from epoch {settings.training.frozen_bn_epoch} on never acts in"
-            f" {settings.training.epochs} epochs; lower frozen_bn_epoch."
-        ]
-    if settings.training.frozen_bn_epoch == 1 and settings.network.pretrained is None:
-        return [
-            "BatchNorm's statistics are frozen from the first epoch on, but fresh weights have none, so that nothing is"
-            " normalised; give network.pretrained or a later training.frozen_bn_epoch."
-        ]
-    return []
 
 
 def _late_reweighting(settings: TrainingSettings) -> list[str]:

@@ -10,12 +10,19 @@ from torch import Tensor, nn
 
 from toolkit.training.network.network import GradeNet
 
+SETTLED = 50  # batches; at the networks' momentum of 0.1, 0.5 % is then left of the values that statistics start with
+
+
+def settled(network: GradeNet) -> bool:
+    """Whether running statistics have seen enough batches to normalise by; also true where there are none."""
+    counts = [module.num_batches_tracked for module in _layers(network)]
+    return all(count is None or int(count) >= SETTLED for count in counts)
+
 
 def freeze_statistics(network: GradeNet) -> None:
     """From now on BatchNorm normalises by its running statistics and leaves them alone; `train()` ends that."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d | nn.SyncBatchNorm):
-            module.eval()
+    for module in _layers(network):
+        module.eval()
 
 
 def share_statistics(network: GradeNet) -> GradeNet:
@@ -61,3 +68,7 @@ class RunningStatistics:
 
     def _flat(self) -> Tensor:
         return torch.cat(self._buffers) if self._buffers else torch.zeros(0, device=self._device)
+
+
+def _layers(network: GradeNet) -> list[nn.BatchNorm3d | nn.SyncBatchNorm]:
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm3d | nn.SyncBatchNorm)]

@@ -10,6 +10,7 @@ from toolkit.training.loop.augment import random_kept, random_matrix
 from toolkit.training.loop.balance import epoch_order
 from toolkit.training.loop.schedule import accumulation_groups, epoch_generator, epoch_seeds
 from toolkit.training.loop.session import Session
+from toolkit.training.loop.slices import random_slices
 
 
 class Visit(NamedTuple):
@@ -19,12 +20,14 @@ class Visit(NamedTuple):
         indices: (B,) positions of the patients, on the CPU.
         matrix: (B, 3, 4) how each scan is moved, on the device.
         kept: (B, 4) factors of the modalities, on the device; None: all are kept.
+        slices: (B, 4, 3) of `random_slices`, on the device; None: as they are.
         seed: of the dropout.
     """
 
     indices: Tensor
     matrix: Tensor
     kept: Tensor | None
+    slices: Tensor | None
     seed: int
 
 
@@ -44,6 +47,8 @@ def plan_epoch(session: Session, epoch: int) -> list[list[Visit]]:
     matrix = random_matrix(len(order), size, settings.augment, generator).to(device)  # (N, 3, 4)
     share = settings.augment.modality_dropout
     kept = random_kept(len(order), modalities, share, generator).to(device) if share else None  # (N, 4)
+    thickest = settings.augment.slice_thickness / session.spacing  # voxels
+    slices = random_slices(len(order), modalities, thickest, generator).to(device) if thickest else None  # (N, 4, 3)
     seeds = iter(epoch_seeds(settings.seed, epoch, "dropout", sum(len(group) for group in groups)))
     steps: list[list[Visit]] = []
     at = 0
@@ -51,6 +56,10 @@ def plan_epoch(session: Session, epoch: int) -> list[list[Visit]]:
         steps.append([])
         for indices in group:
             rows = slice(at, at + len(indices))
-            steps[-1].append(Visit(indices, matrix[rows], None if kept is None else kept[rows], next(seeds)))
+            steps[-1].append(Visit(indices, matrix[rows], _rows(kept, rows), _rows(slices, rows), next(seeds)))
             at = rows.stop
     return steps
+
+
+def _rows(drawn: Tensor | None, rows: slice) -> Tensor | None:
+    return None if drawn is None else drawn[rows]

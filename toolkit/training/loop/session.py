@@ -37,6 +37,7 @@ class Session:
     scaler: torch.amp.GradScaler
     history: list[EpochRow]
     scans: ScanStore
+    spacing: float  # mm, of the scans
     grades: Tensor  # (N,) int64 on the device
     batch_step: BatchStep
     ranks: Ranks
@@ -114,6 +115,7 @@ def begin(run: Run, compute: Compute, training: TrainingData, progress: Progress
         scaler=scaler,
         history=[],
         scans=store(training, compute, progress),
+        spacing=run.settings.data.spacing,
         grades=torch.from_numpy(training.cohort.grade_array).to(compute.device),
         batch_step=BatchStep(network, scaler, compute, settings.cuda_graph and compute.on_gpu and not shared),
         ranks=ranks,

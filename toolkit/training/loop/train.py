@@ -18,13 +18,14 @@ from toolkit.evaluation.metrics import auc
 from toolkit.evaluation.stability import best_epoch
 from toolkit.training.loop.balance import sample_loss
 from toolkit.training.loop.batch import Answer, Batch
-from toolkit.training.loop.batchnorm import RunningStatistics, freeze_statistics
+from toolkit.training.loop.batchnorm import RunningStatistics, freeze_statistics, settled
 from toolkit.training.loop.compute import Compute, choose_compute, compute_notes, environment, reproducible
 from toolkit.training.loop.epoch import Visit, plan_epoch
 from toolkit.training.loop.scalars import scalar_log
 from toolkit.training.loop.scans import ScanStore, TrainingData
 from toolkit.training.loop.schedule import lr_factor, should_stop
 from toolkit.training.loop.session import Session, begin, check_data, store
+from toolkit.training.loop.slices import thicken
 from toolkit.training.loop.tracker import tracked
 from toolkit.training.network.network import GradeNet
 from toolkit.training.processes.interrupt import stop_on_interrupt
@@ -127,7 +128,7 @@ def _train_epoch(session: Session, epoch: int, progress: Progress, stop: threadi
     """One pass over the sampled patients."""
     settings, start = session.settings, time.perf_counter()
     steps = plan_epoch(session, epoch)
-    frozen = settings.frozen_bn_epoch is not None and epoch >= settings.frozen_bn_epoch
+    frozen = 0 < settings.frozen_bn_epoch <= epoch and settled(session.network)
     session.network.train()
     if frozen:
         freeze_statistics(session.network)
@@ -170,6 +171,8 @@ def _accumulate(session: Session, visits: Sequence[Visit], stop: threading.Event
         indices = visit.indices[rows]
         if len(indices):
             scans = session.scans.gather(indices)  # (B, 4, X, Y, Z)
+            if visit.slices is not None:
+                scans = thicken(scans, visit.slices[rows])
             if visit.kept is not None:
                 scans = scans * visit.kept[rows, :, None, None, None]
             grades = session.grades[indices.to(device, non_blocking=True)]

@@ -23,12 +23,13 @@ from toolkit.training.watch import Quiet, StudyWatcher, Watcher
 # What --ablate can name: one change each to the first strategy, or to the one in front of it, as in legacy-patience.
 LEVERS: dict[str, tuple[str, ...]] = {
     "no-ema": ("training.ema=0",),
-    "frozen-bn": ("training.frozen_bn_epoch=10",),
+    "no-frozen-bn": ("training.frozen_bn_epoch=0",),
     "group-norm": ("network.norm=group",),
     "clip": ("training.clip=1.0",),
     "smoothing": ("training.label_smoothing=0.05",),
     "class-weights": ("training.class_weights=true", "training.sampler=shuffle"),
     "modality-dropout": ("training.augment.modality_dropout=0.2",),
+    "thick-slices": ("training.augment.slice_thickness=6",),
     "resnet10": ("network.depth=10",),
     "resnet18": ("network.depth=18",),
     "resnet34": ("network.depth=34",),

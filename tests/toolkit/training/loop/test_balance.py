@@ -73,20 +73,6 @@ def test_class_weights_and_reweighting_multiply() -> None:
     torch.testing.assert_close(sample_loss(settings, grades, 1).weights, torch.tensor([35 / 26, 10 / 13]))
 
 
-@pytest.mark.parametrize(
-    "overrides, sentence",
-    [
-        (("training.frozen_bn_epoch=2", "network.norm=group"), "freezes nothing"),
-        (("training.frozen_bn_epoch=1",), "nothing is normalised"),
-        (("training.frozen_bn_epoch=41",), "never acts in 40 epochs"),
-    ],
-)
-def test_frozen_statistics_that_make_no_sense(overrides: tuple[str, ...], sentence: str) -> None:
-    with pytest.raises(SettingsError, match=sentence):
-        check_conflicts(load_settings(None, "stable", overrides), allow=False)
-    assert check_conflicts(load_settings(None, "stable", ("training.frozen_bn_epoch=2",)), allow=False) == ()
-
-
 def test_reweighting_starts_in_its_epoch() -> None:
     grades = torch.tensor([0, 1, 1, 1])
     settings = TrainingSettings(sampler="shuffle", drw_epoch=3)
