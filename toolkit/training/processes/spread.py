@@ -18,7 +18,7 @@ from toolkit.training.processes.ranks import Ranks
 
 T = TypeVar("T")
 
-LOADED = "toolkit.training.processes.loaded"
+LOADED = "toolkit.training.loaded"
 
 _free: list[SimpleQueue[int]] = []  # in a process of the pool: numbers of the GPUs, one for each training at once
 
