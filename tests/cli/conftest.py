@@ -12,6 +12,7 @@ from deploy.export.export import export_run
 from deploy.model.folder import BRAIN, file_hashes, open_model, write_manifest
 from deploy.model.manifest import BrainRecord
 from tests.deploy.hospital.scene import write_bright_network
+from tests.narrow import narrow
 from toolkit.config import load_settings
 from toolkit.data.patients import MODALITIES
 from toolkit.training.start import start_training
@@ -87,10 +88,20 @@ def project(tmp_path, cohort, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow():
+    with narrow():
+        yield
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """A project with a trained and exported model, to be left as it is."""
-    folder = tmp_path_factory.mktemp("project")
+    with narrow():  # made before a module's fixtures
+        return make_project(tmp_path_factory.mktemp("project"))
+
+
+def make_project(folder):
     for seed in range(12):
         write_patient(folder / "cohort" / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
     (folder / "grade.toml").write_text(SETTINGS)

@@ -25,6 +25,11 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow():
+    """Not here: other processes build the network, too."""
+
+
 def start(project, *words):
     settings = () if "--resume" in words else SMALL
     return subprocess.Popen(
@@ -140,11 +145,21 @@ def stopped_once(epochs, code, out, err):
     assert "error:" not in err
 
 
-def test_what_all_processes_find_is_said_once(project, capfd):
+def test_what_all_processes_find_is_said_once(project, capfd, monkeypatch):
+    asked, this = [], os.getpid()
+    there = torch.cuda.is_available
+
+    def is_available():
+        if os.getpid() == this:
+            asked.append(True)
+        return there()
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
     code, _, err = Grade(capfd)("train", *SMALL, "--devices", "2", "--set", "training.accumulation=1")
     assert code == 1
     assert err.count("error:") == 1
     assert "has 1 batch, too few for 2 processes" in " ".join(err.split())
+    assert not asked  # that alone starts CUDA, which no process survives that is forked later
 
 
 def test_folds_are_dealt_to_processes(project, grade):

@@ -3,6 +3,11 @@ import json
 import pytest
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow():
+    """Not here: other processes build the network, too."""
+
+
 @pytest.mark.slow
 def test_cross_validation_to_a_model(project, grade):
     code, out, err = grade("train", "--folds", "2", "--name", "cv")

@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 
 from cli.gate import program, public
+from tests.cli.conftest import make_project
 
 ID, NUMBER = "Doe_Jane", "83107451"
 PLANTED = ("Doe", "Jane", "Roe", "Rick", "Ödön", "ses-83", NUMBER, "St_Elsewhere")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow():
+    """Not here: other processes build the network, too."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")

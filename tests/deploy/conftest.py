@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 
 from deploy.export.export import export_run
 from deploy.model.folder import Model, open_model
+from tests.narrow import narrow
 from toolkit.config import DataSettings, ExportSettings, NetworkSettings, Settings
 from toolkit.data.labels import read_cohort
 from toolkit.data.patients import Cohort, Patient
@@ -60,9 +62,21 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return read_cohort(folder, None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow() -> Iterator[None]:
+    with narrow():
+        yield
+
+
 @pytest.fixture(scope="session")
 def run(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = create_run(tmp_path_factory.mktemp("runs"), "tiny", SETTINGS, Halves(cohort, cohort))
+    with narrow():  # made before a module's fixtures
+        return untrained(cohort, tmp_path_factory.mktemp("runs"))
+
+
+def untrained(cohort: Cohort, runs: Path) -> Run:
+    """A run whose network was not trained, but answers differently from scan to scan."""
+    run = create_run(runs, "tiny", SETTINGS, Halves(cohort, cohort))
     scans = np.stack([read_scan(patient, SETTINGS.data.grid).data for patient in cohort.patients])
     torch.manual_seed(0)
     network = warm(run.build_network(), torch.from_numpy(scans))
@@ -93,7 +107,16 @@ def run(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out") / "model"
-    export_run(run, out, SETTINGS.export, None, ignore)
+    with narrow():
+        export_run(run, out, SETTINGS.export, None, ignore)
+    return out
+
+
+@pytest.fixture(scope="session")
+def wide(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of full width, for modules without `_narrow`."""
+    out = tmp_path_factory.mktemp("wide") / "model"
+    export_run(untrained(cohort, tmp_path_factory.mktemp("runs")), out, SETTINGS.export, None, ignore)
     return out
 
 

@@ -14,6 +14,7 @@ from deploy.export.graph import write_onnx
 from deploy.runtime import Choice
 from deploy.runtimes.open import open_runtime
 from tests.deploy.conftest import SETTINGS, ignore, warm
+from tests.narrow import FEATURES
 from toolkit.data.patients import Cohort
 from toolkit.data.scan import read_scan
 from toolkit.errors import ModelError
@@ -58,7 +59,7 @@ def test_the_exported_ensemble_answers_as_the_mean(folds: Run, cohort: Cohort, t
     model = export_run(folds, tmp_path / "model", SETTINGS.export, None, ignore).model
     assert model.manifest.network.members == 2
     assert model.manifest.training.best_epoch is None
-    assert model.manifest.outputs.features == 1024
+    assert model.manifest.outputs.features == 2 * FEATURES
     scans = scans_of(cohort)[:3]
     with torch.inference_mode():
         one, other = (fold.load_best()(scans) for fold in fold_runs(folds))
@@ -77,7 +78,7 @@ def test_the_exported_ensemble_answers_as_the_mean(folds: Run, cohort: Cohort, t
 
 
 def test_too_many_networks_for_one_file(folds: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "_LARGEST", 100_000_000)  # one of these networks has 57 MB
-    with pytest.raises(ModelError, match=r"2 networks make a graph of 0\.1 GB, and ONNX holds 0\.1 GB .*--member best"):
+    monkeypatch.setattr(graph, "_LARGEST", 6_000_000)  # one of these networks has 3.6 MB
+    with pytest.raises(ModelError, match=r"2 networks make a graph of 0\.0 GB, and ONNX holds 0\.0 GB .*--member best"):
         write_onnx(load_network(folds), SETTINGS.data.grid, "fp32", tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()

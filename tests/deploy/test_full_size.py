@@ -16,6 +16,11 @@ from toolkit.config import Architecture, Grid, NetworkSettings
 from toolkit.training.network.network import build_network, fold_batchnorm
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow() -> None:
+    """Not here."""
+
+
 @pytest.mark.slow
 def test_resnet50_is_built_in_half_precision_without_a_gpu(tmp_path: Path) -> None:
     grid = Grid()

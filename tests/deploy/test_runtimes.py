@@ -17,6 +17,7 @@ from deploy.runtimes.onnx import BoundBatch
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import LIMITS, probability
 from tests.deploy.conftest import SETTINGS
+from tests.narrow import FEATURES
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
 SHAPE = (4, *SETTINGS.data.shape)
@@ -190,11 +191,11 @@ def test_a_wrong_batch_is_refused(model: Model, name: str, scans: np.ndarray) ->
 
 
 def test_outputs_of_another_shape_are_refused(model: Model) -> None:
-    shapes = [(2, 2), (2, 512), (2, 1, 1, 1)]
+    shapes = [(2, 2), (2, FEATURES), (2, 1, 1, 1)]
     outputs = RuntimeOutputs(*(np.zeros(shape, np.float32) for shape in shapes))
     assert checked(outputs, 2, model.manifest) is outputs
     with pytest.raises(ModelError, match="features"):
-        checked(outputs._replace(features=np.zeros((2, 511), np.float32)), 2, model.manifest)
+        checked(outputs._replace(features=np.zeros((2, FEATURES - 1), np.float32)), 2, model.manifest)
     with pytest.raises(ModelError, match="logits"):
         checked(outputs, 3, model.manifest)
 

@@ -71,6 +71,16 @@ SCHEMA: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow() -> None:
+    """Not here: MONAI's own process builds the network."""
+
+
+@pytest.fixture(scope="module")
+def exported(wide: Path) -> Path:
+    return wide
+
+
 @pytest.fixture(scope="module")
 def bundle(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundles") / "glioma"

@@ -17,6 +17,7 @@ from deploy.predict.verdict import Judge, Verdict
 from deploy.results.record import Record
 from deploy.runtime import Choice
 from tests.deploy.conftest import ignore
+from tests.narrow import FEATURES
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient
 from toolkit.errors import ModelError
@@ -34,7 +35,7 @@ FAMILIARITY = Familiarity(
     distance=1e9,
     bounds=(Bound(name="volume", low=900, high=2000),),
 )
-FEATURES = np.zeros(512, np.float32)
+NOTHING = np.zeros(FEATURES, np.float32)
 
 
 def judge(folder: Path, **changes: object) -> Judge:
@@ -47,7 +48,7 @@ def judge(folder: Path, **changes: object) -> Judge:
 
 
 def say(judge: Judge, grade: str, p: float, volume: float = 1400) -> Verdict:
-    return judge.verdict(grade, p, FEATURES, {"volume": volume})
+    return judge.verdict(grade, p, NOTHING, {"volume": volume})
 
 
 def test_single_grade_and_uncertain(folder: Path) -> None:
@@ -74,7 +75,7 @@ def test_unfamiliar_comes_first(folder: Path) -> None:
     assert small.outside == ("volume",)
     far = judge(folder, out_of_distribution=FAMILIARITY.model_copy(update={"distance": 1e-3}))
     assert "Distance of the network's features" in say(far, "HGG", 0.9).sentence
-    broken = found.verdict("HGG", 0.9, np.full(512, np.nan, np.float32), {"volume": 1400})
+    broken = found.verdict("HGG", 0.9, np.full(FEATURES, np.nan, np.float32), {"volume": 1400})
     assert (broken.word, broken.distance) == ("unfamiliar", None)
 
 
