@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
-from nilearn.datasets import load_mni152_template
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from scipy import ndimage
@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from deploy.hospital.volume import Volume
 from toolkit.data.patients import MODALITIES
+from toolkit.data.template import mni
 
 
 def rigid(degrees: tuple[float, float, float], shift: tuple[float, float, float]) -> NDArray[np.float64]:
@@ -22,6 +23,14 @@ def rigid(degrees: tuple[float, float, float], shift: tuple[float, float, float]
     matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
     matrix[:3, 3] = shift
     return matrix
+
+
+@cache
+def _template() -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """The brain, 0 to 1, 2 mm; mm from it; and where it is."""
+    brain, to_mm = mni("t1", 2)
+    brain = brain / brain.max()
+    return brain, ndimage.distance_transform_edt(brain <= 0.05) * 2, to_mm
 
 
 def template_head(
@@ -34,17 +43,14 @@ def template_head(
         power: of the brightness; negative turns the contrast over, as between T1 and T2.
         edge: mm, of a voxel.
     """
-    template = load_mni152_template(resolution=2)
-    brain = np.asarray(template.dataobj, np.float32)
-    brain = brain / brain.max()
-    mask = brain > 0.05
-    depth = ndimage.distance_transform_edt(~mask) * 2
+    brain, depth, to_mm = _template()
+    mask = depth == 0
     head = np.where(mask, 100 + 100 * (brain**power if power > 0 else 1 - brain), 0)
     head[(depth > 5) & (depth < 11)] = 60
     size = np.array([int(220 / edge[0]), int(250 / edge[1]), int(210 / edge[2])])
     affine = np.diag([*edge, 1.0])
     affine[:3, 3] = (0, -18, 8) - affine[:3, :3] @ (size - 1) / 2
-    into = np.linalg.inv(template.affine) @ np.linalg.inv(motion) @ affine
+    into = np.linalg.inv(to_mm) @ np.linalg.inv(motion) @ affine
     voxels = ndimage.affine_transform(head, into[:3, :3], into[:3, 3], tuple(size), order=1)
     voxels += np.random.default_rng([1, round(100 * abs(power))]).normal(0, 1.5, voxels.shape)
     return Volume(voxels.astype(np.float32), affine)
@@ -52,9 +58,8 @@ def template_head(
 
 def template_brain(motion: NDArray[np.float64]) -> Volume:
     """The MNI brain, 0 outside it, moved; 2 mm. The template's own edges ring far out."""
-    template = load_mni152_template(resolution=2)
-    voxels = np.asarray(template.dataobj, np.float32)
-    return Volume(np.where(voxels > 0.1 * voxels.max(), voxels, np.float32(0)), motion @ template.affine)
+    voxels, to_mm = mni("t1", 2)
+    return Volume(np.where(voxels > 0.1 * voxels.max(), voxels, np.float32(0)), motion @ to_mm)
 
 
 def study(motions: dict[str, NDArray[np.float64]]) -> dict[str, Volume]:
