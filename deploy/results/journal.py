@@ -199,24 +199,14 @@ class Journal:
 
 
 def audit_links(folder: Path) -> dict[Key, Chain]:
-    """The audit line of each patient's last record, as the journal of a results folder names it.
+    """The audit line of each patient's last record, as the journal of a results folder names it; none without one.
 
     Raises:
         GradeError: a line was altered, or the file cannot be read.
     """
-    file, found = folder / JOURNAL, dict[Key, Chain]()
-    try:
-        with file.open("rb") as stream:
-            for _, line in _lines(stream):
-                _, key, _, audit = _entry(line)
-                found[key] = audit
-    except FileNotFoundError:
+    if not (folder / JOURNAL).exists():
         return {}
-    except OSError as error:
-        raise GradeError(f"{file} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError):
-        raise GradeError(f"{file}: a line was altered, so it does not tell what is in the results.") from None
-    return found
+    return {key: audit for key, (_, _, audit) in _last(folder).items()}
 
 
 def last_records(folder: Path) -> list[tuple[str, int, Record]]:
@@ -225,17 +215,22 @@ def last_records(folder: Path) -> list[tuple[str, int, Record]]:
     Raises:
         GradeError: there is none, a line was altered, or the file cannot be read.
     """
-    file, found = folder / JOURNAL, dict[Key, tuple[str, int, Record]]()
+    return [(model, audit.lines, record) for model, record, audit in _last(folder).values()]
+
+
+def _last(folder: Path) -> dict[Key, tuple[str, Record, Chain]]:
+    """Each patient's last line: fingerprint of the model, record, line of the audit."""
+    file, found = folder / JOURNAL, dict[Key, tuple[str, Record, Chain]]()
     try:
         with file.open("rb") as stream:
             for _, line in _lines(stream):
                 model, key, record, audit = _entry(line)
-                found[key] = (model, audit.lines, record)
+                found[key] = (model, record, audit)
     except OSError as error:
         raise GradeError(f"{file} cannot be read: {error.strerror or error}; name a folder of results.") from error
     except (ValueError, KeyError, TypeError):
         raise GradeError(f"{file}: a line was altered, so it does not tell what was answered.") from None
-    return list(found.values())
+    return found
 
 
 def _lines(stream: BufferedReader) -> Iterator[tuple[int, bytes]]:
