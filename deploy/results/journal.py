@@ -206,7 +206,7 @@ def audit_links(folder: Path) -> dict[Key, Chain]:
     """
     if not (folder / JOURNAL).exists():
         return {}
-    return {key: audit for key, (_, _, audit) in _last(folder).items()}
+    return {key: audit for _, key, _, audit in _all(folder)}
 
 
 def last_records(folder: Path) -> list[tuple[str, int, Record]]:
@@ -215,22 +215,20 @@ def last_records(folder: Path) -> list[tuple[str, int, Record]]:
     Raises:
         GradeError: there is none, a line was altered, or the file cannot be read.
     """
-    return [(model, audit.lines, record) for model, record, audit in _last(folder).values()]
+    return list({key: (model, audit.lines, record) for model, key, record, audit in _all(folder)}.values())
 
 
-def _last(folder: Path) -> dict[Key, tuple[str, Record, Chain]]:
-    """Each patient's last line: fingerprint of the model, record, line of the audit."""
-    file, found = folder / JOURNAL, dict[Key, tuple[str, Record, Chain]]()
+def _all(folder: Path) -> Iterator[tuple[str, Key, Record, Chain]]:
+    """What every whole line of a folder's journal says."""
+    file = folder / JOURNAL
     try:
         with file.open("rb") as stream:
             for _, line in _lines(stream):
-                model, key, record, audit = _entry(line)
-                found[key] = (model, record, audit)
+                yield _entry(line)
     except OSError as error:
         raise GradeError(f"{file} cannot be read: {error.strerror or error}; name a folder of results.") from error
     except (ValueError, KeyError, TypeError):
         raise GradeError(f"{file}: a line was altered, so it does not tell what was answered.") from None
-    return found
 
 
 def _lines(stream: BufferedReader) -> Iterator[tuple[int, bytes]]:
