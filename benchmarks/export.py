@@ -103,7 +103,8 @@ def exported(checkout: Path, run: Path, out: Path, kind: str) -> list[list[Any]]
     import time
 
     command = [sys.executable, "-c", CHILD, str(run), str(out), kind, str(time.time())]
-    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])

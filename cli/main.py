@@ -1,9 +1,8 @@
-"""`grade`: the command line. Each command says what it takes and hands over; this file turns errors into sentences."""
+"""`grade`: the command line. Each command says what it takes and hands over."""
 
 from __future__ import annotations
 
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -35,8 +34,8 @@ from cli.commands.serve import command as serve
 from cli.commands.sign import command as sign
 from cli.commands.train import command as train
 from cli.commands.verify import command as verify
-from cli.console import any_terminal, begin, detail, fail, set_up
-from toolkit.errors import INTERRUPTED, GradeError, Interrupted
+from cli.console import any_terminal, begin, set_up
+from cli.ending import sentences
 
 app = typer.Typer(
     name="grade",
@@ -133,27 +132,5 @@ def run() -> None:
     any_terminal()
     if gate.wanted(sys.argv[1:]):
         sys.exit(gate.run_behind(sys.argv[1:]))
-    try:
+    with sentences():
         app(prog_name="grade")
-    except Interrupted as error:
-        _say_where(error)
-        fail(str(error), INTERRUPTED)
-    except SystemExit as end:
-        if isinstance(end.__context__, Exception) and isinstance(end.__context__.__cause__, KeyboardInterrupt):
-            fail("the command was stopped by Ctrl-C.", INTERRUPTED)
-        raise
-    except GradeError as error:
-        _say_where(error)
-        fail(str(error))
-    except OSError as error:  # a full disk, a folder that may not be written: nothing in the code can fix these
-        _say_where(error)
-        fail(f"{error.strerror or error}: {error.filename}." if error.filename else f"{error}.")
-    except MemoryError:
-        fail("out of memory; use a smaller batch size or fewer workers.")
-
-
-def _say_where(error: BaseException) -> None:
-    """For `--verbose`: the places in the code that an error came through."""
-    for place in traceback.extract_tb(error.__traceback__):
-        if (file := Path(place.filename)).is_relative_to(gate.HERE):
-            detail(f"{file.relative_to(gate.HERE)}, line {place.lineno}, in {place.name}")

@@ -1,7 +1,15 @@
 """How many examples the property tests try: `pytest --hypothesis-profile=thorough` for many; a machine without CUDA."""
 
+import gc
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Before any library is loaded. Tests run several at once, and so do the programs that they start: a thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Torch and its company are half a million objects; by default they are looked through again and again.
+gc.set_threshold(50_000, 20, 100)
 
 settings.register_profile("default", max_examples=200, deadline=20_000, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=5000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import getpass
 import os
 import sys
@@ -18,6 +19,18 @@ def prepare() -> None:
         getpass.getuser()
     except (KeyError, OSError):  # a number without a name, as in a container: torch and MONAI ask for one
         os.environ["USER"] = f"uid-{os.getuid()}"
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Much is loaded that stays: the search for garbage, which would take a fifth of the time, waits until the end."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

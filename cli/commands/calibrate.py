@@ -23,11 +23,14 @@ def command(
     rule: Rule = None,
 ) -> None:
     """Fit the calibration and the threshold of a run again. Nothing is trained."""
-    from cli.screens.report import show_run
-    from toolkit.config import calibration_settings
+    from toolkit.environment import loading
     from toolkit.training.runs.folder import open_run
-    from toolkit.training.runs.outcome import recalibrate
 
     opened = open_run(run)
+    with loading():
+        from cli.screens.report import show_run
+        from toolkit.config import calibration_settings
+        from toolkit.training.runs.outcome import recalibrate
+
     recalibrate(opened, calibration_settings(opened.settings.calibration, method, rule))
     show_run(opened)

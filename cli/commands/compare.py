@@ -54,14 +54,16 @@ def command(
     ] = Path("study"),
 ) -> None:
     """Train strategies over several seeds and compare them: a table, a page, a verdict on each claim. Resumable."""
+    from toolkit.environment import loading
     from toolkit.owned import check_shared
 
     check_shared(out, ["study.json"], ["runs"], "a study")
-    from cli.screens.compare import StudyScreen, names, settings_loader, show_study
-    from toolkit.training.processes.launch import check_devices
-    from toolkit.training.processes.spread import Spread
-    from toolkit.training.study.findings import write_study
-    from toolkit.training.study.plan import carry_out, plan_arms, plan_runs
+    with loading():
+        from cli.screens.compare import StudyScreen, names, settings_loader, show_study
+        from toolkit.training.processes.launch import check_devices
+        from toolkit.training.processes.spread import Spread
+        from toolkit.training.study.findings import write_study
+        from toolkit.training.study.plan import carry_out, plan_arms, plan_runs
 
     check_devices(devices)
     over = Spread(jobs or devices, devices)

@@ -35,21 +35,23 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Grade patients of known grade: metrics with intervals, sites, a confusion table, pictures and a page."""
+    from toolkit.environment import loading
     from toolkit.owned import check_shared
 
     check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
-    from cli.console import bar, note, show_json
-    from cli.options import settings_from
-    from cli.privacy import hide_table
-    from cli.screens.evaluate import facts
-    from cli.screens.predict import say_plan, warn_of_origin
-    from cli.tables import show_confusion, show_control, show_metrics, show_sites
-    from deploy.evaluate import evaluate_control, evaluate_model
-    from deploy.model.folder import open_model
-    from deploy.predict.pipeline import PredictOptions
-    from deploy.runtime import Choice
-    from toolkit.config import LabelTable
-    from toolkit.data.labels import read_cohort
+    with loading():
+        from cli.console import bar, note, show_json
+        from cli.options import settings_from
+        from cli.privacy import hide_table
+        from cli.screens.evaluate import facts
+        from cli.screens.predict import say_plan, warn_of_origin
+        from cli.tables import show_confusion, show_control, show_metrics, show_sites
+        from deploy.evaluate import evaluate_control, evaluate_model
+        from deploy.model.folder import open_model
+        from deploy.predict.pipeline import PredictOptions
+        from deploy.runtime import Choice
+        from toolkit.config import LabelTable
+        from toolkit.data.labels import read_cohort
 
     table = LabelTable(file=labels) if labels else None
     settings = settings_from(config, None).predict

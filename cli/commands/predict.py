@@ -78,6 +78,9 @@ def command(
     """Grade patients. Exit code 0: all graded; 3: some refused; 1: none graded, or an error."""
     import json
 
+    from deploy.runtimes.wake import wake
+
+    wake("cpu" if dry_run or cluster else device)  # now: what follows takes a while to import
     from cli.console import show_json
     from cli.options import extra, settings_from, signed_by
     from cli.screens.predict import graded, show_plan, with_pages
@@ -94,12 +97,7 @@ def command(
         raise typer.BadParameter(
             "--dry-run grades no patient, so --resume and --overwrite have no effect; leave them out."
         )
-    if single_file and not report:
-        raise typer.BadParameter("--single-file is about the pages of --report; give both.")
-    if cluster and report:
-        raise typer.BadParameter(
-            "--report needs the images at hand; grade on the cluster, then make the pages with grade report RESULTS."
-        )
+    _check_pages(report, single_file, cluster)
     if cluster:
         extra("ray", "cluster")
     dicom = studies_in(paths, dry_run, dicom_out is not None)
@@ -133,3 +131,12 @@ def command(
     if as_json:
         show_json(json.loads((out / "predictions.json").read_text(encoding="utf-8")))
     raise typer.Exit(code)
+
+
+def _check_pages(report: bool, single_file: bool, cluster: str | None) -> None:
+    if single_file and not report:
+        raise typer.BadParameter("--single-file is about the pages of --report; give both.")
+    if cluster and report:
+        raise typer.BadParameter(
+            "--report needs the images at hand; grade on the cluster, then make the pages with grade report RESULTS."
+        )

@@ -39,11 +39,14 @@ def command(
 
     if not is_results(path):
         refuse_given(context, ("model", "runtime", "device", "single_file"), "on the page of a run")
-        from cli.screens.report import show_run
+        from toolkit.environment import loading
         from toolkit.training.runs.folder import open_run
-        from toolkit.training.runs.outcome import rewrite_report
 
         opened = open_run(path)
+        with loading():
+            from cli.screens.report import show_run
+            from toolkit.training.runs.outcome import rewrite_report
+
         rewrite_report(opened)
         show_run(opened)
         return

@@ -93,6 +93,7 @@ def command(
     from cli.console import show_json
     from cli.options import settings_from
     from cli.privacy import hide_cohort
+    from toolkit.environment import loading
     from toolkit.training.runs.folder import new_folder, open_run
 
     changes = {
@@ -111,16 +112,18 @@ def command(
         folder = new_folder(runs, name, settings)
     hide_cohort(settings.data)
 
-    from cli.screens.report import facts, show_run
-    from cli.screens.train import processes_of, show_dry_run, watching
-    from toolkit.training.processes.ranks import joined
-    from toolkit.training.start import resume_training, start_training
+    with loading():
+        from cli.screens.report import facts, show_run
+        from cli.screens.train import in_processes, processes_of, show_dry_run, watching
+        from toolkit.training.processes.ranks import Ranks
+        from toolkit.training.start import resume_training, start_training
 
     if dry_run:
         show_dry_run(settings, folder, as_json)
         return
-    with joined() as ranks:
-        processes = processes_of(ranks, devices, bool(settings.data.folds))
+
+    def train(ranks: Ranks) -> None:
+        processes = processes_of(ranks, devices)
         with watching(ranks, settings.training.epochs) as watcher:
             if resume:
                 run = resume_training(folder, watcher, processes)
@@ -130,3 +133,5 @@ def command(
             show_run(run, as_json)
             if as_json:
                 show_json(facts(run))
+
+    in_processes(train, 1 if settings.data.folds else devices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cli.console import bar, figure, say, stages, table
+from cli.screens.demo_folder import owned
 from cli.screens.predict import say_plan
 from cli.screens.report import show_run
 from cli.screens.train import TrainingScreen
@@ -16,58 +17,15 @@ from deploy.model.manifest import SYNTHETIC
 from deploy.predict.pipeline import PredictOptions
 from deploy.results.record import Record
 from deploy.runtime import Choice
-from toolkit.config import PredictSettings, Settings, load_settings
+from toolkit.config import PredictSettings, Settings
 from toolkit.data.labels import read_cohort
 from toolkit.data.patients import CLASSES
 from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
-from toolkit.files import write_file
-from toolkit.owned import OwnedFolder
 from toolkit.training.start import start_training
 
-MARK = ".grade-demo"  # lists what a demo wrote, which the next one may delete
 PATIENTS, HELD_OUT = 100, 40
 DIFFICULTY = 0.0  # the best possible grader reaches AUC 0.986
 SPACING = 2.0  # mm; quick to write
-
-# A network and a grid that a laptop trains in minutes. With real patients leave all of it out: the defaults are the
-# full ResNet50-3D at 1.5 mm.
-SETTINGS = """\
-strategy = "stable"
-
-[data]
-cohort = "cohort"
-spacing = 3.0
-shape = [52, 64, 52]
-validation = 0.25
-
-[network]
-depth = 10
-
-[training]
-seed = {seed}
-epochs = 9
-min_epochs = 9
-warmup_epochs = 1
-batch_size = 8
-accumulation = 1
-lr = 5e-4
-head_lr = 1e-3
-ema = 0  # nine epochs are too few to average over
-"""
-
-
-def begin(out: Path, seed: int) -> Settings:
-    """Make the folder and its `grade.toml`."""
-    owned(out).begin()
-    file = out / "grade.toml"
-    with owned(out).writing(file.name):
-        write_file(file, SETTINGS.format(seed=seed))
-    return load_settings(file)
-
-
-def owned(out: Path) -> OwnedFolder:
-    """The folder of a demo, which the next demo replaces if nothing else is in it."""
-    return OwnedFolder(out, MARK, "demo")
 
 
 def make_patients(out: Path, seed: int) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from types import TracebackType
@@ -16,13 +16,13 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cli.console import answer, bar, err, figure, note, say, show_json, table, volume
-from cli.gate import program
+from cli.ending import sentences
 from toolkit.config import Settings, dump_settings
 from toolkit.data.patients import Cohort, Patient
 from toolkit.training.outlook import Outlook, counted, look_ahead
 from toolkit.training.processes.launch import check_devices, launch
-from toolkit.training.processes.ranks import Ranks
-from toolkit.training.processes.spread import Spread
+from toolkit.training.processes.ranks import Ranks, joined, started_alone
+from toolkit.training.processes.spread import LOADED, Spread
 from toolkit.training.runs.run import EpochRow
 from toolkit.training.start import Processes
 from toolkit.training.watch import Quiet, Watcher
@@ -94,25 +94,47 @@ class TrainingScreen:
         return f", at most {timedelta(seconds=round(median(self._seconds) * epochs))} left"
 
 
-def processes_of(ranks: Ranks, devices: int, folds: bool) -> Processes:
-    """Which processes train; several processes are started here unless that has been done.
+def in_processes(train: Callable[[Ranks], None], devices: int) -> None:
+    """Train in this process, or in as many as share each step; those are forked here unless torchrun has started them.
 
     Args:
-        ranks: this process among others.
-        devices: GPUs asked for.
-        folds: each gets whole folds, so that they share no step.
+        train: what each process does.
+        devices: GPUs that share each step.
 
     Raises:
         typer.Exit: other processes have done the work.
         RunError: one of them was killed.
         RuntimeUnavailable: there are fewer GPUs.
     """
+
+    def one() -> None:
+        with joined() as ranks:
+            train(ranks)
+
+    def one_of_several() -> None:
+        with sentences():
+            one()
+
+    if devices > 1 and started_alone():
+        import_module(LOADED)
+        raise typer.Exit(launch(one_of_several, devices))
+    one()
+
+
+def processes_of(ranks: Ranks, devices: int) -> Processes:
+    """Which processes train.
+
+    Args:
+        ranks: this process among those that share each step.
+        devices: GPUs asked for; where no step is shared, each gets whole folds.
+
+    Raises:
+        RuntimeUnavailable: there are fewer GPUs.
+    """
     if devices == 1 or ranks.size > 1:
         return Processes(ranks)
-    if folds:
-        check_devices(devices)
-        return Processes(over=Spread(devices, devices))
-    raise typer.Exit(launch(program(sys.argv[1:]), devices))
+    check_devices(devices)
+    return Processes(over=Spread(devices, devices))
 
 
 @contextmanager

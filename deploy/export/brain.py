@@ -19,12 +19,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from nilearn.datasets import load_mni152_template
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from deploy.model.folder import BRAIN, SIGNATURE, Model, file_hashes, open_model, write_manifest
 from deploy.model.manifest import BrainRecord
+from toolkit.data.template import mni
 from toolkit.errors import ModelError
 from toolkit.files import replacing
 
@@ -144,8 +144,7 @@ def _differing(content: bytes, state: dict[str, torch.Tensor]) -> float:
 
 def _head() -> NDArray[np.float32]:
     """The MNI brain with a dark skull and a bright scalp around it, 2.5 mm, z-scored: float32 (Z, Y, X)."""
-    template = np.asarray(load_mni152_template(resolution=2).dataobj, np.float32)
-    brain = ndimage.zoom(template, 0.8, order=1)[::-1, ::-1].T
+    brain = ndimage.zoom(mni("t1", 2)[0], 0.8, order=1)[::-1, ::-1].T
     sides = [(0, -n % 16 + 16) for n in brain.shape]
     brain = np.roll(np.pad(brain, sides), (4, 4, 4), axis=(0, 1, 2))
     depth = ndimage.distance_transform_edt(brain <= 0) * 2.5  # mm outside the brain

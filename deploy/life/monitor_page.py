@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from deploy.life.monitor import VERDICTS, Monitor, Period
 from deploy.model.folder import Model
 from toolkit.evaluation.local.watch import Watched
+from toolkit.evaluation.pages.drawing import MANY, svg
 from toolkit.evaluation.pages.page import number
-from toolkit.evaluation.pages.pictures import MANY, svg
 from toolkit.evaluation.pages.sheet import Head, Section, limits, sheet
 
 PAGE = "monitor.html"

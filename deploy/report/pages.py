@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from deploy.model.folder import Model
 from deploy.model.manifest import Manifest
@@ -27,6 +28,7 @@ from deploy.report.viewer import (
     LICENCE,
     NIIVUE,
     NIIVUE_VERSION,
+    Packed,
     grey,
     licence,
     niivue,
@@ -38,12 +40,13 @@ from deploy.report.viewer import (
 from deploy.results.names import ASSETS, INDEX, PATIENTS, map_of, own_map_of, page_of, unwritable
 from deploy.results.record import Record
 from deploy.runtime import Array
-from toolkit.data.reading.door import Reading, open_patient
+from toolkit.data.patients import Patient
+from toolkit.data.reading.door import Images, Reading, open_patient
 from toolkit.data.reading.header import Affine
 from toolkit.data.scan import Scan
 from toolkit.data.wording import DISTANCE, TITLES, Wording, likely_cause, out_of_range, wording
+from toolkit.evaluation.pages.drawing import svg
 from toolkit.evaluation.pages.page import render
-from toolkit.evaluation.pages.pictures import svg
 from toolkit.files import write_file
 
 
@@ -58,6 +61,13 @@ class Row(NamedTuple):
     high: float | None
     limit: str
     sentence: str
+
+
+class Heads(NamedTuple):
+    """A patient's modalities in grey levels, with what is black and white at first; and as the viewer takes them."""
+
+    shown: dict[str, tuple[NDArray[np.uint8], tuple[float, float]]]
+    packed: dict[str, Packed]
 
 
 class Pages:
@@ -87,10 +97,10 @@ class Pages:
             PatientRefused: the images changed since they were graded.
         """
         manifest = self._model.manifest.lacking(record.missing)
-        with ThreadPoolExecutor(1) as pool:  # the files are read again while the runtime answers
-            opened = pool.submit(open_patient, seen.patient, Reading(optional=self._model.optional))
+        with ThreadPoolExecutor(2) as pool:  # what needs no map is made while the runtime answers
+            facts, opened = pool.submit(self._facts, record), pool.submit(self._opened, seen.patient)
             found = occlude(seen.runtime, seen.scan.data, manifest.grid.spacing, seen.batch_size)
-            images = opened.result()
+            images, heads = opened.result()
         native = found.on(box_affine(images), seen.scan.affine, images.mask.shape)
         region = find_region(seen, found, (images, native), manifest)
         try:
@@ -102,8 +112,8 @@ class Pages:
         if not self._inline and not (self._folder / ASSETS / NIIVUE).is_file():
             write_file(self._folder / ASSETS / LICENCE, licence())
             write_file(self._folder / ASSETS / NIIVUE, niivue())
-        pictured = self._pictured(seen.scan, found, (images, native), region)
-        content = {**self._facts(record), **pictured, "region": region}
+        pictured = self._pictured(seen.scan, found, (images, native), region, heads)
+        content = {**facts.result(), **pictured, "region": region}
         write_file(page_of(self._folder, record.patient), render("patient.html", "deploy.report", **content))
 
     def index(self, records: Sequence[Record]) -> Path:
@@ -145,19 +155,26 @@ class Pages:
             "written": now.isoformat(timespec="seconds"),
         }
 
-    def _pictured(self, scan: Scan, found: Occlusion, own: Native, region: Region | None) -> dict[str, Any]:
-        """The still pictures, and what the viewer shows."""
-        images, native = own
-        affine, shape = box_affine(images), images.mask.shape
-        outlined = region.mask if region else np.zeros(shape, np.bool_)
-        voxel = region.voxel if region else tuple(size // 2 for size in shape)
+    def _opened(self, patient: Patient) -> tuple[Images, Heads]:
+        """The patient's images, in grey levels and as the viewer takes them."""
+        images = open_patient(patient, Reading(optional=self._model.optional))
+        affine = box_affine(images)
         with ThreadPoolExecutor(len(TITLES)) as pool:  # both leave Python's lock
             shown = dict(zip(TITLES, pool.map(lambda name: grey(images, name, self._levels), TITLES), strict=True))
-            heads = pool.map(lambda name: pack(shown[name][0], affine, shown[name][1]), TITLES)
-            packed = dict(zip(TITLES, heads, strict=True))
+            packed = pool.map(lambda name: pack(shown[name][0], affine, shown[name][1]), TITLES)
+            return images, Heads(shown, dict(zip(TITLES, packed, strict=True)))
+
+    def _pictured(
+        self, scan: Scan, found: Occlusion, own: Native, region: Region | None, heads: Heads
+    ) -> dict[str, Any]:
+        """The still pictures, and what the viewer shows."""
+        images, native = own
+        shape = images.mask.shape
+        outlined = region.mask if region else np.zeros(shape, np.bool_)
+        voxel = region.voxel if region else tuple(size // 2 for size in shape)
         evidence = pack_evidence(between(found.lost, found.centres, scan.data.shape[1:]), scan.affine)
         still = Scene(
-            shown,
+            heads.shown,
             native,
             images.mask,
             images.edges,
@@ -170,13 +187,15 @@ class Pages:
             "voxel": voxel,
             "scale": self._scale,
             "evidence": evidence.head,
-            "images": {name: {"head": one.head, "low": one.low, "high": one.high} for name, one in packed.items()},
+            "images": {
+                name: {"head": one.head, "low": one.low, "high": one.high} for name, one in heads.packed.items()
+            },
         }
         return {
             "titles": TITLES,
             "slices": slices(still, voxel),
             "scene": Markup(json.dumps(scene, allow_nan=False).replace("<", "\\u003c")),  # noqa: S704 - no markup in it
-            "packed": packed,
+            "packed": heads.packed,
             "packed_evidence": evidence,
             "packed_region": pack_mask(outlined),
             "inline": self._inline,

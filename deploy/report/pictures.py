@@ -18,7 +18,7 @@ from deploy.results.record import Record
 from deploy.runtime import Array
 from toolkit.data.patients import CLASSES
 from toolkit.data.wording import TITLES
-from toolkit.evaluation.pages.pictures import FIRST, INK, SECOND
+from toolkit.evaluation.pages.drawing import FIRST, INK, SECOND
 
 OPACITY = 0.75  # of full colour; below it falls with the evidence
 EDGES = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}  # left, right, top and bottom of the picture

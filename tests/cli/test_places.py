@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.screens.demo import begin, owned
+from cli.screens.demo_folder import begin, owned
 from toolkit.errors import GradeError
 
 

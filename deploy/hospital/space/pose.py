@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from deploy.hospital.space.image import WORK_UNITS, Matrix, coarse, points_of, to_image, to_matrix
 from deploy.hospital.space.register import BINS, SEED, distance
 from deploy.hospital.volume import Volume
+from toolkit.data.template import mni
 from toolkit.errors import PatientRefused
 
 TURN = 12.9  # degrees about the left-right axis
@@ -87,13 +88,11 @@ def find_pose(brain: Volume) -> Pose:
 
 
 def _turned_template() -> Volume:
-    """The MNI template (ICBM152 2009a, in nilearn's wheel), brain only, turned into BraTS's pose; 2 mm."""
-    from nilearn.datasets import load_mni152_template  # here: with it come scikit-learn and pandas, two seconds
-
-    image = load_mni152_template(resolution=2)
+    """The MNI template, brain only, turned into BraTS's pose; 2 mm."""
+    voxels, affine = mni("t1", 2)
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("x", TURN, degrees=True).as_matrix()
-    return Volume(np.asarray(image.dataobj, np.float32), turn @ image.affine)
+    return Volume(voxels, turn @ affine)
 
 
 def _start(template: sitk.Image, head: sitk.Image, pitch: float) -> sitk.Similarity3DTransform:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -39,12 +41,12 @@ class Head:
     upright: NDArray[np.float64]
     grade: int
 
-    @property
+    @cached_property
     def centre(self) -> NDArray[np.float64]:
         """The middle (3,) of the brain, mm."""
         return self.points.mean(axis=1)
 
-    @property
+    @cached_property
     def points(self) -> NDArray[np.float64]:
         """Some points (3, N) of the brain, mm."""
         index = np.array(np.nonzero(self.mask))[:, ::997]
@@ -73,7 +75,8 @@ def draw_head(seed: int, place: int = 0, difficulty: float = 0.3, hgg_share: flo
     left, _, right = np.linalg.svd(FLIP @ brain.forward @ FLIP)
     turn = Rotation.from_euler("x", TURN, degrees=True).as_matrix()
     mask = np.pad(drawn["t1"] > 0, PAD)
-    depth = ndimage.distance_transform_edt(~mask)  # mm outside the brain
+    depth = np.full(mask.shape, np.inf)  # mm outside the brain
+    depth[around(mask, 16)] = ndimage.distance_transform_edt(~mask[around(mask, 16)])
     rng = np.random.default_rng([seed, place])
     texture = ndimage.gaussian_filter(rng.standard_normal(mask.shape).astype(np.float32), 3.0)
     texture /= texture.std()
@@ -91,8 +94,19 @@ def draw_head(seed: int, place: int = 0, difficulty: float = 0.3, hgg_share: flo
     return Head(images, mask, affine, turn @ (left @ right).T, patient.grade)
 
 
+def around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
+    """The box of a mask, with some voxels more on each side where there are any."""
+    box = ndimage.find_objects(mask.astype(np.int8))[0]
+    return tuple(slice(max(0, side.start - margin), side.stop + margin) for side in box)
+
+
 def scan(
-    head: Head, seed: int | list[int], degrees: float = 10.0, shift: float = 10.0, slices: float | None = None
+    head: Head,
+    seed: int | list[int],
+    degrees: float = 10.0,
+    shift: float = 10.0,
+    slices: float | None = None,
+    noise: float = 0.03,
 ) -> Scan:
     """Four series of a head that lies anyhow and moves in between.
 
@@ -102,6 +116,7 @@ def scan(
         degrees: largest rotation about each axis, of the pose and of each series against it.
         shift: mm, likewise.
         slices: mm, thickness; None: 1 to 6, another for each series.
+        noise: in units of the brain's median.
     """
     rng = np.random.default_rng(seed)
     pose = _rigid(rng, degrees, shift, head.centre)
@@ -109,7 +124,10 @@ def scan(
     for name in MODALITIES:
         motion[name] = _rigid(rng, degrees, shift, pose[:3, :3] @ head.centre + pose[:3, 3]) @ pose
         thickness = float(rng.uniform(1, 6)) if slices is None else slices
-        series[name] = _sampled(head, name, motion[name], thickness, rng)
+        clean = _sampled(head, name, motion[name], thickness)
+        spread = noise * float(np.median(head.images[name][head.mask]))
+        parts = rng.normal(0, spread, (2, *clean.voxels.shape)).astype(np.float32)
+        series[name] = Volume(np.hypot(clean.voxels + parts[0], parts[1]), clean.affine)
     return Scan(series, motion)
 
 
@@ -120,7 +138,7 @@ def _rigid(rng: np.random.Generator, degrees: float, shift: float, centre: NDArr
     return matrix
 
 
-def _sampled(head: Head, name: str, motion: NDArray[np.float64], thickness: float, rng: np.random.Generator) -> Volume:
+def _sampled(head: Head, name: str, motion: NDArray[np.float64], thickness: float) -> Volume:
     """Axial slices around where the head was planned to be, 0.9 mm in the plane, each an average over its thickness."""
     count = int(np.ceil(190 / thickness))
     affine = np.diag([-0.9, -0.9, thickness, 1.0])
@@ -128,12 +146,11 @@ def _sampled(head: Head, name: str, motion: NDArray[np.float64], thickness: floa
     affine[:3, 3] = head.centre + np.array([0, 0, 8]) - affine[:3, :3] @ (size - 1) / 2
     fine = max(1, round(thickness))  # samples through a slice
     total = np.zeros(size, np.float32)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(head.images[name].T))  # without place: points are voxels
+    into = np.linalg.inv(head.affine) @ np.linalg.inv(motion) @ affine
     for part in range(fine):
         offset = ((part + 0.5) / fine - 0.5) * thickness
-        into = np.linalg.inv(head.affine) @ np.linalg.inv(motion) @ affine
-        total += ndimage.affine_transform(
-            head.images[name], into[:3, :3], into[:3, 3] + into[:3, 2] * offset / thickness, tuple(size), order=1
-        )
-    middle = float(np.median(head.images[name][head.mask]))
-    noise = rng.normal(0, 0.03 * middle, (2, *size)).astype(np.float32)
-    return Volume(np.hypot(total / fine + noise[0], noise[1]).astype(np.float32), affine)
+        start = into[:3, 3] + into[:3, 2] * offset / thickness
+        way = sitk.AffineTransform(into[:3, :3].ravel().tolist(), start.tolist())
+        total += sitk.GetArrayFromImage(sitk.Resample(image, size.tolist(), way, sitk.sitkLinear)).T
+    return Volume(total / fine, affine)

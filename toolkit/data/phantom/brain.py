@@ -11,11 +11,11 @@ from functools import lru_cache
 from math import ceil
 
 import numpy as np
-from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from toolkit.arrays import Voxels
+from toolkit.data.template import mni
 
 Axes = tuple[Voxels, Voxels, Voxels]
 Box = tuple[slice, slice, slice]
@@ -108,12 +108,11 @@ def crop(axes: Axes, low: Voxels, high: Voxels) -> Box:
 
 @lru_cache(maxsize=1)
 def atlas() -> Atlas:
-    """The MNI ICBM152 2009a maps that nilearn ships (Fonov 2011, Gorgolewski 2015); nothing is downloaded."""
-    loaders = (load_mni152_template, load_mni152_gm_template, load_mni152_wm_template)
-    images = [load(resolution=1) for load in loaders]
-    offset = images[0].affine[:3, 3]
+    """The MNI maps on this file's axes."""
+    maps = [mni("t1"), mni("gm"), mni("wm")]
+    offset = maps[0][1][:3, 3]
     # RAS -> LPS, as the grid; the offset of the first voxel follows.
-    volumes = [np.asarray(i.dataobj, dtype=np.float32)[::-1, ::-1] for i in images]
+    volumes = [volume[::-1, ::-1] for volume, _ in maps]
     origin = np.array([-(volumes[0].shape[0] - 1 + offset[0]), -(volumes[0].shape[1] - 1 + offset[1]), offset[2]])
     box = ndimage.find_objects((volumes[0] > 0).astype(np.uint8))[0]
     mask, grey, white = (np.ascontiguousarray(v[box]) for v in volumes)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from toolkit.evaluation.metrics import Interval
+if TYPE_CHECKING:  # with it comes scipy.stats, half a second that a patient's page does not need
+    from toolkit.evaluation.metrics import Interval
 
 _PIECE = 16  # characters of a hash after which a line may break
 

@@ -1,19 +1,11 @@
-"""The plots of a report, drawn on Matplotlib figures of their own; pyplot and its global state stay unused.
-
-As SVG they take the text colour of the page around them, so that they suit a light and a dark page alike.
-"""
+"""The plots of a report."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from markupsafe import Markup
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -21,52 +13,8 @@ from numpy.typing import ArrayLike
 from toolkit.data.patients import CLASSES
 from toolkit.evaluation.clinical import decision_curve
 from toolkit.evaluation.metrics import auc, reliability_bins, roc_points
+from toolkit.evaluation.pages.drawing import FIRST, INK, MANY, SECOND
 from toolkit.evaluation.stability import Epoch, best_epoch
-
-INK = "#1d2530"  # in SVG it becomes the page's text colour
-FIRST, SECOND = "#2f7fd0", "#cf6a2b"  # at least 3:1 on white and on near-black
-MANY = (FIRST, SECOND, "#2e8b57", "#a855c8", "#c0397b", "#8a7a1f")  # each 3:1 on white and on near-black
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "grade",  # the same numbers give the same file
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-}
-
-
-def svg(draw: Callable[[Figure], None], alt: str, size: tuple[float, float] = (4.8, 3.6)) -> Markup:
-    """A drawing as inline SVG, to be placed into an HTML page.
-
-    Args:
-        draw: fills the figure it is given.
-        alt: what the picture says, for those who cannot see it.
-        size: width and height, inches.
-    """
-    with rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure)
-        file = io.StringIO()
-        figure.savefig(
-            file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        )
-    text = file.getvalue()
-    inline = text[text.index("<svg") + len("<svg") :].replace(INK, "currentColor")
-    return Markup('<svg role="img" aria-label="{}"').format(alt) + Markup(inline)  # noqa: S704 (drawn here, no user text)
-
-
-def png(draw: Callable[[Figure], None]) -> bytes:
-    """A drawing as a PNG file on white, 960 x 720 pixels."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(4.8, 3.6), dpi=200, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
-        file = io.BytesIO()
-        figure.savefig(file, format="png")
-    return file.getvalue()
 
 
 def draw_loss(figure: Figure, history: Sequence[Epoch]) -> None:

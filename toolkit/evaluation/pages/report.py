@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 from toolkit.data.patients import CLASSES
 from toolkit.evaluation.calibration import Calibration
 from toolkit.evaluation.metrics import Metrics, evaluate
+from toolkit.evaluation.pages.drawing import png, svg
 from toolkit.evaluation.pages.page import interval, number, render
-from toolkit.evaluation.pages.pictures import draw_auc, draw_benefit, draw_loss, draw_reliability, draw_roc, png, svg
+from toolkit.evaluation.pages.pictures import draw_auc, draw_benefit, draw_loss, draw_reliability, draw_roc
 from toolkit.evaluation.stability import Epoch, best_epoch, stability
 
 _NAMES = {

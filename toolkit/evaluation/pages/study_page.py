@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from toolkit.data.layout import PHANTOMS
+from toolkit.evaluation.pages.drawing import svg
 from toolkit.evaluation.pages.page import number, render
-from toolkit.evaluation.pages.pictures import draw_runs, svg
+from toolkit.evaluation.pages.pictures import draw_runs
 from toolkit.evaluation.study import Study
 
 _WIDE = (6.4, 4.4)  # inches

@@ -143,6 +143,11 @@ def flat_gradients(network: nn.Module) -> Tensor:
     return flat
 
 
+def started_alone() -> bool:
+    """Whether neither torchrun nor `launch` has started several processes of which this is one."""
+    return not distributed.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1"
+
+
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """This process among those that torchrun, or `launch`, has started; alone where neither has.

@@ -18,8 +18,7 @@ from toolkit.training.processes.ranks import Ranks
 
 T = TypeVar("T")
 
-# Loaded once and forked, where each training would take seconds to load it again.
-LOADED = ["toolkit.training.single", "torch._dynamo"]
+LOADED = "toolkit.training.loaded"
 
 _free: list[SimpleQueue[int]] = []  # in a process of the pool: numbers of the GPUs, one for each training at once
 
@@ -58,7 +57,7 @@ def spread(
         Interrupted: SIGINT; it has reached every process, and each has stopped after its step.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(LOADED)
+    context.set_forkserver_preload([LOADED])
     free = context.SimpleQueue()
     for job in range(over.jobs):
         free.put(job % over.devices)

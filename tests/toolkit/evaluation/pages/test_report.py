@@ -16,7 +16,8 @@ from PIL import Image
 from toolkit.config import CalibrationSettings, Settings, dump_settings
 from toolkit.evaluation.calibration_fit import fit_calibration
 from toolkit.evaluation.metrics import evaluate
-from toolkit.evaluation.pages.pictures import draw_auc, draw_reliability, draw_roc, svg
+from toolkit.evaluation.pages.drawing import svg
+from toolkit.evaluation.pages.pictures import draw_auc, draw_reliability, draw_roc
 from toolkit.evaluation.pages.report import (
     EvaluationRecord,
     TrainingRecord,

@@ -1,27 +1,28 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import sys
+import time
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from toolkit.errors import RunError, RuntimeUnavailable
+from toolkit.errors import GradeError, RunError, RuntimeUnavailable
 from toolkit.training.processes.launch import check_devices, launch
-from toolkit.training.processes.ranks import ALONE, Ranks, flat_gradients
-
-# Each process is a rank; what it prints is the test's.
-HEAD = """
-import os, signal, sys, time
-import torch
-from toolkit.errors import GradeError
-from toolkit.training.processes.ranks import joined
-with joined() as ranks:
-"""
+from toolkit.training.processes.ranks import ALONE, Ranks, flat_gradients, joined
 
 
-def script(body: str) -> tuple[str, ...]:
-    return sys.executable, "-c", HEAD + "\n".join(f"    {line}" for line in body.splitlines())
+def launched(work: Callable[[Ranks], None], count: int = 2) -> int:
+    """Each process is a rank; what it prints is the test's."""
+
+    def one() -> None:
+        with joined() as ranks:
+            work(ranks)
+
+    return launch(one, count)
 
 
 def test_alone_everything_is_as_it_was() -> None:
@@ -45,59 +46,80 @@ def test_every_patient_of_a_step_is_on_one_rank(split: bool, ranks: int, sizes: 
 
 
 def test_ranks_agree(capfd: pytest.CaptureFixture[str]) -> None:
-    body = """
-tensors = [torch.full((2, 3), 1.0 + ranks.rank), torch.arange(4.0) * ranks.rank]
-ranks.sum(tensors)
-assert torch.equal(tensors[0], torch.full((2, 3), 3.0)) and torch.equal(tensors[1], torch.arange(4.0))
-assert ranks.any(ranks.rank == 1) and not ranks.any(False)
-assert ranks.lead(lambda: f"Ünter {ranks.rank}" * 99) == "Ünter 0" * 99
-assert ranks.in_turn(lambda: ranks.rank) == ranks.rank
-assert (ranks.size, ranks.local) == (2, ranks.rank)
-os.write(1, b"well ")  # in one piece
-"""
-    assert launch(script(body), 2) == 0
+    def work(ranks: Ranks) -> None:
+        tensors = [torch.full((2, 3), 1.0 + ranks.rank), torch.arange(4.0) * ranks.rank]
+        ranks.sum(tensors)
+        assert torch.equal(tensors[0], torch.full((2, 3), 3.0))
+        assert torch.equal(tensors[1], torch.arange(4.0))
+        assert ranks.any(ranks.rank == 1)
+        assert not ranks.any(False)
+        assert ranks.lead(lambda: f"Ünter {ranks.rank}" * 99) == "Ünter 0" * 99
+        assert ranks.in_turn(lambda: ranks.rank) == ranks.rank
+        assert (ranks.size, ranks.local) == (2, ranks.rank)
+        os.write(1, b"well ")  # in one piece
+
+    assert launched(work) == 0
     assert capfd.readouterr().out.split() == ["well", "well"]
 
 
-@pytest.mark.parametrize("who", ["ranks.rank == 1", "ranks.rank == 0", "True"])
-def test_one_true_error(who: str, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("who", [(1,), (0,), (0, 1)])
+def test_one_true_error(who: tuple[int, ...], capfd: pytest.CaptureFixture[str]) -> None:
     """The rank that fails says why; one that waits for it says nothing, nor does a second one with the same error."""
-    body = f"""
-try:
-    if {who}:
-        raise GradeError("the cohort is empty.")
-    ranks.wait()
-except GradeError as error:
-    ranks_error = error
-    raise
-"""
-    reporting = (*script(body)[:2], "try:\n" + "\n".join("  " + line for line in script(body)[2].splitlines()))
-    reporting = (*reporting[:2], reporting[2] + "\nexcept GradeError as error:\n  sys.exit(f'error: {error}')")
+
+    def work(ranks: Ranks) -> None:
+        if ranks.rank in who:
+            raise GradeError("the cohort is empty.")
+        ranks.wait()
+
+    def reporting() -> None:
+        try:
+            with joined() as ranks:
+                work(ranks)
+        except GradeError as error:
+            sys.exit(f"error: {error}")
+
     assert launch(reporting, 2) == 1
     assert capfd.readouterr().err.split("\n") == ["error: the cohort is empty.", ""]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_all(rank: int, capfd: pytest.CaptureFixture[str]) -> None:
-    body = f"""
-ranks.wait()
-if ranks.rank == {rank}:
-    os.kill(os.getpid(), signal.SIGKILL)
-ranks.wait()
-"""
+    def work(ranks: Ranks) -> None:
+        ranks.wait()
+        if ranks.rank == rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        ranks.wait()
+
     with pytest.raises(RunError, match=rf"process {rank + 1} of 2 was ended by SIGKILL; `grade train --resume`"):
-        launch(script(body), 2)
+        launched(work)
     assert capfd.readouterr().err == ""
 
 
-def test_a_rank_that_hangs_is_ended() -> None:
-    body = """
-if ranks.rank == 1:
-    sys.exit(4)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-time.sleep(600)
-"""
-    assert launch(script(body), 2) == 4
+def test_a_rank_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(ranks: Ranks) -> None:
+        if ranks.rank == 1:
+            sys.exit(4)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(600)
+
+    monkeypatch.setattr("toolkit.training.processes.launch.GRACE", 1)
+    assert launched(work) == 4
+
+
+def test_a_rank_obeys_signals_again(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is forked where they are blocked and passed on: neither is left to it."""
+
+    def work(ranks: Ranks) -> None:
+        ranks.wait()
+        if ranks.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+
+    monkeypatch.setattr("toolkit.training.processes.launch.GRACE", 1)
+    with pytest.raises(RunError, match="process 2 of 2 was ended by SIGTERM"):
+        launched(work)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    assert capfd.readouterr().err == ""
 
 
 def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
