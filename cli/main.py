@@ -97,9 +97,12 @@ def _version(wanted: bool) -> None:
 
 
 def _installed() -> str:
-    from importlib.metadata import version  # a tenth of what `grade --help` takes
+    from importlib.metadata import PackageNotFoundError, version  # a tenth of what `grade --help` takes
 
-    return version("glioma-grade")
+    try:
+        return version("glioma-grade")
+    except PackageNotFoundError:
+        return "not installed: run from its source"
 
 
 @app.callback()

@@ -79,17 +79,19 @@ def command(
     import json
 
     from deploy.runtimes.wake import wake
+    from toolkit.environment import loading
 
     wake("cpu" if dry_run or cluster else device)  # now: what follows takes a while to import
-    from cli.console import show_json
-    from cli.options import extra, settings_from, signed_by
-    from cli.screens.predict import graded, show_plan, with_pages
-    from cli.screens.studies import studies_in
-    from deploy.model.folder import open_model
-    from deploy.predict.pipeline import PredictOptions
-    from deploy.runtime import Choice
-    from toolkit.data.patients import find_patients
-    from toolkit.owned import check_shared
+    with loading():
+        from cli.console import show_json
+        from cli.options import extra, settings_from, signed_by
+        from cli.screens.predict import graded, show_plan, with_pages
+        from cli.screens.studies import studies_in
+        from deploy.model.folder import open_model
+        from deploy.predict.pipeline import PredictOptions
+        from deploy.runtime import Choice
+        from toolkit.data.patients import find_patients
+        from toolkit.owned import check_shared
 
     if resume and overwrite:
         raise typer.BadParameter("--resume keeps the results in --out, --overwrite replaces them; choose one.")

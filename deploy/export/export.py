@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jinja2
 from safetensors.torch import save
@@ -35,7 +35,7 @@ from deploy.model.origin import People
 from deploy.parity import Gate, choose_patients
 from deploy.predict.reader import Wanted, reader
 from deploy.runtime import Choice, Runtime
-from deploy.runtimes.onnx import OnnxRuntime
+from deploy.runtimes.onnx import OnnxRuntime, open_onnx
 from deploy.runtimes.open import open_runtime
 from deploy.runtimes.torch import TorchRuntime, load_folded
 from deploy.selftest import run_selftest, write_selftest
@@ -89,12 +89,8 @@ def export_run(
     trained = read_trained(run)
     with building(out, "model") as folder:
         draft, reference = _write_parts(trained, settings, folder, on_stage)
-        choices = [Choice("onnx", "cpu", "fp32"), Choice("onnx", "auto", "fp16")]
-        built = None
-        if target:
-            built = add_engine(draft, target, settings, out, on_stage)
-            choices += [Choice("tensorrt", "cuda", "fp16")] if runs_here else []
-        manifest = _prove(trained, draft, reference, _candidates(draft, choices), on_stage)
+        built = add_engine(draft, target, settings, out, on_stage) if target else None
+        manifest = _prove(trained, draft, reference, _judged(draft, engine=runs_here), on_stage)
         (folder / CARD).write_text(_card(manifest, trained), encoding="utf-8")
         write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder, manifest.files)}))
         put(folder, out)
@@ -131,33 +127,49 @@ def _draft(folder: Path, spec: ModelSpec) -> Draft:
     return Draft(folder, listed, fingerprint="")
 
 
-def _candidates(draft: Draft, choices: Sequence[Choice]) -> list[Runtime]:
-    """The runtimes to be judged: fp32 on the CPU, fp16, and others; on a GPU fp16 also as it answers few scans."""
-    opened = [open_runtime(draft, choice) for choice in choices]
-    if opened[1].device != "cpu":
-        opened.append(open_runtime(draft, Choice("onnx", opened[1].device, "fp16", scans=1)))
-    return opened
+class _Judged(NamedTuple):
+    """The runtimes that the gate compares with the trained network.
+
+    Attributes:
+        exact: fp32 on the CPU.
+        half: fp16 where it will run in earnest: on a GPU if this machine has one, else on the CPU.
+        others: fp16 as a GPU answers few scans; a TensorRT engine.
+    """
+
+    exact: OnnxRuntime
+    half: OnnxRuntime
+    others: tuple[Runtime, ...]
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.half.device != "cpu"
 
 
-def _prove(
-    trained: Trained, draft: Draft, reference: Runtime, candidates: Sequence[Runtime], on_stage: Stage
-) -> Manifest:
+def _judged(draft: Draft, engine: bool) -> _Judged:
+    exact, half = (open_onnx(draft, Choice("onnx", *where)) for where in (("cpu", "fp32"), ("auto", "fp16")))
+    others = [open_runtime(draft, Choice("tensorrt", "cuda", "fp16"))] if engine else []
+    if half.device != "cpu":
+        others.append(open_onnx(draft, Choice("onnx", half.device, "fp16", scans=1)))
+    return _Judged(exact, half, tuple(others))
+
+
+def _prove(trained: Trained, draft: Draft, reference: Runtime, judged: _Judged, on_stage: Stage) -> Manifest:
     """Gate and self-test, and what is familiar; every patient is read once.
 
-    fp16 runs where it will run in earnest if this machine has a GPU, else on the CPU. Features are those of fp32, the
-    precision of the probability's limits: fp16 moves a distance by far less than patients differ.
+    Features are those of fp32, the precision of the probability's limits: fp16 moves a distance by far less than
+    patients differ.
     """
-    on_cpu, half = candidates[0], candidates[1]
-    runtime = on_cpu if half.device == "cpu" else open_runtime(draft, Choice("onnx", "auto", "fp32"))
+    runtime = open_runtime(draft, Choice("onnx", "auto", "fp32")) if judged.on_gpu else judged.exact
+    candidates = (judged.exact, judged.half, *judged.others)
     gate, chosen = Gate(draft, reference, candidates), choose_patients(trained.validation)
-    prepared = PreparationGate(draft, cast(OnnxRuntime, on_cpu if half.device == "cpu" else half))
+    prepared = PreparationGate(draft, judged.half if judged.on_gpu else judged.exact)
     seen: dict[Patient, Seen] = {}
     needed = dict.fromkeys((*trained.fresh.patients, *trained.known.patients))
     for patient, scan in _reads(chosen.patients, draft.manifest.grid, "parity: patient", on_stage):
-        answers = gate.patient(patient.id, scan.data)
-        prepared.patient(patient, scan, answers[0] if half.device == "cpu" else answers[1])
+        exact, half, *_ = gate.patient(patient.id, scan.data)
+        prepared.patient(patient, scan, half if judged.on_gpu else exact)
         if patient in needed:
-            answer = answers[0] if runtime is on_cpu else runtime.infer(scan.data[None])
+            answer = runtime.infer(scan.data[None]) if judged.on_gpu else exact
             seen[patient] = Seen(answer.features[0], scan.statistics, scan.content)
     on_stage("parity: extreme scans and batches")
     report = gate.report(len(trained.validation))

@@ -199,24 +199,14 @@ class Journal:
 
 
 def audit_links(folder: Path) -> dict[Key, Chain]:
-    """The audit line of each patient's last record, as the journal of a results folder names it.
+    """The audit line of each patient's last record, as the journal of a results folder names it; none without one.
 
     Raises:
         GradeError: a line was altered, or the file cannot be read.
     """
-    file, found = folder / JOURNAL, dict[Key, Chain]()
-    try:
-        with file.open("rb") as stream:
-            for _, line in _lines(stream):
-                _, key, _, audit = _entry(line)
-                found[key] = audit
-    except FileNotFoundError:
+    if not (folder / JOURNAL).exists():
         return {}
-    except OSError as error:
-        raise GradeError(f"{file} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError):
-        raise GradeError(f"{file}: a line was altered, so it does not tell what is in the results.") from None
-    return found
+    return {key: audit for _, key, _, audit in _all(folder)}
 
 
 def last_records(folder: Path) -> list[tuple[str, int, Record]]:
@@ -225,17 +215,20 @@ def last_records(folder: Path) -> list[tuple[str, int, Record]]:
     Raises:
         GradeError: there is none, a line was altered, or the file cannot be read.
     """
-    file, found = folder / JOURNAL, dict[Key, tuple[str, int, Record]]()
+    return list({key: (model, audit.lines, record) for model, key, record, audit in _all(folder)}.values())
+
+
+def _all(folder: Path) -> Iterator[tuple[str, Key, Record, Chain]]:
+    """What every whole line of a folder's journal says."""
+    file = folder / JOURNAL
     try:
         with file.open("rb") as stream:
             for _, line in _lines(stream):
-                model, key, record, audit = _entry(line)
-                found[key] = (model, audit.lines, record)
+                yield _entry(line)
     except OSError as error:
         raise GradeError(f"{file} cannot be read: {error.strerror or error}; name a folder of results.") from error
     except (ValueError, KeyError, TypeError):
         raise GradeError(f"{file}: a line was altered, so it does not tell what was answered.") from None
-    return list(found.values())
 
 
 def _lines(stream: BufferedReader) -> Iterator[tuple[int, bytes]]:

@@ -5,10 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from cli.console import table
 from cli.main import app
@@ -142,3 +143,15 @@ def test_what_needs_no_network_does_not_wait_for_torch(words, code, said, made, 
     )
     assert done.returncode == code, done.stderr
     assert said in done.stdout + done.stderr
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a copy of the source that nobody installed, which was a traceback."""
+    shown = [CliRunner().invoke(app, ["--version"])]
+
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    shown.append(CliRunner().invoke(app, ["--version"]))
+    assert [one.output for one in shown] == [f"{version('glioma-grade')}\n", "not installed: run from its source\n"]

@@ -19,12 +19,16 @@ from toolkit.config.presets import PRESETS
 from toolkit.config.settings import CalibrationSettings, ExportSettings, Settings
 from toolkit.errors import SettingsError
 
+# What a training did before there was a setting for it: a run's file names every value, so one that it lacks is newer.
+EARLIER: dict[str, Any] = {"training": {"frozen_bn_epoch": 0}}
+
 
 def load_settings(
     file: Path | None,
     strategy: str | None = None,
     overrides: tuple[str, ...] = (),
     changes: Mapping[str, object] = MappingProxyType({}),
+    of_run: bool = False,
 ) -> Settings:
     """Settings from a file, a preset and single values.
 
@@ -33,6 +37,7 @@ def load_settings(
         strategy: takes precedence over the file's `strategy`.
         overrides: `branch.key=value`, the value in TOML spelling; a bare word is taken as a string.
         changes: `branch.key` -> value, which wins over `overrides`; None changes nothing.
+        of_run: the file is a run's, which names every setting that there was when it began.
 
     Raises:
         SettingsError: no such file, no TOML, an unknown key, a value out of range.
@@ -48,7 +53,7 @@ def load_settings(
     if name not in PRESETS:
         raise SettingsError(f"strategy '{name}' is unknown; choose one of {', '.join(PRESETS)}.")
     tree: dict[str, Any] = {}
-    for layer in (PRESETS[name], written, single, {"strategy": name}):
+    for layer in (PRESETS[name], EARLIER if of_run else {}, written, single, {"strategy": name}):
         _merge(tree, layer)
     base = file.resolve().parent if file else Path.cwd()
     return _absolute(_validate(tree, file, single), base)
@@ -87,7 +92,9 @@ def parse_settings(text: str) -> Settings:
         SettingsError: the text is something else.
     """
     try:
-        return _validate(tomllib.loads(text), None)
+        tree = _copy(EARLIER)
+        _merge(tree, tomllib.loads(text))
+        return _validate(tree, None)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"the settings are not valid TOML: {error}.") from error
 

@@ -94,21 +94,24 @@ def test_runtimes_answer_as_the_trained_network(model: Model, run: Run, cohort: 
             np.testing.assert_allclose(ours, theirs.numpy(), atol=tolerance)
 
 
-def test_a_gpu_is_judged_with_both_kinds_of_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_judged_with_both_kinds_of_kernels_and_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Choice] = []
 
     def opened(_: object, choice: Choice) -> SimpleNamespace:
         asked.append(choice)
         return SimpleNamespace(device="cpu" if choice.device == "cpu" else device)
 
+    monkeypatch.setattr(export, "open_onnx", opened)
     monkeypatch.setattr(export, "open_runtime", opened)
     choices = [Choice("onnx", "cpu", "fp32"), Choice("onnx", "auto", "fp16")]
     device = "cpu"
-    export._candidates(None, choices)  # type: ignore[arg-type]
+    assert not export._judged(None, engine=False).on_gpu  # type: ignore[arg-type]
     assert asked == choices
     device = "cuda:0"
-    export._candidates(None, choices)  # type: ignore[arg-type]
-    assert asked[2:] == [*choices, Choice("onnx", "cuda:0", "fp16", scans=1)]
+    judged = export._judged(None, engine=True)  # type: ignore[arg-type]
+    assert asked[2:] == [*choices, Choice("tensorrt", "cuda", "fp16"), Choice("onnx", "cuda:0", "fp16", scans=1)]
+    assert judged.on_gpu
+    assert len(judged.others) == 2
 
 
 def test_a_failed_gate_leaves_the_old_model(

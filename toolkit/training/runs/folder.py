@@ -114,7 +114,7 @@ def open_run(folder: Path) -> Run:
     file = folder / "settings.toml"
     if not file.is_file():
         raise RunError(f"{folder} is no run: it has no settings.toml; name a folder that `grade train` wrote.")
-    return Run(folder.resolve(), load_settings(file))
+    return Run(folder.resolve(), load_settings(file, of_run=True))
 
 
 def fold_name(number: int) -> str:

@@ -160,18 +160,28 @@ def draw_stream_damage(draw: st.DrawFn, stream: bytes) -> bytes:
     return stream
 
 
+def draw_damaged_headers(draw: st.DrawFn, patient: Sound) -> dict[str, bytes]:
+    """Files with damaged headers, of one to three modalities."""
+    first, *others = draw(st.lists(st.sampled_from(MODALITIES), min_size=1, max_size=3, unique=True))
+    damaged = {first: draw_header_damage(draw, patient.images[first], places_too=True)}
+    for modality in others:
+        damaged[modality] = draw_header_damage(draw, patient.images[modality], places_too=False)
+    return damaged
+
+
+def draw_damaged_streams(draw: st.DrawFn, patient: Sound) -> dict[str, bytes]:
+    """Files damaged after compression, of one to four modalities."""
+    hit = draw(st.lists(st.sampled_from(MODALITIES), min_size=1, max_size=4, unique=True))
+    return {modality: draw_stream_damage(draw, patient.files[modality]) for modality in hit}
+
+
 @given(data=st.data())
 def test_damaged_headers(sound, root, data):
     patient = sound(data.draw(st.sampled_from(list(SOUND))))
-    first, *others = data.draw(st.lists(st.sampled_from(MODALITIES), min_size=1, max_size=3, unique=True))
-    damaged = {first: draw_header_damage(data.draw, patient.images[first], places_too=True)}
-    for modality in others:
-        damaged[modality] = draw_header_damage(data.draw, patient.images[modality], places_too=False)
-    check(root, patient, damaged)
+    check(root, patient, draw_damaged_headers(data.draw, patient))
 
 
 @given(data=st.data())
 def test_damaged_streams(sound, root, data):
     patient = sound(data.draw(st.sampled_from(STREAMS)))
-    hit = data.draw(st.lists(st.sampled_from(MODALITIES), min_size=1, max_size=4, unique=True))
-    check(root, patient, {modality: draw_stream_damage(data.draw, patient.files[modality]) for modality in hit})
+    check(root, patient, draw_damaged_streams(data.draw, patient))

@@ -72,6 +72,18 @@ def test_altered_settings_are_named(run: Run, old: str, new: str, sentence: str)
         check_checkpoint(open_run(run.folder), last_of(run))
 
 
+def test_a_run_begun_before_there_was_a_setting_continues_without_it(run: Run) -> None:
+    """Its file and its checkpoint lack the setting, whose default of today would change the training."""
+    file = run.folder / "settings.toml"
+    earlier = "".join(line for line in file.read_text().splitlines(keepends=True) if "frozen_bn_epoch" not in line)
+    file.write_text(earlier)
+    opened, last = open_run(run.folder), last_of(run)
+    assert (run.settings.training.frozen_bn_epoch, opened.settings.training.frozen_bn_epoch) == (10, 0)
+    with pytest.raises(RunError, match=r"training\.frozen_bn_epoch = 0, which was 10"):
+        check_checkpoint(opened, last)
+    check_checkpoint(opened, replace(last, settings=earlier))
+
+
 def test_where_it_computes_may_change(run: Run) -> None:
     file = run.folder / "settings.toml"
     file.write_text(file.read_text().replace('device = "cpu"', 'device = "cuda"').replace('"youden"', '"cost=2:1"'))
