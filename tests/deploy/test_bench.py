@@ -23,6 +23,16 @@ from toolkit.errors import ModelError, RuntimeUnavailable
 ON_CPU = Choice("onnx", "cpu", "fp32")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow() -> None:
+    """Not here: the self-test's scan is where this network is unsure."""
+
+
+@pytest.fixture(scope="module")
+def exported(wide: Path) -> Path:
+    return wide
+
+
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Results go here, and measuring is short."""

@@ -28,6 +28,16 @@ from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 SHAPE = (4, *SETTINGS.data.shape)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _narrow() -> None:
+    """Not here: the self-test's scan is where this network is unsure."""
+
+
+@pytest.fixture(scope="module")
+def exported(wide: Path) -> Path:
+    return wide
+
+
 @dataclass
 class Box:
     """A machine with GPUs that are not there."""
