@@ -27,6 +27,7 @@ PATIENCE = 600.0  # seconds for a command
 SETTINGS = '[predict]\nreaders = "processes"\nworkers = 3\n'
 READER = b"toolkit.data.workers.child"
 LOST = "the process that read it ended twice"
+SHARED = Path("/dev/shm")
 
 
 class Scale(NamedTuple):
@@ -50,11 +51,11 @@ def main(model: Path = MODEL, scale: Scale | None = None) -> int:
         (home / "grade.toml").write_text(SETTINGS, encoding="utf-8")
         write_cohort(home / "few", PhantomSettings(patients=4, seed=1, difficulty=0.3, spacing=spacing), lambda _: None)
         linked(sorted((home / "few").glob("*/*/")), home / "cohort", patients)
-        before = shared()
-        wrong, lost = killed_readers(home, model, patients, (readers, chance))
-        wrong += killed_parents(home, model, patients, (parents, chance))
-        if left := shared() - before:
-            wrong.append(f"left in /dev/shm: {sorted(left)}")
+        used: set[str] = set()  # files in /dev/shm; those of other programs come and go there, too
+        wrong, lost = killed_readers(home, model, patients, (readers, chance), used)
+        wrong += killed_parents(home, model, patients, (parents, chance), used)
+        if left := [name for name in sorted(used) if (SHARED / name).exists()]:
+            wrong.append(f"left in {SHARED}: {left}")
     for sentence in wrong:
         print(sentence)
     said = f", {lost} patients refused whose reader was killed twice" if lost else ""
@@ -62,13 +63,16 @@ def main(model: Path = MODEL, scale: Scale | None = None) -> int:
     return int(bool(wrong))
 
 
-def killed_readers(home: Path, model: Path, patients: int, kills: tuple[int, random.Random]) -> tuple[list[str], int]:
-    """One prediction, in which readers are killed one after the other."""
+def killed_readers(
+    home: Path, model: Path, patients: int, kills: tuple[int, random.Random], used: set[str]
+) -> tuple[list[str], int]:
+    """One prediction, in which readers are killed one after the other; what it shares by name is added to `used`."""
     count, chance = kills
     running, killed = start(home, model, "readers"), 0
     while killed < count and running.poll() is None:
         time.sleep(chance.uniform(0.02, 0.4))
         if found := readers_of(running.pid):
+            used |= shared(running.pid, *found)
             os.kill(chance.choice(found), signal.SIGKILL)
             killed += 1
     output, _ = running.communicate(timeout=PATIENCE)
@@ -83,7 +87,9 @@ def killed_readers(home: Path, model: Path, patients: int, kills: tuple[int, ran
     return wrong, len(refused)
 
 
-def killed_parents(home: Path, model: Path, patients: int, kills: tuple[int, random.Random]) -> list[str]:
+def killed_parents(
+    home: Path, model: Path, patients: int, kills: tuple[int, random.Random], used: set[str]
+) -> list[str]:
     """Predictions that are killed and resumed until they end; then others, until there were enough kills."""
     count, chance = kills
     wrong: list[str] = []
@@ -95,6 +101,7 @@ def killed_parents(home: Path, model: Path, patients: int, kills: tuple[int, ran
         if killed < count:
             time.sleep(chance.uniform(0.0, chance.choice([0.05, 0.3, 2.0])))
             found = readers_of(running.pid)
+            used |= shared(running.pid, *found)
             if running.poll() is None:
                 running.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
                 killed += 1
@@ -156,9 +163,16 @@ def is_reader(pid: int) -> bool:
         return False
 
 
-def shared() -> set[str]:
-    """What is in `/dev/shm`."""
-    return {entry.name for entry in Path("/dev/shm").iterdir()} if Path("/dev/shm").is_dir() else set()
+def shared(*processes: int) -> set[str]:
+    """Names of the files in `/dev/shm` that processes have in their memory now."""
+    found: set[str] = set()
+    for process in processes:
+        try:
+            maps = Path(f"/proc/{process}/maps").read_text(encoding="utf-8")
+        except OSError:  # it has ended
+            continue
+        found |= {line.partition(f"{SHARED}/")[2] for line in maps.splitlines() if f"{SHARED}/" in line}
+    return found
 
 
 if __name__ == "__main__":
