@@ -17,15 +17,13 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-import imagecodecs
-import nibabel as nib
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.common import arguments
 from deploy.hospital.space.image import grid, resample, to_image, to_volume
 from deploy.hospital.space.pose import AFFINE, SHAPE
-from deploy.hospital.volume import Volume
+from tests.campaign.registration import ideal_pose, inside, write_patient
 from tests.deploy.hospital.head import draw_head, scan
 from toolkit.data.patients import CLASSES
 from toolkit.data.phantom.cohort import SHARES
@@ -46,20 +44,15 @@ def write(wanted: Wanted, place: int) -> None:
     with threadpool_limits(1):
         head = draw_head(wanted.seed, place, wanted.difficulty, SHARES["a"])
         made = scan(head, seed=[wanted.seed, place])
-        upright = np.eye(4)
-        upright[:3, :3] = head.upright.T
-        upright[:3, 3] = head.centre - head.upright.T @ (AFFINE[:3, :3] @ (np.array(SHAPE) / 2) + AFFINE[:3, 3])
-        like = grid(SHAPE, AFFINE)
-        mask = to_image(Volume(head.mask.astype(np.float32), head.affine))
-        inside = to_volume(resample(mask, like, upright)).voxels > 0.5
+        ideal, like = ideal_pose(head), grid(SHAPE, AFFINE)
+        mask = inside(head, ideal)
         folder = wanted.out / CLASSES[head.grade] / f"Scanned_{wanted.seed}_{place:04d}"
         unfinished = folder.with_name(f".{folder.name}")
-        unfinished.mkdir(parents=True)
+        images = {}
         for name, series in made.series.items():
-            image = to_volume(resample(to_image(series), like, made.motion[name] @ upright)).voxels
-            painted = np.where(inside, np.maximum(np.rint(image), 1), 0).astype(np.int16)
-            content = nib.Nifti1Image(painted, AFFINE).to_bytes()
-            (unfinished / f"{folder.name}_{name}.nii.gz").write_bytes(imagecodecs.gzip_encode(content, level=1))
+            image = to_volume(resample(to_image(series), like, made.motion[name] @ ideal)).voxels
+            images[name] = np.where(mask, np.maximum(np.rint(image), 1), 0)
+        write_patient(unfinished, images, folder.name)
         unfinished.rename(folder)
 
 

@@ -11,7 +11,7 @@ DRIVER = "libcuda.so.1"
 def wake(device: str) -> Thread | None:
     """Let the driver make the card's context in a thread; every library of this process shares it.
 
-    No more than a head start: where there is no driver, or it fails, whoever opens a runtime finds out and says so.
+    No more than a head start: where there is no driver, or it fails, opening the runtime finds out and says so.
 
     Args:
         device: `auto`, `cpu`, `cuda` or `cuda:N`, as a user gives it.

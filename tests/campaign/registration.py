@@ -158,12 +158,12 @@ def brought_in(head: Head, made: Scan, way: Way, folder: Path) -> Found:
     return Found(head.grade, *off, _degrees(head, made, done.pose.matrix), dice, seconds)
 
 
-def write_patient(folder: Path, images: dict[str, np.ndarray]) -> None:
-    """Four files on BraTS's grid."""
+def write_patient(folder: Path, images: dict[str, np.ndarray], name: str = "x") -> None:
+    """Four files `NAME_MODALITY.nii.gz` on BraTS's grid."""
     folder.mkdir(parents=True, exist_ok=True)
     for modality, image in images.items():
         content = nib.Nifti1Image(image.astype(np.int16), AFFINE).to_bytes()
-        (folder / f"x_{modality}.nii.gz").write_bytes(imagecodecs.gzip_encode(content, level=1))
+        (folder / f"{name}_{modality}.nii.gz").write_bytes(imagecodecs.gzip_encode(content, level=1))
 
 
 def ways(
