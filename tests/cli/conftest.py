@@ -94,6 +94,12 @@ def _narrow():
         yield
 
 
+@pytest.fixture
+def narrow_jobs(monkeypatch):
+    """Networks are narrow in the processes of a study or of folds, too."""
+    monkeypatch.setattr("toolkit.training.processes.spread.LOADED", "tests.narrow_loaded")
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """A project with a trained and exported model, to be left as it is."""
