@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from cli.gate import program, public
-from tests.forked import Forked
 
 ID, NUMBER = "Doe_Jane", "83107451"
 PLANTED = ("Doe", "Jane", "Roe", "Rick", "Ödön", "ses-83", NUMBER, "St_Elsewhere")
@@ -74,16 +73,11 @@ NAMES = tuple(commands(Path()))
 STARTED = ("predict", "check", "a word that is no option")  # as a user starts them; the others are forked from here
 
 
-def forked(words, env, **_):
-    """In place of the gate's process: what is loaded here need not be loaded again."""
-    return Forked(words[words.index("--no-phi") :], env=env)
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_no_command_names_a_patient(name, planted, monkeypatch, grade):
+def test_no_command_names_a_patient(name, planted, request, monkeypatch, grade):
     monkeypatch.chdir(planted)
     if name not in STARTED:
-        monkeypatch.setattr("cli.gate.subprocess.Popen", forked)
+        request.getfixturevalue("forked_gate")
     code, out, err = grade("--no-phi", "--verbose", "--log-file", "log.txt", *commands(planted)[name])
     log = planted / "log.txt"
     logged = log.read_text() if log.exists() else ""
@@ -98,8 +92,7 @@ def test_no_command_names_a_patient(name, planted, monkeypatch, grade):
     assert code == 2 or logged
 
 
-def test_a_position_after_the_command_hides_too(planted, grade, monkeypatch):
-    monkeypatch.setattr("cli.gate.subprocess.Popen", forked)
+def test_a_position_after_the_command_hides_too(planted, grade, forked_gate):
     code, out, err = grade("check", planted / "Roe_cohort", "--no-phi")
     assert code == 3
     assert "Jane" not in out + err
