@@ -1,12 +1,13 @@
 """A phantom cohort as a hospital's scanner has it: series in motion, thick slices, noise; laid on BraTS's grid.
 
-    python -m benchmarks.scanned OUT --patients 285 --seed 0 --difficulty 0.6
+    python -m benchmarks.scanned OUT --patients 285 --seed 0 --difficulty 0.6 --edge 1.2
     grade compare OUT --strategies stable --seeds 3 --out study
     python -m benchmarks.heads HEADS study/runs/*      # what its networks make of heads that came from a scanner
 
 The series are laid on the grid by the motion that is known, under the brain mask that is known: a patient costs a few
-seconds in place of the half minute that bringing it in would take. So a network that is trained on them has seen slices
-and noise, but no error of registration or mask.
+seconds in place of the half minute that bringing it in would take. With `--edge` the mask reaches up to so many mm into
+the fluid around the brain, another distance for each patient. So a network that is trained on them has seen slices,
+noise and masks that are drawn tighter or wider, but no error of registration.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.common import arguments
 from deploy.hospital.space.image import grid, resample, to_image, to_volume
 from deploy.hospital.space.pose import AFFINE, SHAPE
-from tests.campaign.registration import ideal_pose, inside, write_patient
+from tests.campaign.ways import ideal_pose, inside, write_patient
 from tests.deploy.hospital.head import draw_head, scan
 from toolkit.data.patients import CLASSES
 from toolkit.data.phantom.cohort import SHARES
@@ -37,6 +38,7 @@ class Wanted:
     out: Path
     seed: int
     difficulty: float
+    edge: float  # mm
 
 
 def write(wanted: Wanted, place: int) -> None:
@@ -45,7 +47,7 @@ def write(wanted: Wanted, place: int) -> None:
         head = draw_head(wanted.seed, place, wanted.difficulty, SHARES["a"])
         made = scan(head, seed=[wanted.seed, place])
         ideal, like = ideal_pose(head), grid(SHAPE, AFFINE)
-        mask = inside(head, ideal)
+        mask = inside(head, ideal, np.random.default_rng([wanted.seed, place, 1]).uniform(0, wanted.edge))
         folder = wanted.out / CLASSES[head.grade] / f"Scanned_{wanted.seed}_{place:04d}"
         unfinished = folder.with_name(f".{folder.name}")
         images = {}
@@ -64,8 +66,9 @@ def main() -> None:
         ("--patients", {"type": int, "default": 285}),
         ("--seed", {"type": int, "default": 0}),
         ("--difficulty", {"type": float, "default": 0.6}),
+        ("--edge", {"type": float, "default": 0.0, "help": "mm of fluid that a mask takes in at most"}),
     )
-    wanted = Wanted(given.folder, given.seed, given.difficulty)
+    wanted = Wanted(given.folder, given.seed, given.difficulty, given.edge)
     with ProcessPoolExecutor(cores(), get_context("spawn")) as pool:
         for _ in pool.map(partial(write, wanted), range(given.patients)):
             pass

@@ -30,7 +30,8 @@ from threadpoolctl import threadpool_limits
 
 from deploy.hospital.space.image import grid, resample, to_image, to_volume
 from deploy.hospital.space.pose import AFFINE, SHAPE
-from tests.campaign.registration import DIRECT, FOUND, drawn, edge_kept, ideal_pose, inside, write_patient
+from tests.campaign.registration import FOUND
+from tests.campaign.ways import DIRECT, drawn, edge_kept, ideal_pose, inside, write_patient
 from tests.deploy.hospital.head import Head, draw_head, scan
 from toolkit.files import write_file
 

@@ -3,6 +3,7 @@
 python -m tests.campaign registration                              8 heads, without a model: no mask
 python -m tests.campaign.registration 200 MODEL --keep DIR --jobs 8   with the brain mask of a model; the patients stay
 python -m tests.campaign.registration 200 --card --keep DIR        with the brain mask's own network, in torch on a GPU
+python -m tests.campaign.registration 200 --card --keep DIR --ends   keeps the first way and the last alone: faster
 python -m tests.campaign.registration 40 MODEL --still             the control: no motion, all series at 1 mm
 
 A second call with the same DIR makes what is missing. `python -m benchmarks.heads DIR RUN_OR_MODEL...` then tells what
@@ -23,21 +24,19 @@ from tempfile import TemporaryDirectory
 from time import process_time, time
 from typing import Any, NamedTuple
 
-import imagecodecs
-import nibabel as nib
 import numpy as np
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from threadpoolctl import threadpool_limits
 
 from deploy.hospital.space.brain import INPUT, Brain, open_brain
 from deploy.hospital.space.image import resample, to_image, to_volume
-from deploy.hospital.space.pose import AFFINE, SHAPE, find_pose
-from deploy.hospital.space.prepare import Prepared, prepare
+from deploy.hospital.space.pose import find_pose
+from deploy.hospital.space.prepare import prepare
 from deploy.hospital.space.quality import APART, INFORMATION
 from deploy.hospital.space.register import Alignment, align
 from deploy.hospital.volume import Volume
-from tests.deploy.hospital.head import Head, Scan, around, draw_head, scan
+from tests.campaign.ways import ends, inside, ways, write_patient
+from tests.deploy.hospital.head import Head, Scan, draw_head, scan
 from toolkit.errors import PatientRefused
 from toolkit.files import write_file
 from toolkit.machine import cores
@@ -45,9 +44,6 @@ from toolkit.machine import cores
 HEADS = 8
 FAR = 2.0  # mm: an alignment worse than this has to be noted or refused
 FOUND = "head.json"  # written last: a head that has it is whole
-# How a head is kept. Each takes one thing more from the way through the scanner than the one before, the last apart.
-DIRECT, TURNED, MASKED, INGESTED, TRUE_MASK = "direct", "turned", "masked", "ingested", "true-mask"
-WAYS = (DIRECT, TURNED, MASKED, INGESTED, TRUE_MASK)
 _AT_ONCE: Any = None  # heads whose mask is searched on the card at the same time, in all processes
 
 
@@ -69,6 +65,7 @@ class Way(NamedTuple):
     card: bool = False
     keep: Path | None = None
     still: bool = False
+    ends: bool = False
     until: float = float("inf")
     threads: int = 1
 
@@ -89,7 +86,8 @@ def main(
         jobs: processes.
         keep: folder of the patients; None: they are not kept.
         within: seconds after which no head is begun.
-        how: `card`: the brain mask in torch on a GPU; `still`: without motion, all series at 1 mm.
+        how: `card`: the brain mask in torch on a GPU; `still`: without motion, all series at 1 mm; `ends`: of each head
+            only what met no scanner and what was brought in are kept.
     """
     with TemporaryDirectory() as place:
         way = Way(model, keep=keep or Path(place), until=time() + within, threads=max(1, cores() // jobs), **how)
@@ -151,59 +149,11 @@ def brought_in(head: Head, made: Scan, way: Way, folder: Path) -> Found:
     into = np.linalg.inv(made.motion["t1ce"]) @ done.pose.matrix
     truth = inside(head, into)
     dice = float(2 * np.count_nonzero(truth & done.mask)) / float(np.count_nonzero(truth) + np.count_nonzero(done.mask))
-    for name, images in ways(head, done, into, truth):
+    for name, images in ends(head, done) if way.ends else ways(head, done, into, truth):
         write_patient(folder / name, images)
     seconds = {stage: round(value, 2) for stage, value in done.seconds.items()}
     off = _off(head, made, done.alignments)
     return Found(head.grade, *off, _degrees(head, made, done.pose.matrix), dice, seconds)
-
-
-def write_patient(folder: Path, images: dict[str, np.ndarray], name: str = "x") -> None:
-    """Four files `NAME_MODALITY.nii.gz` on BraTS's grid."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for modality, image in images.items():
-        content = nib.Nifti1Image(image.astype(np.int16), AFFINE).to_bytes()
-        (folder / f"{name}_{modality}.nii.gz").write_bytes(imagecodecs.gzip_encode(content, level=1))
-
-
-def ways(
-    head: Head, done: Prepared, into: np.ndarray, truth: np.ndarray
-) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """A head as patients in BraTS space, from the one that met no scanner to the one that was brought in.
-
-    `direct`: as drawn, in the ideal pose; `turned`: in the pose that was found; `masked`: under the mask that was
-    found; `ingested`: as it was brought in, so scanned, aligned and sampled as well; `true-mask`: under the true mask.
-    """
-    ideal = ideal_pose(head)
-    edged = edge_kept(head)
-    yield DIRECT, drawn(edged, head, ideal, inside(head, ideal))
-    yield TURNED, drawn(edged, head, into, truth)
-    yield MASKED, drawn(head.images, head, into, done.mask)
-    yield INGESTED, dict(done.images)
-    scaled = {name: np.maximum(np.rint(image * done.scales[name]), 1) for name, image in done.heads.items()}
-    yield TRUE_MASK, {name: np.where(truth, image, 0) for name, image in scaled.items()}
-
-
-def ideal_pose(head: Head) -> np.ndarray:
-    """From points of BraTS's space to points of the head (4, 4): upright, and in the middle."""
-    into = np.eye(4)
-    into[:3, :3] = head.upright.T
-    into[:3, 3] = head.centre - head.upright.T @ (AFFINE[:3, :3] @ (np.array(SHAPE) / 2) + AFFINE[:3, 3])
-    return into
-
-
-def edge_kept(head: Head) -> dict[str, np.ndarray]:
-    """The images with the brain's own values next to its edge, outside too.
-
-    Interpolated after the skull is cut off, a brain would have a rim of half values, which none of BraTS has: there the
-    skull is cut off last. It moved the logit by 2.
-    """
-    near = around(head.mask, 4)
-    nearest = tuple(ndimage.distance_transform_edt(~head.mask[near], return_distances=False, return_indices=True))
-    kept = {name: np.zeros_like(image) for name, image in head.images.items()}
-    for name, image in head.images.items():
-        kept[name][near] = image[near][nearest]
-    return kept
 
 
 def report(heads: list[Found | None]) -> int:
@@ -265,23 +215,6 @@ def _degrees(head: Head, made: Scan, pose: np.ndarray) -> float:
     return round(float(np.degrees(Rotation.from_matrix(wanted.T @ pose[:3, :3]).magnitude())), 2)
 
 
-def inside(head: Head, into: np.ndarray) -> np.ndarray:
-    """The true mask on BraTS's grid."""
-    return _on_brats(head.mask.astype(np.float32), head, into) > 0.5
-
-
-def drawn(images: dict[str, np.ndarray], head: Head, into: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
-    """Images of the head on BraTS's grid without a scanner in between, 0 outside a mask."""
-    sampled = {name: np.maximum(np.rint(_on_brats(image, head, into)), 1) for name, image in images.items()}
-    return {name: np.where(mask, image, 0) for name, image in sampled.items()}
-
-
-def _on_brats(image: np.ndarray, head: Head, into: np.ndarray) -> np.ndarray:
-    like = to_image(Volume(np.zeros(SHAPE, np.float32), AFFINE))
-    found = to_volume(resample(to_image(Volume(np.asarray(image, np.float32), head.affine)), like, into)).voxels
-    return np.maximum(found, 0)
-
-
 def _spread(values: np.ndarray) -> str:
     return f"median {np.median(values):.2f}, 95 % {np.percentile(values, 95):.2f}, worst {values.max():.2f}"
 
@@ -295,4 +228,5 @@ if __name__ == "__main__":
     parser.add_argument("--within", type=float, default=float("inf"))
     parser.add_argument("--card", action="store_true")
     parser.add_argument("--still", action="store_true")
+    parser.add_argument("--ends", action="store_true")
     sys.exit(main(**vars(parser.parse_args())))

@@ -132,6 +132,9 @@ class AugmentSettings(Branch):
     slice_thickness: float = Field(
         0.0, ge=0, le=20, description="mm; each modality as from slices up to this thick, along an axis at random"
     )
+    intensity: float = Field(
+        0.0, ge=0, lt=1, description="each modality's contrast (share) and brightness (standard deviations), either way"
+    )
 
 
 class TrainingSettings(Branch):

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from deploy.hospital.space.pose import AFFINE, TURN
 from deploy.hospital.volume import Volume
 from toolkit.data.patients import MODALITIES
-from toolkit.data.phantom.brain import draw_brain
+from toolkit.data.phantom.brain import Brain, draw_brain
 from toolkit.data.phantom.cohort import PhantomSettings, _streams, draw_patient, plan_cohort
 
 FLIP = np.diag([-1.0, -1.0, 1.0])
@@ -72,7 +72,7 @@ def draw_head(seed: int, place: int = 0, difficulty: float = 0.3, hgg_share: flo
     patient = plan_cohort(settings)[place]
     drawn = draw_patient(patient, settings)
     brain = draw_brain(_streams(seed, patient.number)[1], 1.0)  # the same draw: for its rotation
-    left, _, right = np.linalg.svd(FLIP @ brain.forward @ FLIP)
+    left, _, right = np.linalg.svd(FLIP @ _stretched(brain) @ FLIP)
     turn = Rotation.from_euler("x", TURN, degrees=True).as_matrix()
     mask = np.pad(drawn["t1"] > 0, PAD)
     depth = np.full(mask.shape, np.inf)  # mm outside the brain
@@ -92,6 +92,14 @@ def draw_head(seed: int, place: int = 0, difficulty: float = 0.3, hgg_share: flo
     affine = AFFINE.copy()
     affine[2, 3] -= PAD[2][0]
     return Head(images, mask, affine, turn @ (left @ right).T, patient.grade)
+
+
+def _stretched(brain: Brain) -> NDArray[np.float64]:
+    """The linear map (3, 3), atlas -> patient, that fits a brain best: a bend turns it too, by up to 1.5 degrees."""
+    axes = np.meshgrid(*brain.axes, indexing="ij")
+    places = np.stack([axis[brain.mask][::50] for axis in axes] + [np.ones(len(brain.depth[::50]))], axis=1)
+    back = np.linalg.lstsq(places, brain.points[:, ::50].T, rcond=None)[0][:3].T
+    return np.linalg.inv(back)
 
 
 def around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:

@@ -30,6 +30,7 @@ LEVERS = {
     "weights": ("training.class_weights=true", "training.sampler=shuffle"),
     "modality": ("training.augment.modality_dropout=0.5",),
     "slices": ("training.augment.slice_thickness=20",),
+    "intensity": ("training.augment.intensity=0.5",),
 }
 
 

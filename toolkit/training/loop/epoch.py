@@ -8,6 +8,7 @@ from torch import Tensor
 
 from toolkit.training.loop.augment import random_kept, random_matrix
 from toolkit.training.loop.balance import epoch_order
+from toolkit.training.loop.intensity import random_intensity
 from toolkit.training.loop.schedule import accumulation_groups, epoch_generator, epoch_seeds
 from toolkit.training.loop.session import Session
 from toolkit.training.loop.slices import random_slices
@@ -21,6 +22,7 @@ class Visit(NamedTuple):
         matrix: (B, 3, 4) how each scan is moved, on the device.
         kept: (B, 4) factors of the modalities, on the device; None: all are kept.
         slices: (B, 4, 3) of `random_slices`, on the device; None: as they are.
+        intensity: (B, 4, 2) of `random_intensity`, on the device; None: as it is.
         seed: of the dropout.
     """
 
@@ -28,6 +30,7 @@ class Visit(NamedTuple):
     matrix: Tensor
     kept: Tensor | None
     slices: Tensor | None
+    intensity: Tensor | None
     seed: int
 
 
@@ -49,6 +52,8 @@ def plan_epoch(session: Session, epoch: int) -> list[list[Visit]]:
     kept = random_kept(len(order), modalities, share, generator).to(device) if share else None  # (N, 4)
     thickest = settings.augment.slice_thickness / session.spacing  # voxels
     slices = random_slices(len(order), modalities, thickest, generator).to(device) if thickest else None  # (N, 4, 3)
+    limit = settings.augment.intensity
+    intensity = random_intensity(len(order), modalities, limit, generator).to(device) if limit else None  # (N, 4, 2)
     seeds = iter(epoch_seeds(settings.seed, epoch, "dropout", sum(len(group) for group in groups)))
     steps: list[list[Visit]] = []
     at = 0
@@ -56,7 +61,8 @@ def plan_epoch(session: Session, epoch: int) -> list[list[Visit]]:
         steps.append([])
         for indices in group:
             rows = slice(at, at + len(indices))
-            steps[-1].append(Visit(indices, matrix[rows], _rows(kept, rows), _rows(slices, rows), next(seeds)))
+            drawn = _rows(kept, rows), _rows(slices, rows), _rows(intensity, rows)
+            steps[-1].append(Visit(indices, matrix[rows], *drawn, next(seeds)))
             at = rows.stop
     return steps
 

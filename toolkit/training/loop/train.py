@@ -21,6 +21,7 @@ from toolkit.training.loop.batch import Answer, Batch
 from toolkit.training.loop.batchnorm import RunningStatistics, freeze_statistics, settled
 from toolkit.training.loop.compute import Compute, choose_compute, compute_notes, environment, reproducible
 from toolkit.training.loop.epoch import Visit, plan_epoch
+from toolkit.training.loop.intensity import change_intensity
 from toolkit.training.loop.scalars import scalar_log
 from toolkit.training.loop.scans import ScanStore, TrainingData
 from toolkit.training.loop.schedule import lr_factor, should_stop
@@ -173,6 +174,8 @@ def _accumulate(session: Session, visits: Sequence[Visit], stop: threading.Event
             scans = session.scans.gather(indices)  # (B, 4, X, Y, Z)
             if visit.slices is not None:
                 scans = thicken(scans, visit.slices[rows])
+            if visit.intensity is not None:
+                scans = change_intensity(scans, visit.intensity[rows])
             if visit.kept is not None:
                 scans = scans * visit.kept[rows, :, None, None, None]
             grades = session.grades[indices.to(device, non_blocking=True)]

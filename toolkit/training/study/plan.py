@@ -30,6 +30,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "class-weights": ("training.class_weights=true", "training.sampler=shuffle"),
     "modality-dropout": ("training.augment.modality_dropout=0.2",),
     "thick-slices": ("training.augment.slice_thickness=6",),
+    "intensity": ("training.augment.intensity=0.25",),
     "resnet10": ("network.depth=10",),
     "resnet18": ("network.depth=18",),
     "resnet34": ("network.depth=34",),

@@ -340,7 +340,7 @@ def test_accumulated_gradient_is_that_of_one_batch(session_of: Callable[..., Ses
     for group in ([torch.arange(9)], [torch.arange(4), torch.arange(4, 9)], [*torch.split(torch.arange(9), 2)]):
         session.gradients.zero_()
         still = torch.eye(3, 4)
-        visits = [Visit(indices, still.repeat(len(indices), 1, 1), None, None, 0) for indices in group]
+        visits = [Visit(indices, still.repeat(len(indices), 1, 1), None, None, None, 0) for indices in group]
         loop._accumulate(session, visits, threading.Event())
         gradients.append(torch.cat([p.grad.flatten() for p in session.network.parameters() if p.grad is not None]))
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-5, rtol=1e-3)
