@@ -12,6 +12,7 @@ from deploy.export.export import export_run
 from deploy.model.folder import BRAIN, file_hashes, open_model, write_manifest
 from deploy.model.manifest import BrainRecord
 from tests.deploy.hospital.scene import write_bright_network
+from tests.forked import Forked
 from tests.narrow import narrow
 from toolkit.config import load_settings
 from toolkit.data.patients import MODALITIES
@@ -92,6 +93,22 @@ def project(tmp_path, cohort, monkeypatch):
 def _narrow():
     with narrow():
         yield
+
+
+@pytest.fixture
+def narrow_jobs(monkeypatch):
+    """Networks are narrow in the processes of a study or of folds, too."""
+    monkeypatch.setattr("toolkit.training.processes.spread.LOADED", "tests.narrow_loaded")
+
+
+@pytest.fixture
+def forked_gate(monkeypatch):
+    """A command behind the gate is forked from here: what is loaded need not be loaded again."""
+
+    def forked(words, env, **_):
+        return Forked(words[words.index("--no-phi") :], env=env)
+
+    monkeypatch.setattr("cli.gate.subprocess.Popen", forked)
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,8 @@ from tests.toolkit.evaluation.test_study import assert_page_equals
 from toolkit.training.runs.folder import open_run
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _narrow():
-    """Not here: other processes build the network, too."""
-
-
 @pytest.mark.slow
-def test_a_study_that_is_cut_off_and_resumed(project, grade, monkeypatch):
+def test_a_study_that_is_cut_off_and_resumed(project, grade, narrow_jobs, monkeypatch):
     # Sums over another number of threads have another last bit, which grows with every step.
     monkeypatch.setattr("toolkit.training.processes.spread.cores", lambda: 2)
     before = torch.get_num_threads()

@@ -1,7 +1,6 @@
 import csv
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -12,34 +11,30 @@ import pytest
 import torch
 
 from tests.cli.conftest import Grade
+from tests.forked import Forked
 
-ROOT = Path(__file__).parents[2]
 SMALL = (
     *("--set", "training.device=cpu"),
     *("--set", "training.batch_size=2"),
     *("--set", "training.accumulation=2"),
     "--allow-conflicts",
 )
-# One thread: with batches of two even the order of a convolution's sums shows after two steps of AdamW.
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+# torchrun waits for what its script returns, which `grade` leaves by its exit code.
+SCRIPT = """
+from cli.main import run
+
+try:
+    run()
+except SystemExit as ended:
+    if ended.code:
+        raise RuntimeError(ended.code) from ended
+"""
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _narrow():
-    """Not here: other processes build the network, too."""
 
 
 def start(project, *words):
     settings = () if "--resume" in words else SMALL
-    return subprocess.Popen(
-        (sys.executable, "-m", "cli", "train", *settings, *words),
-        cwd=project,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Forked(("train", *settings, *words), cwd=project)
 
 
 def finish(process, seconds=120):
@@ -66,6 +61,13 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def torchrun():
+    """`torchrun`, as docs/cluster.md has it; its processes are forked from this one."""
+    import torch.distributed.run
+
+    torch.distributed.run.main(sys.argv[1:])
+
+
 def test_two_processes_train_as_one_does(project, one_thread, grade):
     """Same patients in each step, same statistics, same dropout; what remains is the order of float sums."""
     code, _, err = grade("train", *SMALL, "--name", "one")
@@ -76,16 +78,10 @@ def test_two_processes_train_as_one_does(project, one_thread, grade):
     assert out.count("Stability") == err.count("run: ") == 1
     np.testing.assert_allclose(losses(project, "two"), losses(project, "one"), atol=1e-4)
     np.testing.assert_allclose(logits(project, "two"), logits(project, "one"), atol=1e-4)
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "cli")
-    done = subprocess.run(
-        (*torchrun, "train", *SMALL, "--name", "torchrun"),
-        cwd=project,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    (project / "grade.py").write_text(SCRIPT)
+    words = ("--nproc-per-node", "2", "--start-method", "fork", "--run-path", project / "grade.py")
+    code, _, err = finish(Forked((*words, "train", *SMALL, "--name", "torchrun"), project, program=torchrun))
+    assert code == 0, err
     np.testing.assert_allclose(logits(project, "torchrun"), logits(project, "one"), atol=1e-4)
 
 
@@ -160,11 +156,3 @@ def test_what_all_processes_find_is_said_once(project, capfd, monkeypatch):
     assert err.count("error:") == 1
     assert "has 1 batch, too few for 2 processes" in " ".join(err.split())
     assert not asked  # that alone starts CUDA, which no process survives that is forked later
-
-
-def test_folds_are_dealt_to_processes(project, grade):
-    code, _, err = grade("train", "--folds", "2", "--name", "cv", "--devices", "2")
-    assert code == 0, err
-    code, _, err = grade("train", "--folds", "2", "--name", "again")
-    assert code == 0, err
-    np.testing.assert_allclose(logits(project, "cv"), logits(project, "again"), atol=1e-4)

@@ -1,20 +1,26 @@
+import csv
 import json
 
+import numpy as np
 import pytest
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _narrow():
-    """Not here: other processes build the network, too."""
+def logits(run):
+    with (run / "validation.csv").open() as opened:
+        return np.array([(row["logit_lgg"], row["logit_hgg"]) for row in csv.DictReader(opened)], float)
 
 
 @pytest.mark.slow
-def test_cross_validation_to_a_model(project, grade):
+def test_cross_validation_to_a_model(project, grade, narrow_jobs):
     code, out, err = grade("train", "--folds", "2", "--name", "cv")
     assert code == 0, err
     assert "Validation (6 LGG and 6 HGG)" in out
     assert "fold-2" in out
     assert "fold-1" in (project / "runs" / "cv" / "report.html").read_text()
+    code, _, err = grade("train", "--folds", "2", "--name", "dealt", "--devices", "2")  # to two processes
+    assert code == 0, err
+    np.testing.assert_allclose(logits(project / "runs" / "dealt"), logits(project / "runs" / "cv"), atol=1e-4)
+
     code, out, err = grade("calibrate", "runs/cv", "--rule", "sensitivity=0.95")
     assert code == 0, err
     assert json.loads((project / "runs" / "cv" / "calibration.json").read_text())["rule"] == "sensitivity=0.95"

@@ -5,26 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from cli.gate import program, public
-from tests.cli.conftest import make_project
 
 ID, NUMBER = "Doe_Jane", "83107451"
 PLANTED = ("Doe", "Jane", "Roe", "Rick", "Ödön", "ses-83", NUMBER, "St_Elsewhere")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _narrow():
-    """Not here: other processes build the network, too."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +70,14 @@ def commands(home):
 
 
 NAMES = tuple(commands(Path()))
+STARTED = ("predict", "check", "a word that is no option")  # as a user starts them; the others are forked from here
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_command_names_a_patient(name, planted, monkeypatch, grade):
+def test_no_command_names_a_patient(name, planted, request, monkeypatch, grade):
     monkeypatch.chdir(planted)
+    if name not in STARTED:
+        request.getfixturevalue("forked_gate")
     code, out, err = grade("--no-phi", "--verbose", "--log-file", "log.txt", *commands(planted)[name])
     log = planted / "log.txt"
     logged = log.read_text() if log.exists() else ""
@@ -101,7 +92,7 @@ def test_no_command_names_a_patient(name, planted, monkeypatch, grade):
     assert code == 2 or logged
 
 
-def test_a_position_after_the_command_hides_too(planted, grade):
+def test_a_position_after_the_command_hides_too(planted, grade, forked_gate):
     code, out, err = grade("check", planted / "Roe_cohort", "--no-phi")
     assert code == 3
     assert "Jane" not in out + err
@@ -150,7 +141,7 @@ def test_ctrl_c_passes_through(planted):
     process = subprocess.Popen(
         program([*map(str, words)]), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(1.5)
+    process.stderr.readline()  # at work: before that Python itself answers
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     if process.returncode != 3:  # it had finished already

@@ -51,7 +51,7 @@ def test_a_prediction_names_nobody(cohort, made, grade, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_names_nobody(project, grade):
+def test_a_training_names_nobody(project, grade, forked_gate):
     shutil.copytree(project / "cohort" / "HGG" / "p01", project / "cohort" / "HGG" / "Doe_John")
     code, _, err = grade("--no-phi", "train", "--set", "training.epochs=1")
     assert code == 0, err

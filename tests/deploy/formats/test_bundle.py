@@ -1,4 +1,4 @@
-"""The MONAI bundle, by MONAI's own command line and, in a process that they share, by its functions."""
+"""The MONAI bundle, by MONAI's functions and its own command line, in a process that they share."""
 
 from __future__ import annotations
 
@@ -103,24 +103,30 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 
 CHECKS = """
-import sys
+import runpy, sys
 from monai.bundle import run, verify_metadata, verify_net_in_out
 
-schema, patient, out = sys.argv[1:]
+schema, patient, out, *words = sys.argv[1:]
 meta, config = "configs/metadata.json", "configs/inference.json"
 verify_metadata(meta_file=meta, filepath=schema)
 verify_net_in_out("network_def", meta_file=meta, config_file=config, device="cpu")
 run(meta_file=meta, config_file=config, output_dir=out, dataset_dir=patient, workers=0)
+sys.argv = ["monai.bundle", *words]  # python -m monai.bundle ...
+runpy.run_module("monai.bundle", run_name="__main__")
 """
 
 
 @pytest.fixture(scope="module")
 def checked(bundle: Path, cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What MONAI's checks print, and where it grades the first patient alone."""
+    """What MONAI's checks print, and where it grades the first patient alone (`one`) and all by command (`eval`)."""
     folder = tmp_path_factory.mktemp("checks")
     (folder / "schema.json").write_text(json.dumps(SCHEMA))
-    words = ("-c", CHECKS, str(folder / "schema.json"), str(cohort.patients[0].folder), str(folder / "one"))
-    return in_bundle(bundle, *words), folder / "one"
+    patients = [patient.folder for patient in cohort.patients]
+    where = ("--output_dir", str(folder / "eval"), "--dataset_dir", os.path.commonpath(patients))
+    run = ("run", *CONFIGS, *where, "--batch_size", "4", "--workers", "0")
+    return in_bundle(
+        bundle, "-c", CHECKS, *map(str, (folder / "schema.json", patients[0], folder / "one")), *run
+    ), folder
 
 
 def test_monai_verifies_the_metadata_and_the_network(checked: tuple[str, Path], bundle: Path) -> None:
@@ -133,25 +139,12 @@ def test_monai_verifies_the_metadata_and_the_network(checked: tuple[str, Path], 
 
 
 def test_a_run_gives_the_probabilities_of_grade_predict(
-    bundle: Path, checked: tuple[str, Path], patients: tuple[Patient, ...], model: Model, tmp_path: Path
+    checked: tuple[str, Path], patients: tuple[Patient, ...], model: Model, tmp_path: Path
 ) -> None:
     records: list[Record] = []
     options = PredictOptions(tmp_path / "results", Choice("onnx", "cpu"), PredictSettings())
     predict(patients, model, options, ignore, records.append)
-    cohort = Path(os.path.commonpath([patient.folder for patient in patients]))
-
-    words = (
-        "--output_dir",
-        str(tmp_path / "eval"),
-        "--dataset_dir",
-        str(cohort),
-        "--batch_size",
-        "4",
-        "--workers",
-        "0",
-    )
-    in_bundle(bundle, "-m", "monai.bundle", "run", *CONFIGS, *words)
-    rows = rows_of(tmp_path / "eval")
+    rows = rows_of(checked[1] / "eval")
     found = {row["patient"]: (row["grade"], float(row["probability"])) for row in rows}
     assert len(rows) == len(records) == 6
     assert len({row["grade"] for row in rows}) == 2
@@ -159,7 +152,7 @@ def test_a_run_gives_the_probabilities_of_grade_predict(
         assert found[record.patient] == (record.grade, pytest.approx(record.probability, abs=1e-5))
     assert {float(row["threshold"]) for row in rows} == {model.manifest.calibration.threshold}
 
-    (row,) = rows_of(checked[1])
+    (row,) = rows_of(checked[1] / "one")
     assert (row["patient"], row["grade"]) == (patients[0].id, found[patients[0].id][0])
     assert float(row["probability"]) == pytest.approx(found[patients[0].id][1], abs=1e-5)
 

@@ -220,7 +220,7 @@ def test_a_watched_folder_without_a_network(tmp_path: Path) -> None:
 
 
 def test_killed_at_any_instant_nothing_is_lost(tmp_path: Path) -> None:
-    assert killed(tmp_path, kills=2, count=6)  # `python -m tests.campaign service`: 20 and 60
+    assert killed(tmp_path, kills=1, count=3)  # `python -m tests.campaign service`: 20 and 60
 
 
 def test_old_studies_are_deleted(tmp_path: Path) -> None:
