@@ -22,9 +22,9 @@ from typing import Any
 from benchmarks.common import arguments, report
 
 CHILD = """
-import json, re, sys, time, tomllib
+import inspect, json, re, sys, time, tomllib
 import tomli_w
-began = time.time() - float(sys.argv[4])
+began = time.time() - float(sys.argv[3])
 from pathlib import Path
 from toolkit.config import ExportSettings
 from toolkit.errors import SettingsError
@@ -38,7 +38,7 @@ marks = [("imports", began, time.process_time())]
 def stage(text):
     name = re.sub(r" [0-9]+ of [0-9]+$", "s", text)
     if name != marks[-1][0]:
-        marks.append((name, time.time() - float(sys.argv[4]), time.process_time()))
+        marks.append((name, time.time() - float(sys.argv[3]), time.process_time()))
 marks[0] = ("imports", 0.0, 0.0)
 stage("begin")
 folder = Path(sys.argv[1])
@@ -56,9 +56,9 @@ while True:
         del room[name]
         (folder / "settings.toml").write_text(tomli_w.dumps(whole))
 settings = ExportSettings(max_batch=8)
-extra = (None,) if sys.argv[3] == "new" else ()
+extra = (None,) if "engine" in inspect.signature(export_run).parameters else ()
 export_run(run, Path(sys.argv[2]), settings, *extra, stage)
-marks.append(("", time.time() - float(sys.argv[4]), time.process_time()))
+marks.append(("", time.time() - float(sys.argv[3]), time.process_time()))
 print(json.dumps([[a[0], b[1] - a[1], b[2] - a[2]] for a, b in zip(marks, marks[1:])]))
 """
 
@@ -98,11 +98,11 @@ run.write("calibration.json", calibration.model_dump_json())
 """
 
 
-def exported(checkout: Path, run: Path, out: Path, kind: str) -> list[list[Any]]:
+def exported(checkout: Path, run: Path, out: Path) -> list[list[Any]]:
     """Stages of one export: name, wall seconds, CPU seconds."""
     import time
 
-    command = [sys.executable, "-c", CHILD, str(run), str(out), kind, str(time.time())]
+    command = [sys.executable, "-c", CHILD, str(run), str(out), str(time.time())]
     paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
@@ -152,7 +152,7 @@ def main() -> None:
             copy = work / "runs" / kind
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(run, copy)
-            found[kind].append(exported(checkout, copy, work / kind, kind))
+            found[kind].append(exported(checkout, copy, work / kind))
     rows: list[tuple[Any, ...]] = []
     for kind, turns in found.items():
         totals = [sum(stage[column] for stage in turn) for turn in turns for column in (1, 2)]

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import NamedTuple
 
 import numpy as np
 
+from deploy.extremes import Together, extreme_scans, together
+from deploy.lanes import Lanes
 from deploy.model.folder import Draft, Precision
 from deploy.model.manifest import Comparison, ParityReport
 from deploy.runtime import Array, Runtime, RuntimeOutputs, label
 from deploy.selftest import LIMITS, finite, probability
-from toolkit.config import Grid
-from toolkit.data.patients import CLASSES, MODALITIES, Cohort
+from toolkit.data.patients import CLASSES, Cohort
 from toolkit.errors import ModelError
 from toolkit.evaluation.calibration import Calibration
 
 MAX_PATIENTS = 64
 # Of features, evidence and an extreme scan's logits, as a share of the largest value: those logits run into thousands.
 SHARES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}
-NEIGHBOURS = 3  # extreme scans at most in a batch with a patient
 _KEPT = 2  # patients that share batches
 
 
@@ -61,6 +63,14 @@ class _Tally:
         if off > self.limit:
             self.failures.append(f"a batch of {batch} differs by {off:.2g} in probability from single scans")
 
+    def batch(self, batch: Together, found: RuntimeOutputs, wanted: Sequence[tuple[str, RuntimeOutputs]]) -> None:
+        """Kept scans and extreme ones that were answered together; `wanted` has the name and the reference's answer."""
+        count = len(batch.first)
+        if count:
+            self.alike(batch.first, _rows(found, 0, count), batch.size)
+        for row, number in enumerate(batch.extremes, start=count):
+            self.extreme(f"the scan '{wanted[number][0]}'", wanted[number][1], _rows(found, row, row + 1))
+
     def extreme(self, name: str, wanted: RuntimeOutputs, found: RuntimeOutputs) -> None:
         if not finite(found):
             if self.runtime.precision == "fp16":
@@ -86,6 +96,14 @@ class _Tally:
         )
 
 
+class Asked(NamedTuple):
+    """What the reference and the candidates were asked about a scan."""
+
+    scan: Array
+    wanted: Future[RuntimeOutputs]
+    found: list[Future[RuntimeOutputs]]
+
+
 class Gate:
     """Compares runtimes with the reference on patients, on extreme scans and in batches of both.
 
@@ -98,20 +116,34 @@ class Gate:
         model: whose calibration and grid count.
         reference: torch in float32.
         candidates: the runtimes to be judged.
+        lanes: where those on the processor answer.
     """
 
-    def __init__(self, model: Draft, reference: Runtime, candidates: Sequence[Runtime]) -> None:
-        self._model, self._reference = model, reference
+    def __init__(self, model: Draft, reference: Runtime, candidates: Sequence[Runtime], lanes: Lanes) -> None:
+        self._model, self._reference, self._lanes = model, reference, lanes
         self._tallies = [_Tally(candidate, model.manifest.calibration) for candidate in candidates]
         self._kept: list[Array] = []
         self._patients = 0
 
-    def patient(self, name: str, scan: Array) -> list[RuntimeOutputs]:
+    def ask(self, scan: Array) -> Asked:
+        """Let reference and candidates begin with a patient.
+
+        Args:
+            scan: float32 (4, X, Y, Z).
+
+        Returns:
+            What `patient` takes.
+        """
+        batch = scan[None]  # (1, 4, X, Y, Z)
+        wanted = self._lanes.answer(self._reference, batch)
+        return Asked(scan, wanted, [self._lanes.answer(tally.runtime, batch) for tally in self._tallies])
+
+    def patient(self, name: str, asked: Asked) -> list[RuntimeOutputs]:
         """Compare on a patient.
 
         Args:
             name: for a sentence.
-            scan: float32 (4, X, Y, Z).
+            asked: of `ask`.
 
         Returns:
             The candidates' answers.
@@ -119,13 +151,13 @@ class Gate:
         Raises:
             ModelError: the reference is not finite.
         """
-        wanted = _reference(self._reference, name, scan)
-        answers = [tally.runtime.infer(scan[None]) for tally in self._tallies]  # (1, 4, X, Y, Z)
+        wanted = _finite(asked.wanted.result(), name)
+        answers = [found.result() for found in asked.found]
         keep = len(self._kept) < _KEPT
         for tally, found in zip(self._tallies, answers, strict=True):
             tally.patient(f"patient {name}", wanted, found, keep)
         if keep:
-            self._kept.append(scan)
+            self._kept.append(asked.scan)
         self._patients += 1
         return answers
 
@@ -140,20 +172,19 @@ class Gate:
         """
         if not self._patients:
             raise ModelError("the parity gate needs at least one validation patient; there is none.")
-        most = self._model.manifest.max_batch
-        extremes = [
-            (name, scan, _reference(self._reference, name, scan))
-            for name, scan in extreme_scans(self._model.manifest.grid)
+        extremes = tuple(extreme_scans(self._model.manifest.grid))
+        # The longest first: the lanes end together. Where a patient has failed there is nothing more to see.
+        asked = [
+            (tally, batch, self._lanes.answer(tally.runtime, batch.scans(self._kept, extremes)))
+            for tally in self._tallies
+            if not tally.failures
+            for batch in self._batches(tally, len(extremes))
         ]
-        sizes: set[int] = set()
-        for tally in self._tallies:
-            if not tally.failures:  # where a patient has failed there is nothing more to see
-                sizes.update(_extremes(tally, self._kept, extremes, most))
-            # On a GPU prediction runs the largest batch.
-            if not tally.failures and tally.runtime.device != "cpu" and most > 1:
-                order = [k % len(self._kept) for k in range(most)]
-                tally.alike(order, tally.runtime.infer(np.stack([self._kept[k] for k in order])), most)
-                sizes.add(most)
+        answers = [self._lanes.answer(self._reference, scan[None]) for _, scan in extremes]
+        wanted = [(name, _finite(answer.result(), name)) for (name, _), answer in zip(extremes, answers, strict=True)]
+        for tally, batch, found in asked:
+            tally.batch(batch, found.result(), wanted)
+        sizes = {batch.size for _, batch, _ in asked}
         failures = [f"{tally.label}: {failure}" for tally in self._tallies for failure in tally.failures]
         if failures:
             more = f" (and {len(failures) - 3} more)" if len(failures) > 3 else ""
@@ -163,10 +194,14 @@ class Gate:
         return ParityReport(
             patients=self._patients,
             validation=validation,
-            extremes=tuple(name for name, *_ in extremes),
+            extremes=tuple(name for name, _ in extremes),
             batches=tuple(sorted({1, *sizes})),
             comparisons=tuple(tally.comparison() for tally in self._tallies),
         )
+
+    def _batches(self, tally: _Tally, extremes: int) -> list[Together]:
+        most, on_card = self._model.manifest.max_batch, tally.runtime.device != "cpu"
+        return together(len(self._kept), extremes, most, on_card)
 
 
 def check_parity(
@@ -184,10 +219,11 @@ def check_parity(
     Raises:
         ModelError: as `Gate.patient` and `Gate.report`.
     """
-    gate = Gate(model, reference, candidates)
-    for name, scan in scans:
-        gate.patient(name, scan)
-    return gate.report(validation)
+    with Lanes(1) as lanes:  # these runtimes have all cores each
+        gate = Gate(model, reference, candidates, lanes)
+        for name, scan in scans:
+            gate.patient(name, gate.ask(scan))
+        return gate.report(validation)
 
 
 def choose_patients(cohort: Cohort, most: int = MAX_PATIENTS) -> Cohort:
@@ -203,59 +239,15 @@ def choose_patients(cohort: Cohort, most: int = MAX_PATIENTS) -> Cohort:
     return cohort.select(sorted(chosen))
 
 
-def extreme_scans(grid: Grid) -> Iterator[tuple[str, Array]]:
-    """Scans beyond what a patient gives: name and float32 (4, X, Y, Z)."""
-    shape = (len(MODALITIES), *grid.shape)
-    rng = np.random.default_rng(0)
-    yield "zeros", np.zeros(shape, np.float32)
-    yield "constant 1", np.ones(shape, np.float32)
-    yield "noise to +-1000", rng.uniform(-1000, 1000, shape).astype(np.float32)
-    spike = np.zeros(shape, np.float32)
-    spike[:, shape[1] // 2, shape[2] // 2, shape[3] // 2] = 1000
-    yield "one voxel of 1000", spike
-    half = rng.standard_normal(shape, np.float32)
-    half[:, : shape[1] // 2] = 0
-    yield "half empty", half
-
-
-def _reference(reference: Runtime, name: str, scan: Array) -> RuntimeOutputs:
-    outputs = reference.infer(scan[None])
-    if not finite(outputs):
+def _finite(wanted: RuntimeOutputs, name: str) -> RuntimeOutputs:
+    if not finite(wanted):
         raise ModelError(f"the trained network's own answer to {name} is not finite; train again.")
-    return outputs
+    return wanted
 
 
-def _extremes(
-    tally: _Tally, kept: Sequence[Array], extremes: Sequence[tuple[str, Array, RuntimeOutputs]], most: int
-) -> set[int]:
-    """Let a candidate answer the extreme scans in batches with a patient; which sizes these had.
-
-    Args:
-        tally: the candidate's.
-        kept: patients' scans, whose answers alone the tally knows.
-        extremes: name, scan and the reference's answer.
-        most: the largest batch; if 1, nothing shares a batch.
-    """
-    on_card = tally.runtime.device != "cpu"
-    sizes, room = set[int](), min(len(extremes) if on_card else NEIGHBOURS, most - 1)
-    for turn, start in enumerate(range(0, len(extremes), room or 1)):
-        taken = extremes[start : start + (room or 1)]
-        first = [turn % len(kept)] if room else []
-        # On a GPU all batches have the size that prediction runs: for another one it builds its kernels again.
-        spare = [k % len(kept) for k in range(most - len(first) - len(taken))] if on_card else []
-        rows = [*(kept[k] for k in first), *(scan for _, scan, _ in taken), *(kept[k] for k in spare)]
-        found = tally.runtime.infer(np.stack(rows))
-        sizes.add(len(rows))
-        if first:
-            tally.alike(first, _rows(found, 0), len(rows))
-        for row, (name, _, wanted) in enumerate(taken, start=len(first)):
-            tally.extreme(f"the scan '{name}'", wanted, _rows(found, row))
-    return sizes
-
-
-def _rows(outputs: RuntimeOutputs, row: int) -> RuntimeOutputs:
-    """The answer to one scan of a batch, as a batch of 1."""
-    return RuntimeOutputs(*(array[row : row + 1] for array in outputs))
+def _rows(outputs: RuntimeOutputs, start: int, stop: int) -> RuntimeOutputs:
+    """The answers to some scans of a batch, as a batch."""
+    return RuntimeOutputs(*(array[start:stop] for array in outputs))
 
 
 def _share(wanted: Array, found: Array) -> float:

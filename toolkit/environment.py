@@ -6,8 +6,9 @@ import gc
 import getpass
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import ModuleType
 
 
 def prepare() -> None:
@@ -48,4 +49,22 @@ def without(*names: str) -> Iterator[None]:
         yield
     finally:
         for name in hidden:
+            del sys.modules[name]
+
+
+@contextmanager
+def instead(kinds: Mapping[str, type]) -> Iterator[None]:
+    """Modules that are found as one class each, meanwhile, if they were not loaded before.
+
+    Args:
+        kinds: by the module's name; a class is called as the last word of that name, capitalised.
+    """
+    given = {name: ModuleType(name) for name in kinds if name not in sys.modules}
+    for name, module in given.items():
+        setattr(module, name.rpartition(".")[2].capitalize(), kinds[name])
+    sys.modules.update(given)
+    try:
+        yield
+    finally:
+        for name in given:
             del sys.modules[name]

@@ -109,7 +109,6 @@ def command(
         from cli.tables import show_model
         from deploy.tensorrt.engine import EngineRequest
         from toolkit.config import export_settings
-        from toolkit.training.folds import choose_member
 
     if opened is None:
         model = with_brain(open_model(run)) if brain else open_model(run)
@@ -118,6 +117,8 @@ def command(
             show_json(facts(model))
         return
     if member:
+        from toolkit.training.folds import choose_member
+
         opened = choose_member(opened, member)
     settings = export_settings(opened.settings.export, changes)
     engine = EngineRequest(trt_flavour, tuple(compute_capability or ())) if trt else None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
+import torch
 from safetensors.torch import save
 from threadpoolctl import threadpool_limits
 
@@ -16,6 +20,7 @@ from deploy.export.graph import write_onnx
 from deploy.export.partial import learn_partial
 from deploy.export.preparation import PreparationGate
 from deploy.export.trained import Trained, model_spec, network_record, read_trained, whole_manifest
+from deploy.lanes import Lanes, lanes_here, some_later
 from deploy.model.folder import (
     CARD,
     ENGINES,
@@ -48,7 +53,7 @@ from toolkit.data.scan import Scan
 from toolkit.errors import ModelError
 from toolkit.evaluation.sites import SUSPECT
 from toolkit.files import building, check_output, put
-from toolkit.training.folds import load_network
+from toolkit.training.runs.networks import load_network
 from toolkit.training.runs.run import Run
 
 WORKERS = 2  # reading threads; the runtimes need the other cores
@@ -87,38 +92,53 @@ def export_run(
     target, runs_here = requested_target(engine) if engine else (None, False)
     on_stage("the run")
     trained = read_trained(run)
-    with building(out, "model") as folder:
-        draft, reference = _write_parts(trained, settings, folder, on_stage)
+    with building(out, "model") as folder, _two_lanes() as lanes:
+        draft, reference = _write_parts(trained, settings, folder, lanes, on_stage)
         built = add_engine(draft, target, settings, out, on_stage) if target else None
-        manifest = _prove(trained, draft, reference, _judged(draft, engine=runs_here), on_stage)
+        judged = _judged(draft, runs_here, lanes)
+        manifest = _prove(trained, reference, judged, lanes, on_stage)
         (folder / CARD).write_text(_card(manifest, trained), encoding="utf-8")
         write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder, manifest.files)}))
         put(folder, out)
     return Exported(open_model(out), engine_in(out / ENGINES, built) if built else None)
 
 
+@contextmanager
+def _two_lanes() -> Iterator[Lanes]:
+    """Lanes for this machine; torch has as many threads as there are for each, while the block lasts."""
+    before = torch.get_num_threads()
+    try:
+        with lanes_here() as lanes:
+            torch.set_num_threads(lanes.threads)
+            yield lanes
+    finally:
+        torch.set_num_threads(before)
+
+
 def _write_parts(
-    trained: Trained, settings: ExportSettings, folder: Path, on_stage: Stage
+    trained: Trained, settings: ExportSettings, folder: Path, lanes: Lanes, on_stage: Stage
 ) -> tuple[Draft, TorchRuntime]:
     """Weights, graphs and self-test; the folder with them, and the reference runtime."""
     grid = trained.run.settings.data.grid
     on_stage("weights")
     # save_file would make a file that only its owner may read.
     network = load_network(trained.run)
-    (folder / WEIGHTS).write_bytes(save({name: x.contiguous() for name, x in network.state_dict().items()}))
+    weights = save({name: x.contiguous() for name, x in network.state_dict().items()})
     del network
-    # Written from what the reference runs, too: the weights of the file, BatchNorm folded.
-    folded = load_folded((folder / WEIGHTS).read_bytes(), network_record(trained), WEIGHTS)
-    on_stage("ONNX graph in fp32")
+    written = lanes.start((folder / WEIGHTS).write_bytes, weights)
+    # Graphs and reference are made of the weights of the file, BatchNorm folded.
+    folded = load_folded(weights, network_record(trained), WEIGHTS)
+    on_stage("ONNX graphs")
+    half = lanes.start(write_onnx, folded, grid, "fp16", folder / ONNX["fp16"])
     outputs = write_onnx(folded, grid, "fp32", folder / ONNX["fp32"])
-    on_stage("ONNX graph in fp16")
-    write_onnx(folded, grid, "fp16", folder / ONNX["fp16"])
-    on_stage("hashes")
-    draft = _draft(folder, model_spec(trained, settings, outputs))
     on_stage("answer of the trained network to the self-test")
-    reference = TorchRuntime(draft, "cpu", "fp32", "the trained network.", folded)
-    write_selftest(folder, reference, grid)
-    return _draft(folder, draft.manifest), reference
+    files = {WEIGHTS: sha256(weights).hexdigest()}
+    spec = model_spec(trained, settings, outputs).model_copy(update={"files": files})
+    reference = TorchRuntime(Draft(folder, spec, ""), "cpu", "fp32", "the trained network.", folded)
+    for part in (written, half, lanes.start(write_selftest, folder, reference, grid)):
+        part.result()
+    on_stage("hashes")
+    return _draft(folder, spec), reference
 
 
 def _draft(folder: Path, spec: ModelSpec) -> Draft:
@@ -131,11 +151,13 @@ class _Judged(NamedTuple):
     """The runtimes that the gate compares with the trained network.
 
     Attributes:
+        draft: what they opened.
         exact: fp32 on the CPU.
         half: fp16 where it will run in earnest: on a GPU if this machine has one, else on the CPU.
         others: fp16 as a GPU answers few scans; a TensorRT engine.
     """
 
+    draft: Draft
     exact: OnnxRuntime
     half: OnnxRuntime
     others: tuple[Runtime, ...]
@@ -144,49 +166,58 @@ class _Judged(NamedTuple):
     def on_gpu(self) -> bool:
         return self.half.device != "cpu"
 
+    @property
+    def all(self) -> tuple[Runtime, ...]:
+        """In the order of the model card."""
+        return (self.exact, self.half, *self.others)
 
-def _judged(draft: Draft, engine: bool) -> _Judged:
-    exact, half = (open_onnx(draft, Choice("onnx", *where)) for where in (("cpu", "fp32"), ("auto", "fp16")))
+
+def _judged(draft: Draft, engine: bool, lanes: Lanes) -> _Judged:
+    opened = lanes.start(open_onnx, draft, Choice("onnx", "cpu", "fp32", lanes.threads))
+    half = open_onnx(draft, Choice("onnx", "auto", "fp16", lanes.threads))
     others = [open_runtime(draft, Choice("tensorrt", "cuda", "fp16"))] if engine else []
     if half.device != "cpu":
         others.append(open_onnx(draft, Choice("onnx", half.device, "fp16", scans=1)))
-    return _Judged(exact, half, tuple(others))
+    return _Judged(draft, opened.result(), half, tuple(others))
 
 
-def _prove(trained: Trained, draft: Draft, reference: Runtime, judged: _Judged, on_stage: Stage) -> Manifest:
+def _prove(trained: Trained, reference: Runtime, judged: _Judged, lanes: Lanes, on_stage: Stage) -> Manifest:
     """Gate and self-test, and what is familiar; every patient is read once.
 
     Features are those of fp32, the precision of the probability's limits: fp16 moves a distance by far less than
     patients differ.
     """
+    draft = judged.draft
     runtime = open_runtime(draft, Choice("onnx", "auto", "fp32")) if judged.on_gpu else judged.exact
-    candidates = (judged.exact, judged.half, *judged.others)
-    gate, chosen = Gate(draft, reference, candidates), choose_patients(trained.validation)
-    prepared = PreparationGate(draft, judged.half if judged.on_gpu else judged.exact)
+    gate, chosen = Gate(draft, reference, judged.all, lanes), choose_patients(trained.validation)
+    prepared = PreparationGate(draft, judged.half if judged.on_gpu else judged.exact, lanes)
     seen: dict[Patient, Seen] = {}
     needed = dict.fromkeys((*trained.fresh.patients, *trained.known.patients))
-    for patient, scan in _reads(chosen.patients, draft.manifest.grid, "parity: patient", on_stage):
-        exact, half, *_ = gate.patient(patient.id, scan.data)
-        prepared.patient(patient, scan, half if judged.on_gpu else exact)
+    reads = _reads(chosen.patients, draft.manifest.grid, "parity: patient", on_stage)
+    for patient, scan, asked, made in some_later(
+        (*read, gate.ask(read[1].data), prepared.ask(*read)) for read in reads
+    ):
+        exact, half, *_ = gate.patient(patient.id, asked)
+        prepared.patient(patient.id, made, half if judged.on_gpu else exact)
         if patient in needed:
             answer = runtime.infer(scan.data[None]) if judged.on_gpu else exact
             seen[patient] = Seen(answer.features[0], scan.statistics, scan.content)
     on_stage("parity: extreme scans and batches")
     report = gate.report(len(trained.validation))
     on_stage("self-test")
-    for candidate in candidates:
-        run_selftest(draft, candidate)
+    for tested in [lanes.ask(candidate, run_selftest, draft, candidate) for candidate in judged.all]:
+        tested.result()
     rest = tuple(one for one in needed if one not in seen)
-    for patient, scan in _reads(rest, draft.manifest.grid, "what is familiar: patient", on_stage):
-        seen[patient] = Seen(runtime.infer(scan.data[None]).features[0], scan.statistics, scan.content)
+    reads = _reads(rest, draft.manifest.grid, "what is familiar: patient", on_stage)
+    for patient, scan, found in some_later((*read, lanes.answer(runtime, read[1].data[None])) for read in reads):
+        seen[patient] = Seen(found.result().features[0], scan.statistics, scan.content)
     on_stage("limits and card")
     known, fresh = ([seen[one] for one in cohort.patients] for cohort in (trained.known, trained.fresh))
     familiarity, space = learn_familiarity(known, fresh)
     space.save(draft.folder / FAMILIARITY)
     salt = new_salt()
-    partial = learn_partial(trained, runtime, (familiarity, space), on_stage)
     origin = {
-        "partial": partial,
+        "partial": learn_partial(trained, partial(lanes.answer, runtime), (familiarity, space), on_stage),
         "people": People(salt=salt, digests=salted(salt, {one.content for one in seen.values()})),
         "baseline": baseline(space, fresh),
     }

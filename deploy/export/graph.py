@@ -55,9 +55,9 @@ def write_onnx(network: GradeNet | Ensemble, grid: Grid, precision: Precision, p
         )
     features, evidence = _write_members(writer, members, grid)
     shapes = OutputShapes(features=features, evidence=(evidence[0], evidence[1], evidence[2]))
-    graph = _model(writer, grid, shapes)
-    _check(graph, path.name)
-    path.write_bytes(graph.SerializeToString())
+    content = _model(writer, grid, shapes).SerializeToString()
+    _check(content, path.name)
+    path.write_bytes(content)
     return shapes
 
 
@@ -141,8 +141,8 @@ def _model(writer: Writer, grid: Grid, shapes: OutputShapes) -> Any:
     )
 
 
-def _check(graph: Any, name: str) -> None:
+def _check(content: bytes, name: str) -> None:
     try:
-        onnx.checker.check_model(graph, full_check=True)
+        onnx.checker.check_model(content, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"{name} is no valid ONNX graph: {error}") from error

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from deploy.export.trained import Trained
+from deploy.lanes import some_later
 from deploy.model.partial import Partial
 from deploy.predict.reader import Wanted, reader
-from deploy.runtime import Runtime
+from deploy.runtime import Array, RuntimeOutputs
 from toolkit.arrays import Float32
+from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, Patient, match_modalities
+from toolkit.data.scan import Scan
 from toolkit.errors import ModelError
 from toolkit.evaluation.calibration_fit import fit_calibration
 from toolkit.evaluation.clinical import delong
@@ -25,28 +30,30 @@ from toolkit.evaluation.familiarity_fit import tolerance_limit
 
 WORKERS = 2
 
+Answer: TypeAlias = Callable[[Array], Future[RuntimeOutputs]]
+
 
 def learn_partial(
-    trained: Trained, runtime: Runtime, whole: tuple[Familiarity, FeatureSpace], on_stage: Callable[[str], None]
+    trained: Trained, answer: Answer, whole: tuple[Familiarity, FeatureSpace], on_stage: Callable[[str], None]
 ) -> dict[str, Partial]:
     """One for each modality that a patient may lack.
 
     Args:
         trained: whose validation patients are read again, without the modality.
-        runtime: in fp32.
+        answer: of a runtime in fp32, to a batch.
         whole: limits and space with all modalities; ranges of the image statistics that are left stay.
         on_stage: called with what begins.
 
     Raises:
         ModelError: a patient is refused without the modality.
     """
-    return {name: _one(trained, name, runtime, whole, on_stage) for name in trained.run.settings.data.optional}
+    return {name: _one(trained, name, answer, whole, on_stage) for name in trained.run.settings.data.optional}
 
 
 def _one(
     trained: Trained,
     missing: str,
-    runtime: Runtime,
+    answer: Answer,
     whole: tuple[Familiarity, FeatureSpace],
     on_stage: Callable[[str], None],
 ) -> Partial:
@@ -54,19 +61,14 @@ def _one(
     logits: list[float] = []
     features: list[Float32] = []
     names: set[str] = set()
-    with (
-        without(cohort.patients, missing) as patients,
-        threadpool_limits(1, user_api="blas"),
-        reader(patients, Wanted(settings.data.grid, None, (missing,)), WORKERS) as reads,
-    ):
-        while (read := reads.take()) is not None:
+    with without(cohort.patients, missing) as patients:
+        scans = _reads(patients, missing, settings.data.grid)
+        for scan, asked in some_later((scan, answer(scan.data[None])) for scan in scans):
             on_stage(f"without {missing}: patient {len(logits) + 1} of {len(cohort)}")
-            if read.scan is None:
-                raise ModelError(f"without {missing} patient {read.patient.id} is refused: {read.reason}.")
-            outputs = runtime.infer(read.scan.data[None])
+            outputs = asked.result()
             logits.append(float(outputs.logit[0]))
             features.append(outputs.features[0])
-            names |= set(read.scan.statistics)
+            names |= set(scan.statistics)
     logit, grade = np.array(logits), cohort.grade_array
     calibration = fit_calibration(logit, grade, settings.calibration)
     probability = calibration.probability(logit)
@@ -82,6 +84,15 @@ def _one(
         auc=delong(logit[grade == 0], logit[grade == 1]),
         auc_whole=delong(table.logit[table.grades == 0], table.logit[table.grades == 1]),
     )
+
+
+def _reads(patients: Sequence[Patient], missing: str, grid: Grid) -> Iterator[Scan]:
+    wanted = Wanted(grid, None, (missing,))
+    with threadpool_limits(1, user_api="blas"), reader(patients, wanted, WORKERS) as reads:
+        while (read := reads.take()) is not None:
+            if read.scan is None:
+                raise ModelError(f"without {missing} patient {read.patient.id} is refused: {read.reason}.")
+            yield read.scan
 
 
 @contextmanager

@@ -6,14 +6,16 @@ python -m deploy.export.preparation    # writes the graphs into deploy/runtimes;
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from deploy.export.graph import IR_VERSION, OPSET
+from deploy.lanes import Lanes
 from deploy.model.folder import Draft
 from deploy.runtime import RuntimeOutputs
 from deploy.runtimes.card import LIMIT, OUT, Card
@@ -107,43 +109,71 @@ def graphs() -> dict[str, bytes]:
     return {**{name: write_preparation(name) for name in _TYPES}, "scan": write_copy()}
 
 
+class Prepared(NamedTuple):
+    """A scan that the graph made.
+
+    Attributes:
+        off: by how much a z-score differs from the processor's, at most.
+        answer: to it.
+    """
+
+    off: float
+    answer: Future[RuntimeOutputs]
+
+
 class PreparationGate:
     """Compares scans that the graph of `deploy.runtimes.card` makes with those of `toolkit.data.scan`.
 
     Args:
         model: whose grid and calibration count.
         runtime: where the graph runs; on a GPU where there is one.
+        lanes: where it answers on the processor.
     """
 
-    def __init__(self, model: Draft, runtime: OnnxRuntime) -> None:
-        self._model, self._runtime, self._left = model, runtime, MOST
+    def __init__(self, model: Draft, runtime: OnnxRuntime, lanes: Lanes) -> None:
+        self._model, self._runtime, self._lanes, self._left = model, runtime, lanes, MOST
         self._card = Card(runtime, 1)
         self._card.prove()
 
-    def patient(self, patient: Patient, scan: Scan, answer: RuntimeOutputs) -> None:
-        """Compare on a patient; nothing after the first few.
+    def ask(self, patient: Patient, scan: Scan) -> Prepared | None:
+        """Let the graph make a patient's scan, and the runtime answer it; None after the first few.
 
         Args:
             patient: whose files are read again.
             scan: of the processor.
-            answer: of the runtime to it.
+        """
+        if not self._left:
+            return None
+        self._left -= 1
+        _, box = read_box(patient, Grid(**self._model.manifest.grid.model_dump()))
+        if box is None:
+            return None
+        self._card.fill(0, box)
+        made = self._card.scans.on_host()
+        # Memory of the card is filled again for the next patient; by then a card has answered.
+        scans = made if self._runtime.device == "cpu" else self._card.scans
+        answer = self._lanes.ask(self._runtime, self._runtime.infer, scans)
+        return Prepared(float(np.abs(made[0] - scan.data).max()), answer)
+
+    def patient(self, name: str, prepared: Prepared | None, answer: RuntimeOutputs) -> None:
+        """Compare on a patient.
+
+        Args:
+            name: for a sentence.
+            prepared: of `ask`.
+            answer: of the runtime to the processor's scan.
 
         Raises:
             ModelError: a z-score, the probability or the grade differs by more than it may.
         """
-        if not self._left:
+        if prepared is None:
             return
-        self._left -= 1
-        _, box = read_box(patient, Grid(**self._model.manifest.grid.model_dump()))
-        if box is None:
-            return
-        self._card.fill(0, box)
-        off = float(np.abs(self._card.scans.on_host()[0] - scan.data).max())
-        calibration, limit = self._model.manifest.calibration, LIMITS[self._runtime.precision]
-        p, q = (probability(one, calibration)[0] for one in (answer, self._runtime.infer(self._card.scans)))
+        off, limit = prepared.off, LIMITS[self._runtime.precision]
+        calibration = self._model.manifest.calibration
+        p, q = (probability(one, calibration)[0] for one in (answer, prepared.answer.result()))
         if not (off <= LIMIT and abs(p - q) <= limit):
             raise ModelError(
-                f"the preprocessing on {self._runtime.device} differs for patient {patient.id} by {off:.2g} in a"
+                f"the preprocessing on {self._runtime.device} differs for patient {name} by {off:.2g} in a"
                 f" z-score and {abs(p - q):.2g} in probability, more than {LIMIT:g} and {limit:g}."
             )
 

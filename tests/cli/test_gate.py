@@ -101,11 +101,10 @@ def test_a_position_after_the_command_hides_too(planted, grade, forked_gate):
 
 def test_a_program_that_breaks_says_where_and_not_what(tmp_path):
     script = (
-        "import os, sys, warnings\nimport cli.main\nfrom cli import gate\n"
+        "import os, sys, warnings\nimport cli.main\nfrom cli import gate\nfrom cli.commands import train\n"
         "def broken(): os.write(2, b'Doe_Jane in C\\n'); warnings.warn('Doe_Jane'); raise ValueError('Doe^Jane')\n"
         "if sys.argv[1:] == ['inner']:\n"
-        "    train = next(one for one in cli.main.app.registered_commands if one.name == 'train')\n"
-        "    train.callback = broken\n"
+        "    train.command = broken\n"
         "    sys.argv = ['grade', '--no-phi', 'train']\n    cli.main.run()\n"
         "gate.program = lambda words: [sys.executable, __file__, 'inner']\n"
         "sys.exit(gate.run_behind(['--no-phi', 'train']))\n"

@@ -18,9 +18,10 @@ from tests.narrow import FEATURES
 from toolkit.data.patients import Cohort
 from toolkit.data.scan import read_scan
 from toolkit.errors import ModelError
-from toolkit.training.folds import begin_folds, load_network, pool
+from toolkit.training.folds import begin_folds, pool
 from toolkit.training.prepare import Prepared
 from toolkit.training.runs.folder import fold_runs
+from toolkit.training.runs.networks import load_network
 from toolkit.training.runs.outcome import write_outcome
 from toolkit.training.runs.run import EpochRow, Run, ValidationTable
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.extremes import extreme_scans
+from deploy.lanes import Lanes
 from deploy.model.folder import Model, Precision
-from deploy.parity import check_parity, choose_patients, extreme_scans
+from deploy.parity import Gate, check_parity, choose_patients
 from deploy.runtime import Array, Choice, RuntimeOutputs
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import run_selftest
@@ -181,13 +183,16 @@ def test_patients_are_taken_evenly_by_grade() -> None:
     assert choose_patients(cohort.select(range(10, 30)), 8).grades == (1,) * 8
 
 
-def test_extreme_scans_fit_the_grid_and_repeat() -> None:
-    first, second = (dict(extreme_scans(SETTINGS.data.grid)) for _ in range(2))
-    for name, scan in first.items():
-        assert scan.shape == (4, *SETTINGS.data.shape)
-        assert scan.dtype == np.float32
-        np.testing.assert_array_equal(scan, second[name])
-    assert len(first) == 5
+def test_two_lanes_come_to_what_one_does(plain: Model) -> None:
+    """Patients are asked about before others are judged."""
+    candidates = [Made(lambda _: 1e-5, "fp32"), Made(lambda _: 1e-3, "fp16")]
+    scans = [patient(value) for value in (-0.5, 0.25, 3.0)]
+    wanted = check_parity(plain, Made(exact), candidates, scans, 3)
+    with Lanes(2) as lanes:
+        gate = Gate(plain, Made(exact), candidates, lanes)
+        for name, asked in [(name, gate.ask(scan)) for name, scan in scans]:
+            gate.patient(name, asked)
+        assert gate.report(3) == wanted
 
 
 @pytest.mark.parametrize("choice", [Choice("onnx", "cpu"), Choice("onnx", "cpu", "fp16"), Choice("torch", "cpu")])

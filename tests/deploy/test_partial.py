@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from deploy.evaluate import evaluate_model
 from deploy.export.export import export_run
 from deploy.export.partial import learn_partial
 from deploy.export.trained import read_trained
+from deploy.lanes import Lanes
 from deploy.model.folder import CARD, Model
 from deploy.predict.pipeline import PredictOptions, ignore
 from deploy.predict.verdict import read_space
@@ -93,7 +95,9 @@ def test_ranges_of_what_can_still_be_measured_stay(partial: Model, run: Run) -> 
     bounds = tuple(Bound(name=name, low=0.0, high=1.0) for name in names)
     known = partial.manifest.out_of_distribution.model_copy(update={"bounds": bounds})
     runtime = open_runtime(partial, Choice("onnx", "cpu", "fp32"))
-    found = learn_partial(trained, runtime, (known, read_space(partial)), ignore)
+    with Lanes(2) as lanes:
+        answer = functools.partial(lanes.answer, runtime)
+        found = learn_partial(trained, answer, (known, read_space(partial)), ignore)
     assert [bound.name for bound in found["t1"].familiarity.bounds] == [n for n in names if n != "t1_noise"]
     assert [bound.name for bound in found["t2"].familiarity.bounds] == ["volume", "t1_noise", "flair_noise"]
 

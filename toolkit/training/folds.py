@@ -13,8 +13,6 @@ from toolkit.config import Settings
 from toolkit.data.cache import Scan
 from toolkit.data.cohort.split import Split
 from toolkit.errors import RunError
-from toolkit.training.network.ensemble import Ensemble
-from toolkit.training.network.network import GradeNet
 from toolkit.training.prepare import Prepared
 from toolkit.training.processes.ranks import Ranks
 from toolkit.training.processes.spread import IN_THIS_PROCESS, Spread, spread
@@ -115,16 +113,6 @@ def pool(run: Run) -> None:
     run.write_validation(ValidationTable(names, everyone.grade_array, logits))
     run.write("environment.json", json.dumps(folds[0].environment(), indent=2) + "\n")
     recalibrate(run, run.settings.calibration)
-
-
-def load_network(run: Run) -> GradeNet | Ensemble:
-    """The best network of a run; of a run of folds, all of them as one; in eval mode, on the CPU.
-
-    Raises:
-        RunError: a file of the weights is missing or broken.
-    """
-    folds = fold_runs(run)
-    return Ensemble([fold.load_best() for fold in folds]).eval() if folds else run.load_best()
 
 
 def choose_member(run: Run, which: str) -> Run:

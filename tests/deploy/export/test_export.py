@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from deploy.export import export
 from deploy.export.export import export_run
+from deploy.lanes import Lanes
 from deploy.model.folder import Model, Precision, file_hashes, open_model
 from deploy.model.manifest import OutputShapes
 from deploy.predict.verdict import read_space
@@ -103,14 +104,18 @@ def test_a_gpu_is_judged_with_both_kinds_of_kernels_and_its_engine(monkeypatch: 
 
     monkeypatch.setattr(export, "open_onnx", opened)
     monkeypatch.setattr(export, "open_runtime", opened)
-    choices = [Choice("onnx", "cpu", "fp32"), Choice("onnx", "auto", "fp16")]
+    choices = {Choice("onnx", "cpu", "fp32", 3), Choice("onnx", "auto", "fp16", 3)}  # opened at the same time
+    others = {Choice("tensorrt", "cuda", "fp16"), Choice("onnx", "cuda:0", "fp16", scans=1)}
     device = "cpu"
-    assert not export._judged(None, engine=False).on_gpu  # type: ignore[arg-type]
-    assert asked == choices
-    device = "cuda:0"
-    judged = export._judged(None, engine=True)  # type: ignore[arg-type]
-    assert asked[2:] == [*choices, Choice("tensorrt", "cuda", "fp16"), Choice("onnx", "cuda:0", "fp16", scans=1)]
-    assert judged.on_gpu
+    with Lanes(2, threads=3) as lanes:
+        assert not export._judged(None, False, lanes).on_gpu  # type: ignore[arg-type]
+        assert len(asked) == 2
+        assert set(asked) == choices
+        device = "cuda:0"
+        judged = export._judged(None, True, lanes)  # type: ignore[arg-type]
+        assert len(asked) == 6
+        assert set(asked[2:]) == choices | others
+    assert [one.device for one in judged.all] == ["cpu", "cuda:0", "cuda:0", "cuda:0"]
     assert len(judged.others) == 2
 
 

@@ -19,6 +19,7 @@ import deploy.runtimes.card
 import deploy.runtimes.open
 from deploy.export import preparation
 from deploy.export.preparation import PreparationGate, write_preparation
+from deploy.lanes import Lanes
 from deploy.model.folder import Model
 from deploy.predict import pace
 from deploy.predict.grader import Grader, Timings
@@ -236,11 +237,29 @@ def test_the_export_compares_the_card_with_the_processor(
 ) -> None:
     scan = read_scan(patients[0], model.manifest.grid)
     answer = runtime.infer(scan.data[None])
-    PreparationGate(model, runtime).patient(patients[0], scan, answer)
+    other = runtime.infer(read_scan(patients[1], model.manifest.grid).data[None])
+    with Lanes(2) as lanes:
+        gate = PreparationGate(model, runtime, lanes)
+        # The second is asked about before the first is judged: each keeps its own scan.
+        asked = [gate.ask(patient, read_scan(patient, model.manifest.grid)) for patient in patients[:2]]
+        moved = gate.ask(patients[0], replace(scan, data=scan.data + np.float32(0.01)))
+    for patient, made, found in zip(patients, asked, (answer, other), strict=False):
+        gate.patient(patient.id, made, found)
     with pytest.raises(ModelError, match=rf"differs for patient {patients[0].id} by 0\.01 in a z-score"):
-        PreparationGate(model, runtime).patient(patients[0], replace(scan, data=scan.data + np.float32(0.01)), answer)
+        gate.patient(patients[0].id, moved, answer)
     with pytest.raises(ModelError, match="in probability, more than"):
-        PreparationGate(model, runtime).patient(patients[0], scan, answer._replace(logits=answer.logits * 2))
+        gate.patient(patients[0].id, asked[0], answer._replace(logits=answer.logits * 2))
+
+
+def test_the_export_compares_the_card_on_the_first_few_patients(
+    patients: tuple[Patient, ...], runtime: OnnxRuntime, model: Model
+) -> None:
+    scan = read_scan(patients[0], model.manifest.grid)
+    with Lanes(1) as lanes:
+        gate = PreparationGate(model, runtime, lanes)
+        asked = [gate.ask(patients[0], scan) for _ in range(preparation.MOST + 1)]
+    assert [one is None for one in asked] == [False] * preparation.MOST + [True]
+    gate.patient("P", None, runtime.infer(scan.data[None]))
 
 
 def changed(patient: Patient, folder: Path, dtype: type, scale: float, offset: float) -> Patient:

@@ -13,12 +13,13 @@ from toolkit.config import NetworkSettings, Settings
 from toolkit.errors import RunError
 from toolkit.evaluation.calibration_fit import fit_calibration
 from toolkit.evaluation.metrics import auc
-from toolkit.training.folds import begin_folds, choose_member, load_network, train_folds
+from toolkit.training.folds import begin_folds, choose_member, train_folds
 from toolkit.training.loop.scans import TrainingData
 from toolkit.training.network.ensemble import Ensemble, members_of
 from toolkit.training.network.network import build_network, fold_batchnorm
 from toolkit.training.prepare import Prepared
 from toolkit.training.runs.folder import fold_runs, open_run
+from toolkit.training.runs.networks import load_network
 from toolkit.training.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("narrow", "short_report")

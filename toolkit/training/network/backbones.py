@@ -13,8 +13,13 @@ from toolkit.training.network.pooling import halve, max_pool
 from toolkit.training.network.stem import convolve_stem
 
 # MONAI imports all its parts at once, and with them packages that no network needs: half of the time it takes.
-_NOT_NEEDED = ("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "skimage", "sklearn", "tensorboard")
-with without(*_NOT_NEEDED, "scipy.signal", "scipy.sparse"):
+_NOT_NEEDED = (
+    *("ignite", "jsonschema", "matplotlib", "mlflow", "pandas", "pydicom", "requests", "skimage", "sklearn"),
+    *("tensorboard", "tifffile", "scipy.signal", "scipy.sparse", "monai.auto3dseg", "monai.engines"),
+    *(f"monai.apps.{name}" for name in ("auto3dseg", "deepedit", "deepgrow", "detection", "generation", "nuclick")),
+    *(f"monai.apps.{name}" for name in ("pathology", "reconstruction", "vista3d")),
+)
+with without(*_NOT_NEEDED):
     from monai.networks.nets.densenet import DenseNet121
     from monai.networks.nets.efficientnet import EfficientNetBN
     from monai.networks.nets.resnet import ResNet

@@ -1,0 +1,70 @@
+"""Calls in two lanes: at the same time, in order, and never for a card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from threading import Barrier, current_thread, main_thread
+
+import numpy as np
+import pytest
+
+from deploy.lanes import AHEAD, Lanes, lanes_here, some_later
+from deploy.runtime import RuntimeOutputs
+from toolkit.machine import cores
+
+
+@dataclass
+class Named:
+    """A runtime that is nothing but a place."""
+
+    device: str
+    name: str = "made"
+    precision: str = "fp32"
+    chosen: str = ""
+    engine_hash: str = ""
+
+    def infer(self, scans: np.ndarray) -> RuntimeOutputs:
+        return RuntimeOutputs(scans, scans, scans)
+
+
+def test_two_calls_run_at_the_same_time() -> None:
+    met = Barrier(2, timeout=20)
+    with Lanes(2) as lanes:
+        both = [lanes.start(met.wait) for _ in range(2)]
+        assert sorted(one.result() for one in both) == [0, 1]
+
+
+def test_a_card_is_asked_by_the_thread_that_has_it() -> None:
+    with Lanes(2) as lanes:
+        assert lanes.ask(Named("cuda:0"), current_thread).result() is main_thread()
+        assert lanes.ask(Named("cpu"), current_thread).result() is not main_thread()
+        assert lanes.answer(Named("cpu"), np.ones(3, np.float32)).result().logits.tolist() == [1, 1, 1]
+
+
+def test_what_a_call_raises_its_result_raises() -> None:
+    def fails() -> None:
+        raise ValueError("no")
+
+    with Lanes(1) as lanes, pytest.raises(ValueError, match="no"):
+        lanes.start(fails).result()
+
+
+def test_lanes_share_the_cores() -> None:
+    with lanes_here() as lanes:
+        assert lanes.threads == max(1, cores() // 2)
+
+
+def test_items_come_in_order_and_few_are_asked_for_ahead() -> None:
+    asked: list[int] = []
+
+    def ask() -> Iterator[int]:
+        for number in range(6):
+            asked.append(number)
+            yield number
+
+    taken = some_later(ask())
+    assert next(taken) == 0
+    assert asked == list(range(AHEAD + 1))
+    assert list(taken) == [1, 2, 3, 4, 5]
+    assert list(some_later([7])) == [7]
