@@ -17,6 +17,12 @@ settings.register_profile("thorough", settings.get_profile("default"), max_examp
 settings.load_profile("default")
 
 
+def pytest_collection_finish() -> None:
+    """What the modules of the tests have loaded stays, so no later search for garbage looks at it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of hostile patients and what is expected of each, to be left as it is."""

@@ -33,7 +33,7 @@ from toolkit.data.patients import MODALITIES
 
 def write_raw(folder):
     folder.mkdir(parents=True)
-    for name, volume in study({"flair": rigid((4.0, 0.0, -5.0), (3.0, 2.0, -4.0))}).items():
+    for name, volume in study({"flair": rigid((4.0, 0.0, -5.0), (3.0, 2.0, -4.0))}, edge=8).items():
         nib.save(nib.Nifti1Image(volume.voxels, volume.affine), folder / f"scan_{name}.nii.gz")
 
 
@@ -103,7 +103,7 @@ def lie_on_each_other(folder, t1ce, moved):
     points = t1ce.affine @ np.c_[brain, np.ones(len(brain))].T
     for name, motion in (("t1", np.eye(4)), ("t2", moved)):
         apart = (series[name]["from_brats_to_series"] @ to_t1ce - motion) @ points
-        assert np.linalg.norm(apart[:3], axis=0).mean() < 1.5, name  # voxels of 6 mm
+        assert np.linalg.norm(apart[:3], axis=0).mean() < 1.5, name  # voxels of 8 mm
     mask = np.asarray(nib.load(folder / f"{folder.name}_brain_mask.nii.gz").dataobj) > 0
     images = {name: nib.load(folder / f"{folder.name}_{name}.nii.gz").get_fdata() for name in MODALITIES}
     for image in images.values():
@@ -115,7 +115,7 @@ def lie_on_each_other(folder, t1ce, moved):
 @needs("/usr/bin/dciodvfy", "/usr/bin/dsrdump")
 def test_studies_in_one_folder_are_graded_refused_and_answered(grade, site, monkeypatch):
     moved = rigid((6.0, -4.0, 8.0), (7.0, -5.0, 4.0))
-    whole = study({"t2": moved})
+    whole = study({"t2": moved}, edge=8)
     write_patient(site / "in" / "a", "anna", whole)
     write_patient(site / "in" / "b", "berta", {name: head for name, head in heads().items() if name != "t2"})
     code, shown, said = grade("predict", "in", "--dicom-out", "answers")
