@@ -2,6 +2,7 @@
 
 import gc
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,16 @@ gc.set_threshold(50_000, 20, 100)
 settings.register_profile("default", max_examples=200, deadline=20_000, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=5000)
 settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of hostile patients and what is expected of each, to be left as it is."""
+    from tests.toolkit.data.faults.__main__ import write_all
+
+    out = tmp_path_factory.mktemp("faults")
+    write_all(out)
+    return out
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import shutil
 import pytest
 
 from tests.toolkit.data.faults import CASES
-from tests.toolkit.data.faults.__main__ import write_all
 from toolkit.data.patients import printable
 
 
@@ -48,21 +47,19 @@ def as_expected(folder, entries):
         assert re.search(row["reason"], entry["reason"]), (row, entry)
 
 
-def test_every_fault_in_one_check(tmp_path, grade):
-    write_all(tmp_path)
-    code, out, err = grade("check", tmp_path, "--json")
+def test_every_fault_in_one_check(faults, grade):
+    code, out, err = grade("check", faults, "--json")
     assert code == 3, err
-    as_expected(tmp_path, json.loads(out)["patients"])
+    as_expected(faults, json.loads(out)["patients"])
 
 
 @pytest.mark.slow
-def test_every_fault_in_one_prediction(tmp_path, made, grade):
+def test_every_fault_in_one_prediction(faults, tmp_path, made, grade):
     """None ends the batch, and every good one is graded."""
-    write_all(tmp_path)
-    code, _, err = grade("predict", tmp_path, "--model", made / "model", "--out", tmp_path / "results")
+    code, _, err = grade("predict", faults, "--model", made / "model", "--out", tmp_path / "results")
     assert code == 3, err
     patients = json.loads((tmp_path / "results" / "predictions.json").read_text())["patients"]
-    as_expected(tmp_path, [{**patient, "refused": patient["grade"] is None} for patient in patients])
+    as_expected(faults, [{**patient, "refused": patient["grade"] is None} for patient in patients])
 
 
 def test_table_of_ids_alone(tmp_path, grade):

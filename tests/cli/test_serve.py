@@ -36,7 +36,7 @@ def archive():
 def test_a_study_sent_to_the_service_comes_back_graded(site, archive):
     port, page = free_port(), free_port()
     (site / "grade.toml").write_text(SETTINGS.format(port=port, page=page, archive=archive.port))
-    write_study(site / "study", study({"t2": rigid((4.0, 0.0, -5.0), (3.0, 2.0, -4.0))}))
+    write_study(site / "study", study({"t2": rigid((4.0, 0.0, -5.0), (3.0, 2.0, -4.0))}, edge=9))
     images = [pydicom.dcmread(file) for file in sorted((site / "study").rglob("*.dcm"))]
     command = [sys.executable, "-m", "cli", "--no-phi", "serve"]
     with (site / "log.txt").open("wb") as log:

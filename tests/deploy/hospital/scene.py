@@ -62,10 +62,10 @@ def template_brain(motion: NDArray[np.float64]) -> Volume:
     return Volume(np.where(voxels > 0.1 * voxels.max(), voxels, np.float32(0)), motion @ to_mm)
 
 
-def study(motions: dict[str, NDArray[np.float64]]) -> dict[str, Volume]:
-    """Four series of the same head with different contrasts."""
-    powers = {"flair": 0.5, "t1": 1.0, "t1ce": 1.3, "t2": -1.0}
-    series = {name: template_head(motions.get(name, np.eye(4)), powers[name], (6, 6, 6)) for name in MODALITIES}
+def study(motions: dict[str, NDArray[np.float64]], edge: float = 6) -> dict[str, Volume]:
+    """Four series of the same head with different contrasts, on voxels of `edge` mm."""
+    powers, voxel = {"flair": 0.5, "t1": 1.0, "t1ce": 1.3, "t2": -1.0}, (edge, edge, edge)
+    series = {name: template_head(motions.get(name, np.eye(4)), powers[name], voxel) for name in MODALITIES}
     enhancing = series["t1ce"].voxels  # a tumour that takes up the contrast agent
     x, y, z = (n // 2 for n in enhancing.shape)
     enhancing[x + 4 : x + 9, y : y + 5, z : z + 4] += 60

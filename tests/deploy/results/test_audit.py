@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
+import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from deploy.results.journal import Chain
 from deploy.results.record import Record, Seconds
 from deploy.runtime import Choice
 from tests.deploy.conftest import ignore
+from tests.forked import Forked
 from toolkit.config import PredictSettings
 from toolkit.data.patients import Patient, match_modalities
 from toolkit.errors import GradeError
@@ -144,17 +144,16 @@ def test_a_half_line_is_cut_off_and_an_altered_one_is_not_continued(file: Path) 
 
 def test_a_full_disk_leaves_no_half_line(file: Path) -> None:
     whole = file.read_bytes()
-    program = f"""
-import resource, sys
-sys.path[:0] = [{str(Path(__file__).parents[3])!r}]
-from pathlib import Path
-from deploy.results.audit import Audit
-from tests.deploy.results.test_audit import record
-resource.setrlimit(resource.RLIMIT_FSIZE, ({len(whole) + 300}, {len(whole) + 300}))  # a line is longer
-Audit(Path({str(file.parent)!r}), {{}}, "abc", ids=False).add(record(6))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "cannot be written: File too large" in done.stderr
+
+    def add() -> None:
+        limit = len(whole) + 300  # a line is longer
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        Audit(file.parent, {}, "abc", ids=False).add(record(6))
+
+    process = Forked((), program=add)
+    _, err = process.communicate(60)
+    assert process.returncode == 1
+    assert "cannot be written: File too large" in err
     assert file.read_bytes() == whole
 
 
