@@ -189,7 +189,10 @@ import sys
 for name in sys.argv[1:]:
     sys.modules[name] = None  # as if it were not installed
 import cli.main, cli.screens.predict, cli.screens.bench, cli.tables
-import cli.commands.predict, cli.commands.info, cli.commands.bench
+from importlib import import_module
+from cli.listing import COMMANDS
+for name in COMMANDS:  # the help of each has to be there
+    import_module(f"cli.commands.{name}")
 import deploy.bench, deploy.tensorrt.engine, deploy.predict.pipeline, deploy.runtimes.onnx, deploy.runtimes.tensorrt
 import tensorrt_rtx_bindings
 print(*{name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__file__", None)})
@@ -203,7 +206,11 @@ class Absent:
         if name in sys.argv[1:]:
             raise ModuleNotFoundError(name=name)
 sys.meta_path.insert(0, Absent)  # a None in sys.modules, as above, confuses scipy
-import cli.main, cli.commands.serve, cli.screens.serve, cli.screens.pacs, cli.screens.bring_in
+import cli.main, cli.screens.serve, cli.screens.pacs, cli.screens.bring_in
+from importlib import import_module
+from cli.listing import COMMANDS
+for name in COMMANDS:
+    import_module(f"cli.commands.{name}")
 import deploy.hospital.page, deploy.hospital.network.web, deploy.hospital.service.status, deploy.report.pages
 from deploy.hospital.space.pose import find_pose
 from nilearn.datasets import load_mni152_template
