@@ -1,4 +1,4 @@
-"""What is familiar, learned from features: their space, and a limit of the distance in it, with SciPy."""
+"""What is familiar, learned from features: their space, and a limit of the distance in it. SciPy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.stats import beta, binom, gamma
+from sklearn.covariance import ledoit_wolf
 
 from toolkit.evaluation.familiarity import FeatureSpace
 
@@ -31,31 +32,13 @@ def fit_space(features: NDArray[np.floating]) -> FeatureSpace:
     away = features - mean
     # A feature that never moves must not make an infinite distance of rounding.
     floor_of_floor = 1e-6 * max(float((features**2).mean()), 1e-12)
-    shrinkage = ledoit_wolf(away)
+    _, shrinkage = ledoit_wolf(away, assume_centered=True)
     average = float((away**2).mean())
     floor = max(shrinkage * average, floor_of_floor)
     _, sizes, rows = np.linalg.svd(away, full_matrices=False)  # (R,), (R, F)
     variances = (1 - shrinkage) * sizes**2 / len(features)
     used = variances > 1e-9 * floor
     return FeatureSpace(mean, rows[used], variances[used] + floor, floor)
-
-
-def ledoit_wolf(away: NDArray[np.float64]) -> float:
-    """How far the covariance of centred features (N, F) is to be shrunk to a multiple of the identity, 0 to 1.
-
-    As scikit-learn's `ledoit_wolf`, which takes longer to import than an export takes to write its graphs; and by
-    products of patients, (N, N), in place of products of features.
-
-    Source: Ledoit & Wolf 2004, "A well-conditioned estimator for large-dimensional covariance matrices".
-    """
-    count, width = away.shape
-    squares = away**2
-    spread = float(((away @ away.T) ** 2).sum()) / count**2  # of the covariance, squared and summed
-    trace = float(squares.sum()) / count
-    distance = (spread - trace**2 / width) / width  # of the covariance from the multiple of the identity
-    fourth = float((squares.sum(axis=1) ** 2).sum()) / count
-    error = min((fourth - spread) / (width * count), distance)  # of the covariance
-    return error / distance if error > 0 else 0.0
 
 
 def tolerance_limit(distances: NDArray[np.floating], rate: float, confidence: float) -> tuple[float | None, By | None]:

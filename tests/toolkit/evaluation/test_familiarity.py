@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from sklearn.covariance import LedoitWolf, ledoit_wolf_shrinkage
+from sklearn.covariance import LedoitWolf
 
 from toolkit.evaluation.familiarity import Bound, Familiarity, FeatureSpace, fit_bounds
-from toolkit.evaluation.familiarity_fit import fit_space, ledoit_wolf, tolerance_limit
+from toolkit.evaluation.familiarity_fit import fit_space, tolerance_limit
 
 RATES = {
     "distance_rate": 0.1,
@@ -23,18 +23,6 @@ def features(rng, patients, size):
     found = np.maximum(rng.normal(size=(patients, size)) @ mix, -0.5)
     found[:, :3] = 0
     return found
-
-
-@pytest.mark.parametrize(("patients", "size"), [(2, 5), (4, 300), (40, 64), (300, 20)])
-def test_shrinkage_is_that_of_scikit_learn(patients, size):
-    found = features(np.random.default_rng(patients), patients, size)
-    away = found - found.mean(axis=0)
-    wanted = ledoit_wolf_shrinkage(away, assume_centered=True)
-    assert ledoit_wolf(away) == pytest.approx(wanted, abs=1e-12)
-
-
-def test_features_that_never_move_are_not_shrunk():
-    assert ledoit_wolf(np.zeros((4, 7))) == 0
 
 
 @pytest.mark.parametrize(("patients", "size"), [(40, 64), (80, 20)])
