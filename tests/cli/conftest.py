@@ -1,5 +1,8 @@
+import os
 import shutil
 import sys
+from multiprocessing import forkserver
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +21,7 @@ from toolkit.config import load_settings
 from toolkit.data.patients import MODALITIES
 from toolkit.training.start import start_training
 
+ROOT = Path(__file__).parents[2]
 AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
 SETTINGS = """
@@ -97,8 +101,12 @@ def _narrow():
 
 @pytest.fixture
 def narrow_jobs(monkeypatch):
-    """Networks are narrow in the processes of a study or of folds, too."""
+    """Networks are narrow in the processes of a study or of folds, too: no server of another test may fork them."""
     monkeypatch.setattr("toolkit.training.processes.spread.LOADED", "tests.narrow_loaded")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # the server finds installed packages alone
+    forkserver._forkserver._stop()  # made for tests
+    yield
+    forkserver._forkserver._stop()
 
 
 @pytest.fixture

@@ -75,4 +75,4 @@ def test_processes_read_damaged_patients_as_they_are_read_here(
                     assert found.scan.data.tobytes() == wanted.scan.data.tobytes()
         assert reads.take() is None
     assert len(here) == CASES
-    assert 10 < scans < CASES - 10  # some are graded, some refused
+    assert 0 < scans < CASES  # some are graded, some refused: about one in six
