@@ -243,12 +243,12 @@ def test_the_export_compares_the_card_with_the_processor(
         # The second is asked about before the first is judged: each keeps its own scan.
         asked = [gate.ask(patient, read_scan(patient, model.manifest.grid)) for patient in patients[:2]]
         moved = gate.ask(patients[0], replace(scan, data=scan.data + np.float32(0.01)))
-    for patient, made, found in zip(patients, asked, (answer, other), strict=False):
-        gate.patient(patient.id, made, found)
-    with pytest.raises(ModelError, match=rf"differs for patient {patients[0].id} by 0\.01 in a z-score"):
-        gate.patient(patients[0].id, moved, answer)
-    with pytest.raises(ModelError, match="in probability, more than"):
-        gate.patient(patients[0].id, asked[0], answer._replace(logits=answer.logits * 2))
+        for patient, made, found in zip(patients, asked, (answer, other), strict=False):
+            gate.patient(patient.id, made, found)
+        with pytest.raises(ModelError, match=rf"differs for patient {patients[0].id} by 0\.01 in a z-score"):
+            gate.patient(patients[0].id, moved, answer)
+        with pytest.raises(ModelError, match="in probability, more than"):
+            gate.patient(patients[0].id, asked[0], answer._replace(logits=answer.logits * 2))
 
 
 def test_the_export_compares_the_card_on_the_first_few_patients(
