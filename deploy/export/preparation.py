@@ -18,60 +18,52 @@ from deploy.export.graph import IR_VERSION, OPSET
 from deploy.lanes import Lanes
 from deploy.model.folder import Draft
 from deploy.runtime import RuntimeOutputs
-from deploy.runtimes.card import LIMIT, OUT, Card
+from deploy.runtimes.card import LIMIT, OUT, Card, near
 from deploy.runtimes.onnx import OnnxRuntime
 from deploy.selftest import LIMITS, probability
 from toolkit.config import Grid
 from toolkit.data.box import read_box
 from toolkit.data.patients import MODALITIES, Patient
-from toolkit.data.scan import Scan
+from toolkit.data.scan import BRAIN, ENOUGH, Scan
 from toolkit.errors import ModelError
 
 SMALLEST = 1e-30  # variance; of a modality that is missing it is 0
 _SCAN: list[str | int | None] = [1, len(MODALITIES), "width", "depth", "height"]
 _TYPES = {"int16": TensorProto.INT16, "float32": TensorProto.FLOAT}
+_NUMBERS: dict[str, Any] = {
+    "first": np.array([0]), "second": np.array([1]), "third": np.array([2]), "fourth": np.array([3]),
+    "by_modality": np.array([len(MODALITIES), 1, 1, 1]),
+    "whole": np.array(1, np.float32), "half": np.array(0.5, np.float32), "smallest": np.array(SMALLEST, np.float32),
+    "brain": np.array(BRAIN, np.float32), "enough": np.array(ENOUGH, np.float32),
+}  # fmt: skip
 MOST = 4  # patients: the graph has nothing that is learned, and every prediction on a card proves it once more
 
 
 def write_preparation(dtype: str) -> bytes:
-    """The graph that z-scores a box inside its mask and resamples it: `toolkit.data.scan.make_scan`, for any grid.
+    """The graph that resamples a box and z-scores it: `toolkit.data.scan.make_scan`, for any grid.
 
     Args:
         dtype: of the voxels, `int16` or `float32`.
 
     Returns:
-        ONNX with inputs as the attributes of `Box`, the matrices as `x`, `y`, `z`, and the output `scan`, float32
-        (1, 4, X, Y, Z).
+        ONNX with inputs as the attributes of `Box`, the matrices as `x`, `y`, `z`, those of `deploy.runtimes.card.near`
+        as `rim_x` to `inside_z`, and the output `scan`, float32 (1, 4, X, Y, Z).
     """
-    nodes: list[Any] = []
-    numbers: dict[str, Any] = {"smallest": np.array(SMALLEST, np.float32)}
-    numbers |= {axis: np.array([place]) for axis, place in (("first", 0), ("up", 1), ("front", 2), ("right", 3))}
-    numbers["by_modality"] = np.array([len(MODALITIES), 1, 1, 1])
-
-    def node(kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
-        out = out or f"{kind.lower()}_{len(nodes)}"
-        nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
-        return out
-
-    def total(name: str) -> str:
-        """Over the box, (4, 1, 1, 1); axis by axis, since one long sum in float32 loses three digits on a processor."""
-        for axis in ("right", "front", "up"):
-            name = node("ReduceSum", name, axis, keepdims=1)
-        return name
-
+    graph = _Nodes()
+    node, along = graph.node, graph.along
     voxels = node("Cast", "voxels", to=TensorProto.FLOAT)  # (4, Z, Y, X)
-    mask = node("Cast", "mask", to=TensorProto.FLOAT)
-    count = node("ReduceSum", mask, keepdims=0)
-    mean = node("Div", total(voxels), count)  # (4, 1, 1, 1); outside the mask all is 0
-    centred = node("Mul", node("Sub", voxels, mean), mask)
-    variance = node("Div", total(node("Mul", centred, centred)), count)
-    deviation = node("Sqrt", node("Max", variance, "smallest"))
-    scores = node("Mul", centred, node("Div", node("Reshape", "signs", "by_modality"), deviation))
-    right = node("MatMul", scores, node("Transpose", "x", perm=[1, 0]))  # (4, Z, Y, X')
-    front = node("MatMul", "y", right)  # (4, Z, Y', X')
-    turned = node("Transpose", front, perm=[0, 3, 2, 1])  # (4, X', Y', Z)
-    up = node("MatMul", turned, node("Transpose", "z", perm=[1, 0]))  # (4, X', Y', Z')
-    node("Unsqueeze", up, "first", out=OUT)
+    mask = node("Unsqueeze", node("Cast", "mask", to=TensorProto.FLOAT), "first")  # (1, Z, Y, X)
+    # Scores of the whole brain first: a card's products may round to ten bits, which is too little for raw voxels.
+    rough = graph.scaled(graph.centred(voxels, mask, mask), mask)
+    data = along(node("Mul", rough, node("Reshape", "signs", "by_modality")), "x", "y", "z")  # (4, X', Y', Z')
+    share = along(mask, "x", "y", "z")  # (1, X', Y', Z')
+    outside = node("Cast", node("LessOrEqual", share, "brain"), to=TensorProto.FLOAT)
+    deep = graph.eroded(outside, "inside")
+    few = node("Less", graph.total(deep), "enough")
+    inside = node("Where", few, node("Sub", "whole", outside), deep)
+    seen = node("Where", few, "whole", graph.eroded(outside, "rim"))
+    scores = graph.scaled(graph.centred(data, inside, share), inside)
+    node("Unsqueeze", node("Mul", scores, seen), "first", out=OUT)
     given = {
         "voxels": (_TYPES[dtype], [len(MODALITIES), "Z", "Y", "X"]),
         "mask": (TensorProto.BOOL, ["Z", "Y", "X"]),
@@ -80,7 +72,52 @@ def write_preparation(dtype: str) -> bytes:
         "z": (TensorProto.FLOAT, ["height", "Z"]),
         "signs": (TensorProto.FLOAT, [len(MODALITIES)]),
     }
-    return _model(nodes, given, numbers)
+    given |= {name: (TensorProto.FLOAT, [f"{name}_{k}" for k in range(2)]) for name in near(Grid())}
+    return _model(graph.nodes, given, _NUMBERS)
+
+
+class _Nodes:
+    """Nodes of a graph, in order; each method adds some and returns the name of what comes out."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+
+    def node(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
+        """One node."""
+        out = out or f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
+        return out
+
+    def total(self, name: str) -> str:
+        """Over a volume (C, ...), (C, 1, 1, 1); by axis: one long sum in float32 loses three digits on a processor."""
+        for axis in ("fourth", "third", "second"):
+            name = self.node("ReduceSum", name, axis, keepdims=1)
+        return name
+
+    def centred(self, name: str, within: str, share: str) -> str:
+        """Less its mean within a mask, as far as a voxel is brain."""
+        weight = self.total(self.node("Mul", share, within))
+        mean = self.node("Div", self.total(self.node("Mul", name, within)), weight)
+        return self.node("Sub", name, self.node("Mul", mean, share))
+
+    def scaled(self, name: str, within: str) -> str:
+        """By its standard deviation within a mask, where its mean is 0."""
+        part = self.node("Mul", name, within)
+        variance = self.node("Div", self.total(self.node("Mul", part, part)), self.total(within))
+        return self.node("Div", name, self.node("Sqrt", self.node("Max", variance, "smallest")))
+
+    def along(self, name: str, x: str, y: str, z: str) -> str:
+        """A matrix (out, in) on each axis: (C, Z, Y, X) -> (C, X', Y', Z')."""
+        right = self.node("MatMul", name, self.node("Transpose", x, perm=[1, 0]))  # (C, Z, Y, X')
+        front = self.node("MatMul", y, right)  # (C, Z, Y', X')
+        turned = self.node("Transpose", front, perm=[0, 3, 2, 1])  # (C, X', Y', Z)
+        return self.node("MatMul", turned, self.node("Transpose", z, perm=[1, 0]))
+
+    def eroded(self, outside: str, reach: str) -> str:
+        """1 in voxels of the grid (1, X', Y', Z') with nothing outside the brain in reach: it is counted."""
+        turned = self.node("Transpose", outside, perm=[0, 3, 2, 1])
+        count = self.along(turned, *(f"{reach}_{axis}" for axis in "xyz"))
+        return self.node("Cast", self.node("Less", count, "half"), to=TensorProto.FLOAT)
 
 
 def write_copy() -> bytes:

@@ -16,12 +16,13 @@ import onnxruntime
 from deploy.runtime import Array
 from deploy.runtimes.onnx import RUN_ERRORS, OnnxRuntime
 from deploy.tensorrt import cuda
+from toolkit.arrays import Float32
 from toolkit.config import Grid
 from toolkit.data.box import Box, box_of
 from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES
 from toolkit.data.reading.door import Images
-from toolkit.data.scan import make_scan
+from toolkit.data.scan import make_scan, reaches
 from toolkit.data.workers.slots import SLOT, Slots
 from toolkit.errors import RuntimeUnavailable
 from toolkit.files import first_line
@@ -81,6 +82,7 @@ class Card:
 
     def __init__(self, runtime: OnnxRuntime, batch: int, slots: Slots | None = None) -> None:
         self._runtime, self._grid = runtime, Grid(**runtime.model.manifest.grid.model_dump())
+        self._near = near(self._grid)
         shape = (batch, len(MODALITIES), *self._grid.shape)
         self._sessions: dict[str, Any] = {}
         self._slots = slots if runtime.device != "cpu" and cuda.cards() else None
@@ -107,7 +109,7 @@ class Card:
         self._page_lock(box.voxels)
         x, y, z = box.matrices
         given = {"voxels": box.voxels, "mask": box.mask, "x": x, "y": y, "z": z, "signs": box.signs}
-        self._run(box.voxels.dtype.name, row, given)
+        self._run(box.voxels.dtype.name, row, given | self._near)
 
     def put(self, row: int, scan: Array) -> None:
         """Copy a finished scan (4, X, Y, Z) to a row of the batch."""
@@ -165,6 +167,16 @@ class Card:
                 self._slots = None  # copies are slower then, and no less right
             else:
                 self._locked.add(address)
+
+
+def near(grid: Grid) -> dict[str, Float32]:
+    """Which voxels of an axis of the grid are in reach of each other: `rim_x` to `inside_z`, 1 or 0, (out, out)."""
+    found = {}
+    for name, reach in zip(("rim", "inside"), reaches(grid.spacing), strict=True):
+        for axis, size in zip("xyz", grid.shape, strict=True):
+            places = np.arange(size)
+            found[f"{name}_{axis}"] = (np.abs(places - places[:, None]) <= reach).astype(np.float32)
+    return found
 
 
 def _synthetic(dtype: type) -> Images:

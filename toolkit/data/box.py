@@ -1,4 +1,4 @@
-"""Checked images as a graphics card takes them: what `scan.py` z-scores and resamples on a processor, before it does.
+"""Checked images as a graphics card takes them: what `scan.py` resamples and z-scores on a processor, before it does.
 
 Ordinary images alone: whatever needs care in float32 is left to `scan.py`.
 """

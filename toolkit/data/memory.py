@@ -58,6 +58,7 @@ class Workspace:
         mask: of the brain, in the whole volume.
         slab: a few planes of the mask, of one modality.
         share: how much of each voxel of the grid is brain.
+        work: one modality on the grid.
         resample: see there.
         out: makes the arrays that outlive the reading: of a shape and a dtype, not initialised.
     """
@@ -69,6 +70,7 @@ class Workspace:
     mask: Scratch = field(default_factory=Scratch)
     slab: Scratch = field(default_factory=Scratch)
     share: Scratch = field(default_factory=Scratch)
+    work: Scratch = field(default_factory=Scratch)
     resample: ResampleMemory = field(default_factory=ResampleMemory)
     out: Callable[[tuple[int, ...], DTypeLike], np.ndarray[Any, Any]] = np.empty
 

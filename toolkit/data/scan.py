@@ -1,18 +1,21 @@
 """One patient: four modalities on one grid. The only preprocessing there is; training and prediction share it.
 
-Open and check (the door) -> z-score of each modality inside the brain's mask -> linear resampling with antialiasing
-onto the fixed grid, centred on the mask's bounding box, zero outside.
+Open and check (the door) -> linear resampling with antialiasing onto the fixed grid, centred on the bounding box of the
+brain's mask, zero outside -> z-score of each modality, with mean and standard deviation of the brain's inside -> the
+surface of the brain cut off. There masks differ: a millimetre takes in fluid or leaves out cortex, and would move the
+z-scores of the whole brain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import Self, TypeAlias
 
 import numpy as np
 
-from toolkit.arrays import Float32, Voxels
+from toolkit.arrays import Float32, Mask, Voxels
 from toolkit.config import Grid
 from toolkit.data.content import content_digest
 from toolkit.data.memory import Workspace
@@ -24,8 +27,13 @@ from toolkit.data.resample import Resampler, interpolation_matrix
 from toolkit.data.statistics import image_statistics
 from toolkit.errors import PatientRefused
 
-PREPROCESSING = 3  # raised whenever the numbers of a scan change; part of the cache's key and of a model's manifest
+PREPROCESSING = 4  # raised whenever the numbers of a scan change; part of the cache's key and of a model's manifest
+INSIDE = 3.0  # mm below the surface of the brain, from where mean and standard deviation are taken
+RIM = 1.5  # mm below it, from where the network sees the brain
+BRAIN = 0.47  # share of a voxel from which it is brain; at a flat surface many have 0.5, and rounding would decide
+ENOUGH = 1000  # voxels of the grid; a brain with fewer inside is taken whole
 SAFE_SPREAD = 1e-2  # standard deviation over mean from which float32 keeps the digits of their difference
+LEAST_SPREAD = 1e-5  # the same of z-scores of the whole brain; less is rounding
 SAFE_SIZE = (1e-12, 1e12)  # standard deviations whose squares neither vanish nor overflow in float32
 
 Edit: TypeAlias = Callable[[Images], Images]
@@ -79,14 +87,23 @@ def make_scan(images: Images, grid: Grid, workspace: Workspace) -> Scan:
         PatientRefused: a modality is constant inside the brain.
     """
     resample = Resampler(images.mask, matrices_of(images, grid), workspace.resample)
-    mask = workspace.share.array(grid.shape, np.float32)  # (X, Y, Z), how much of a voxel is brain
-    mask[...] = resample(images.mask)
+    share = workspace.share.array(grid.shape, np.float32)  # (X, Y, Z), how much of a voxel is brain
+    share[...] = resample(images.mask)
+    within = _Within.of(share, grid.spacing, workspace.work.array(grid.shape, np.float32))
     data = workspace.out((len(MODALITIES), *grid.shape), np.float32)  # (4, X, Y, Z)
-    for channel, name in enumerate(MODALITIES):
+    for channel, name in zip(data, MODALITIES, strict=True):
         if name == images.missing:
-            data[channel] = 0
-        elif not _z_score(images, name, resample, mask, data[channel]):
-            data[channel] = resample(_exact_z_score(images, name))
+            channel[...] = 0
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            channel[...] = resample(images.voxels[name], partial(_load, images.background[name]))
+            scored = _z_score(channel, within)
+        if not scored:
+            channel[...] = resample(_exact_z_score(images, name))
+            if not _z_score(channel, within, LEAST_SPREAD):
+                raise PatientRefused(f"{name} is constant inside the brain")
+        if images.slopes[name] < 0:
+            np.negative(channel, out=channel)
     return describe(images, grid, data)
 
 
@@ -106,51 +123,94 @@ def matrices_of(images: Images, grid: Grid) -> list[Float32]:
     ]
 
 
-class _Moments:
-    """Loads slabs as their difference to the background and sums them up on the way, while they are in the cache."""
-
-    def __init__(self, background: float) -> None:
-        self._background = background
-        self.total = self.squares = 0.0
-
-    def load(self, out: Float32, slab: Voxels) -> None:
-        """See `Resampler`."""
-        if slab.dtype.itemsize > 4 or slab.dtype in (np.int32, np.uint32):
-            with np.errstate(over="ignore"):
-                np.copyto(out, above_background(slab, self._background), casting="same_kind")
-        else:
-            np.copyto(out, slab)
-            if self._background:
-                out -= np.float32(self._background)
-        # Rows in float32, their sums in float64: fast, and as exact as the voxels.
-        self.total += float((out @ np.ones(out.shape[-1], np.float32)).sum(dtype=np.float64))
-        self.squares += float(np.vecdot(out, out).sum(dtype=np.float64))
+def _load(background: float, out: Float32, slab: Voxels) -> None:
+    """Differences to the background; see `Resampler`."""
+    if slab.dtype.itemsize > 4 or slab.dtype in (np.int32, np.uint32):
+        np.copyto(out, above_background(slab, background), casting="same_kind")
+    else:
+        np.copyto(out, slab)
+        if background:
+            out -= np.float32(background)
 
 
-def _z_score(images: Images, name: str, resample: Resampler, mask: Float32, out: Float32) -> bool:
-    """(voxel - mean) / standard deviation over the brain, resampled; False where float32 cannot hold it.
+@dataclass(frozen=True)
+class _Within:
+    """Where on the grid (X, Y, Z) a z-score is taken; all float32.
 
-    Resampling is linear, so mean and deviation act on the small result instead of the large image. The size of the
-    header's slope and its offset cancel in a z-score; the slope's sign does not.
+    Attributes:
+        share: how much of a voxel is brain.
+        inside: 1 in the voxels that mean and standard deviation are taken from.
+        seen: 1 in those that the network sees.
+        work: to work in.
     """
-    moments = _Moments(images.background[name])
-    with np.errstate(over="ignore", invalid="ignore"):
-        resample.shrink(images.voxels[name], moments.load)
-    count = int(np.count_nonzero(images.mask))
-    mean = moments.total / count
-    variance = moments.squares / count - mean**2
-    if not (SAFE_SIZE[0] ** 2 < variance < SAFE_SIZE[1] ** 2 and variance > (SAFE_SPREAD * mean) ** 2):
+
+    share: Float32
+    inside: Float32
+    seen: Float32
+    work: Float32
+
+    @classmethod
+    def of(cls, share: Float32, spacing: float, work: Float32) -> Self:
+        """From the share of brain, and the grid's spacing in mm."""
+        brain = share > BRAIN
+        seen, inside = (_eroded(brain, reach) for reach in reaches(spacing))
+        if np.count_nonzero(inside) < ENOUGH:
+            seen, inside = np.ones_like(brain), brain
+        return cls(share, inside.astype(np.float32), seen.astype(np.float32), work)
+
+
+def reaches(spacing: float) -> tuple[int, int]:
+    """`RIM` and `INSIDE` in voxels of a grid."""
+    return round(RIM / spacing), round(INSIDE / spacing)
+
+
+def _eroded(brain: Mask, reach: int) -> Mask:
+    """Voxels (X, Y, Z) with nothing but brain in a cube around them that reaches so many voxels each way.
+
+    Beyond the grid all is taken for brain: there the grid ends, not the brain.
+    """
+    padded = np.pad(brain, reach, constant_values=True)
+    flat = padded.reshape(-1)  # what a step along an axis takes from the next line is padding
+    for step in padded.strides:
+        count = len(flat) - 2 * reach * step
+        around = flat[:count].copy()
+        for further in range(step, (2 * reach + 1) * step, step):
+            around &= flat[further : further + count]
+        flat[reach * step :][:count] = around
+    return padded[tuple(slice(reach, reach + size) for size in brain.shape)]
+
+
+def _z_score(out: Float32, within: _Within, spread: float = SAFE_SPREAD) -> bool:
+    """(voxel - mean) / standard deviation, of a modality on the grid; False where float32 cannot hold it.
+
+    The size of the header's slope and its offset cancel in a z-score; the slope's sign does not.
+
+    Args:
+        out: (X, Y, Z), 0 outside the brain; changed.
+        within: see there.
+        spread: least standard deviation over mean.
+    """
+    inside, work = within.inside, within.work
+    # Divided by the share of brain, so that an offset of the voxels cancels where a voxel is brain in part.
+    mean = _total(out, inside) / _total(within.share, inside)
+    out -= np.multiply(within.share, np.float32(mean), out=work)
+    np.multiply(out, inside, out=work)
+    variance = _total(work, work) / float(inside.sum(dtype=np.float64))
+    if not (SAFE_SIZE[0] ** 2 < variance < SAFE_SIZE[1] ** 2 and variance > (spread * mean) ** 2):
         return False
-    factor = float(np.copysign(1 / np.sqrt(variance), images.slopes[name]))
-    np.multiply(mask, np.float32(-mean * factor), out=out)
-    out += resample.finish(factor)
+    out *= np.multiply(within.seen, np.float32(1 / np.sqrt(variance)), out=work)
     return True
 
 
+def _total(one: Float32, other: Float32) -> float:
+    """Of their product; rows in float32, their sums in float64: fast, and as exact as the voxels."""
+    return float(np.vecdot(one, other).sum(dtype=np.float64))
+
+
 def _exact_z_score(images: Images, name: str) -> Float32:
-    """The same before resampling and in float64: huge or tiny voxels, or ones that hardly differ."""
+    """That over the whole brain, before resampling and in float64: huge or tiny voxels, or ones that hardly differ."""
     values = above_background(images.voxels[name], images.background[name]).astype(np.float64)
-    values /= np.copysign(np.abs(values).max(), images.slopes[name])  # squares neither overflow nor vanish
+    values /= np.abs(values).max()  # squares neither overflow nor vanish
     count = np.count_nonzero(images.mask)
     values -= images.mask * (values.sum() / count)  # background stays 0
     deviation = np.sqrt(np.square(values).sum() / count)

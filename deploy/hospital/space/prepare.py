@@ -15,7 +15,7 @@ from scipy import ndimage
 from deploy.hospital.space.brain import Brain, find_brain
 from deploy.hospital.space.image import NOTHING, Matrix, grid, resample, to_image, to_volume
 from deploy.hospital.space.pose import AFFINE, SHAPE, Pose, find_pose
-from deploy.hospital.space.quality import EDGE, contrast, cut_share, edge_share, judge
+from deploy.hospital.space.quality import contrast, cut_share, judge
 from deploy.hospital.space.register import Alignment, align
 from deploy.hospital.volume import Volume
 from toolkit.data.patients import MODALITIES
@@ -95,18 +95,10 @@ def prepare(series: Mapping[str, Volume], brain: Brain, on_stage: Callable[[str]
     if seen <= NO_CONTRAST:
         notes.append(f"no contrast agent is seen in t1ce against t1 (figure {seen:.2f}); check which series is which")
     inside = {name: mask & covered[name] for name in MODALITIES}
-    edges = edge_share(sampled, inside)
-    worst = max(edges, key=lambda name: edges[name])
-    if edges[worst] > EDGE:
-        notes.append(
-            f"the edge of the brain mask widens the spread of {worst} by {edges[worst]:.0%} (usual limit {EDGE:.0%}):"
-            " is there skull in it?"
-        )
     scales = {name: _scale(sampled[name][inside[name]]) for name in MODALITIES}
     painted = {name: _painted(sampled[name], scales[name], inside[name]) for name in MODALITIES}
     figures = {"brain_ml": brain_ml, "cut": cut, "contrast": seen}
     figures |= {f"outside_{name}": share for name, share in outside.items()}
-    figures |= {f"edge_{name}": share for name, share in edges.items()}
     return Prepared(
         images=painted,
         heads={name: np.where(covered[name], values, np.float32(0)) for name, values in sampled.items()},

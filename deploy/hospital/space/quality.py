@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from deploy.hospital.space.pose import Pose
 from deploy.hospital.space.register import Alignment
@@ -30,7 +29,6 @@ INFORMATION = Limit(0.30, 0.15)  # nats; good ones of a real study 0.75 to 0.87,
 OUTSIDE = Limit(0.01, 0.10)  # share of the brain that a series does not cover
 SCALE = Limit(0.20, 0.40)  # how far the template's size is from the brain's, as a share
 POSE = Limit(5.0, 20.0)  # mm between the two best starts of the pose
-EDGE = 0.15  # how much the mask's outermost voxels may widen the spread in it; six of BraTS 0.02 to 0.11
 
 
 def cut_share(brain: Volume) -> float:
@@ -69,24 +67,6 @@ def contrast(images: Mapping[str, NDArray[np.float32]], mask: NDArray[np.bool_])
     low, middle, high = np.percentile(difference, (0.5, 50, 99.5))
     right, left = high - middle, middle - low
     return float((right - left) / max(right + left, 1e-6))
-
-
-def edge_share(images: Mapping[str, NDArray[np.float32]], masks: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
-    """How much the outermost voxels of the mask widen the spread of each modality in it; so much its z-scores shrink.
-
-    Args:
-        images: modality -> (X, Y, Z).
-        masks: modality -> where there is brain that the series covers.
-
-    Returns:
-        Modality -> share of the standard deviation without them, from -1 on; 0 where nothing else is in the mask.
-    """
-    shares = {}
-    for name, image in images.items():
-        inner = image[ndimage.binary_erosion(masks[name])]
-        spread = float(inner.std(dtype=np.float64)) if inner.size else 0.0
-        shares[name] = float(image[masks[name]].std(dtype=np.float64)) / spread - 1 if spread > 0 else 0.0
-    return shares
 
 
 def judge(

@@ -9,7 +9,7 @@ from deploy.hospital.space.brain import Brain, find_brain, open_brain
 from deploy.hospital.space.image import FLIP, NOTHING, points_of, resample, to_image, to_matrix, to_transform, to_volume
 from deploy.hospital.space.pose import AFFINE, SHAPE, TURN, find_pose
 from deploy.hospital.space.prepare import prepare
-from deploy.hospital.space.quality import contrast, cut_share, edge_share, judge
+from deploy.hospital.space.quality import contrast, cut_share, judge
 from deploy.hospital.space.register import Alignment, Start, align
 from deploy.hospital.volume import Volume
 from tests.deploy.hospital.scene import rigid, template_brain, template_head, write_bright_network
@@ -145,16 +145,6 @@ def alignment(information=0.8, apart=0.1):
 
 
 COVERED = {"flair": 0.0, "t1": 0.0, "t1ce": 0.0, "t2": 0.0}
-
-
-def test_edge_share_is_what_the_outermost_voxels_add_to_the_spread():
-    mask = np.zeros((3, 3, 6), bool)
-    mask[:, :, 1:5] = True
-    image = np.zeros(mask.shape, np.float32)
-    image[1, 1, 2:4] = 90, 110  # all that a layer off each side leaves: a spread of 10
-    found = edge_share({"t1": image, "t2": np.ones_like(image)}, {"t1": mask, "t2": mask})
-    assert found["t1"] == pytest.approx(np.std([90, 110, *[0] * 34]) / 10 - 1)
-    assert found["t2"] == 0  # one value only
 
 
 def test_usual_figures_leave_no_note(pose):

@@ -1,6 +1,7 @@
 """The fast preprocessing against a straightforward one."""
 
 import threading
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -10,8 +11,8 @@ from scipy import ndimage
 from toolkit.config import Grid
 from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import MODALITIES, Patient
-from toolkit.data.reading.door import Reading
-from toolkit.data.scan import read_scan
+from toolkit.data.reading.door import Reading, open_patient
+from toolkit.data.scan import make_scan, read_scan
 from toolkit.errors import PatientRefused
 
 BRATS = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1.0]])
@@ -40,32 +41,40 @@ def write(folder, images, affine=BRATS):
     return Patient(folder.name, folder)
 
 
-def straightforward(images, affine, grid):
-    """The same steps, one after the other, in float64."""
+def straightforward(images, affine, grid, seen_alone=False):
+    """The same steps, one after the other, in float64; or only which voxels the network sees."""
     ras = {
         name: nib.as_closest_canonical(nib.Nifti1Image(image.astype(float), affine)) for name, image in images.items()
     }
     arrays = {name: image.get_fdata() for name, image in ras.items()}
-    mask = np.any([array != 0 for array in arrays.values()], axis=0)
+    mask = np.any([array != 0 for array in arrays.values()], axis=0).astype(float)
     used = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     edges = np.linalg.norm(ras["flair"].affine[:3, :3], axis=0)
-    channels = []
-    for array in arrays.values():
-        scores = np.where(mask, (array - array[mask].mean()) / array[mask].std(), 0)
+    on_grid = []
+    for array in (mask, *arrays.values()):
+        image = array
         for axis, (where, edge) in enumerate(zip(used, edges, strict=True)):
             scale = grid.spacing / edge
             width = max(1, scale)
             centres = (where[0] + where[-1]) / 2 + (np.arange(grid.shape[axis]) - (grid.shape[axis] - 1) / 2) * scale
-            matrix = np.zeros((grid.shape[axis], scores.shape[axis]))
+            matrix = np.zeros((grid.shape[axis], image.shape[axis]))
             for row, centre in enumerate(centres):
                 near = np.arange(int(centre) - 20, int(centre) + 21)
                 weights = np.maximum(0, 1 - np.abs(near - centre) / width)
                 for voxel, weight in zip(near, weights / weights.sum(), strict=True):
-                    if 0 <= voxel < scores.shape[axis]:
+                    if 0 <= voxel < image.shape[axis]:
                         matrix[row, voxel] = weight
-            scores = np.moveaxis(np.tensordot(matrix, scores, (1, axis)), 0, axis)
-        channels.append(scores)
-    return np.stack(channels)
+            image = np.moveaxis(np.tensordot(matrix, image, (1, axis)), 0, axis)
+        on_grid.append(image)
+    share, *channels = on_grid
+    brain = share > 0.47
+    inside, seen = (
+        ndimage.minimum_filter(brain, 2 * round(mm / grid.spacing) + 1, mode="constant", cval=1) for mm in (3, 1.5)
+    )
+    if seen_alone:
+        return seen
+    centred = [one - share * one[inside].sum() / share[inside].sum() for one in channels]
+    return np.stack([seen * one / one[inside].std() for one in centred])
 
 
 @pytest.mark.parametrize("affine", [BRATS, np.diag([0.9, 1.1, 2.0, 1.0])], ids=["BraTS", "anisotropic"])
@@ -117,6 +126,51 @@ def test_large_offset_inside_the_brain_keeps_its_digits(tmp_path, images):
     }
     expected = straightforward(raised, BRATS, GRID)
     np.testing.assert_allclose(read_scan(write(tmp_path / "raised", raised), GRID).data, expected, atol=1e-4)
+
+
+def test_fluid_that_a_mask_takes_in_moves_no_z_score_of_the_brain(tmp_path, images):
+    """A millimetre too many all around, dark in T1 and bright in T2."""
+    brain = images["t1"] > 0
+    rim = ndimage.binary_dilation(brain) & ~brain
+    noise = np.random.default_rng(0).normal(1, 0.1, SHAPE)
+    wider = {
+        name: np.where(rim, level * noise, images[name]).astype(np.int16)
+        for name, level in zip(MODALITIES, (100, 50, 50, 3000), strict=True)
+    }
+    expected = read_scan(write(tmp_path / "true", images), GRID).data
+    found = read_scan(write(tmp_path / "wider", wider), GRID).data
+    both = (expected != 0) & (found != 0)
+    assert both.mean() > 0.9 * (expected != 0).mean()
+    whole = {name: (image[brain].std(), image[brain | rim].std()) for name, image in wider.items()}
+    assert whole["t2"][1] > 1.3 * whole["t2"][0]  # which is what the z-scores would have shrunk by
+    difference = np.abs(found - expected)[both]
+    assert np.percentile(difference, 90) < 0.05
+    assert difference.mean() < 0.03
+
+
+def test_the_surface_of_the_brain_is_not_seen(tmp_path, images):
+    """1.5 mm of a grid of 1.5 mm: a voxel less on each side of each line through the brain."""
+    scan = read_scan(write(tmp_path / "patient", images), GRID)
+    share = straightforward(images, BRATS, GRID, seen_alone=True)
+    assert ((scan.data != 0).any(axis=0) == share).all()
+
+
+def test_a_brain_too_small_to_have_an_inside_is_taken_whole(tmp_path):
+    """A cube of 20 mm on a grid of 3 mm."""
+    rng = np.random.default_rng(0)
+    small = {name: np.pad(rng.normal(500, 50, (20, 20, 20)), 15).astype(np.int16) for name in MODALITIES}
+    data = read_scan(write(tmp_path / "small", small), Grid(spacing=3.0, shape=(24, 24, 24))).data
+    where = (data != 0).any(axis=0)
+    assert where.sum() >= 7**3  # the outermost voxels too, which are brain in part
+    assert np.abs(data[:, where].mean(axis=1)).max() < 0.2
+
+
+def test_a_modality_that_is_constant_but_for_its_surface_is_refused(tmp_path, images):
+    checked = open_patient(write(tmp_path / "patient", images))
+    core = ndimage.binary_erosion(checked.mask)
+    flat = checked.voxels | {"t1": np.where(core, np.int16(300), checked.voxels["t1"])}
+    with pytest.raises(PatientRefused, match="t1 is constant inside the brain"):
+        make_scan(replace(checked, voxels=flat), GRID, Workspace())
 
 
 def test_brain_larger_than_the_grid_is_noted(tmp_path, images):

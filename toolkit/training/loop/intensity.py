@@ -1,7 +1,4 @@
-"""Contrast and brightness of each modality, drawn at random: a z-score depends on what else the brain mask took in.
-
-A mask whose edge holds a little fluid widens the spread inside it, and every z-score of the brain shrinks.
-"""
+"""Contrast and brightness of each modality, drawn at random: scanners differ in both, even after a z-score."""
 
 from __future__ import annotations
 
