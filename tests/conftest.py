@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("faults")
     write_all(out)
     return out
+
+
+@pytest.fixture
+def forked_parts() -> Iterator[None]:
+    """Readers in processes, and parts of the service, are forked from here, not started."""
+    from tests import forked
+
+    with forked.forked_parts():
+        yield
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
-import os
 import shutil
 import sys
-from multiprocessing import forkserver
-from pathlib import Path
+from multiprocessing import forkserver, resource_tracker
 
 import nibabel as nib
 import numpy as np
@@ -15,13 +13,12 @@ from deploy.export.export import export_run
 from deploy.model.folder import BRAIN, file_hashes, open_model, write_manifest
 from deploy.model.manifest import BrainRecord
 from tests.deploy.hospital.scene import write_bright_network
-from tests.forked import Forked
+from tests.forked import Forked, fork_server
 from tests.narrow import narrow
 from toolkit.config import load_settings
 from toolkit.data.patients import MODALITIES
 from toolkit.training.start import start_training
 
-ROOT = Path(__file__).parents[2]
 AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
 SETTINGS = """
@@ -101,10 +98,10 @@ def _narrow():
 
 @pytest.fixture
 def narrow_jobs(monkeypatch):
-    """Networks are narrow in the processes of a study or of folds, too: no server of another test may fork them."""
-    monkeypatch.setattr("toolkit.training.processes.spread.LOADED", "tests.narrow_loaded")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # the server finds installed packages alone
+    """What forks the processes of a study or of folds is forked from here: networks are narrow in them, too."""
     forkserver._forkserver._stop()  # made for tests
+    resource_tracker.ensure_running()
+    monkeypatch.setattr("multiprocessing.util.spawnv_passfds", fork_server)
     yield
     forkserver._forkserver._stop()
 

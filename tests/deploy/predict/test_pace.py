@@ -65,8 +65,8 @@ def reads() -> Iterator[Any]:
 
 
 def test_on_a_cpu_as_many_readers_as_keep_up(model: Model, reads: Any) -> None:
-    runtime = Halving(Timed(model, "cpu", {1: 0.2}))
-    for seconds, workers in ((0.01, 1), (0.3, 2), (60.0, 4)):
+    runtime = Halving(Timed(model, "cpu", {1: 0.1}))
+    for seconds, workers in ((0.01, 1), (0.15, 2), (60.0, 4)):
         ahead = reads(seconds)
         found = find_pace(model, runtime, PredictSettings(), ahead, 6)
         assert (found.batch_size, found.workers, ahead.workers) == (1, workers, workers)
