@@ -74,12 +74,20 @@ def write_patient(folder, seed, bright, affine=AFFINE):
         nib.save(nib.Nifti1Image(image.astype(np.int16), affine), folder / f"{folder.name}_{name}.nii.gz")
 
 
-@pytest.fixture
-def cohort(tmp_path):
-    """Six LGG and six HGG in BraTS 2018's layout."""
+@pytest.fixture(scope="session")
+def drawn(once):
+    return once("cli-cohort", write_twelve)
+
+
+def write_twelve(folder):
     for seed in range(12):
-        write_patient(tmp_path / "cohort" / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
-    return tmp_path / "cohort"
+        write_patient(folder / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
+
+
+@pytest.fixture
+def cohort(drawn, tmp_path):
+    """Six LGG and six HGG in BraTS 2018's layout."""
+    return shutil.copytree(drawn, tmp_path / "cohort")
 
 
 @pytest.fixture
@@ -117,15 +125,14 @@ def forked_gate(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
+def made(drawn, once):
     """A project with a trained and exported model, to be left as it is."""
     with narrow():  # made before a module's fixtures
-        return make_project(tmp_path_factory.mktemp("project"))
+        return once("cli-project", lambda folder: make_project(folder, drawn))
 
 
-def make_project(folder):
-    for seed in range(12):
-        write_patient(folder / "cohort" / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
+def make_project(folder, cohort):
+    shutil.copytree(cohort, folder / "cohort")
     (folder / "grade.toml").write_text(SETTINGS)
     with TrainingScreen() as screen:
         run = start_training(load_settings(folder / "grade.toml"), folder / "runs" / "tiny", screen)
