@@ -47,10 +47,12 @@ def ignore(_: object) -> None:
 
 def warm(network: GradeNet, scans: torch.Tensor) -> GradeNet:
     """BatchNorm statistics of real scans, and a head that tells them apart."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.momentum = None  # all that is seen counts alike: once is enough
     network.train()
     with torch.no_grad():
-        for _ in range(30):
-            network(scans)
+        network(scans)
         network.head.linear.weight.mul_(4)  # type: ignore[union-attr]
         network.head.linear.bias.copy_(torch.tensor([-0.1, 0.2]))  # type: ignore[union-attr]
     return network.eval()
@@ -112,11 +114,13 @@ def exported(run: Run, once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def wide(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wide(cohort: Cohort, once: Once) -> Path:
     """A model of full width, for modules without `_narrow`."""
-    out = tmp_path_factory.mktemp("wide") / "model"
-    export_run(untrained(cohort, tmp_path_factory.mktemp("runs")), out, SETTINGS.export, None, ignore)
-    return out
+
+    def make(folder: Path) -> None:
+        export_run(untrained(cohort, folder), folder / "model", SETTINGS.export, None, ignore)
+
+    return once("deploy-wide", make) / "model"
 
 
 @pytest.fixture
