@@ -1,7 +1,10 @@
 """How many examples the property tests try: `pytest --hypothesis-profile=thorough` for many; a machine without CUDA."""
 
+import fcntl
 import gc
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +27,41 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session")
-def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Gives a folder, to be left as it is, that the first of the tests' processes to need it has made for all."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, whole = root / name, root / f"{name}.whole"
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                folder.mkdir()
+                make(folder)
+                whole.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def faults(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A folder of hostile patients and what is expected of each, to be left as it is."""
     from tests.toolkit.data.faults.__main__ import write_all
 
-    out = tmp_path_factory.mktemp("faults")
-    write_all(out)
-    return out
+    return once("faults", write_all)
+
+
+@pytest.fixture
+def forked_parts() -> Iterator[None]:
+    """Readers in processes, and parts of the service, are forked from here, not started."""
+    from tests import forked
+
+    with forked.forked_parts():
+        yield
 
 
 @pytest.fixture

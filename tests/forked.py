@@ -5,17 +5,24 @@ Tests of how the program itself starts begin it as a user does.
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import IO
+
+import pytest
 
 from cli.main import run
 
@@ -90,6 +97,72 @@ class Forked:
         self.wait()
         self.stdout.close()
         self.stderr.close()
+
+
+def fork_server(_: object, words: Sequence[bytes | str], kept: Sequence[int]) -> int:
+    """Begin the server that `multiprocessing` forks processes from: forked from here, in place of `spawnv_passfds`."""
+    return _fork(lambda: exec(words[-1], {}), kept)
+
+
+class Part:
+    """What `Child` and the pool of readers use of `subprocess.Popen`: `python -m MODULE WORDS`, forked from here."""
+
+    def __init__(self, words: Sequence[str], *, pass_fds: Sequence[int], **_: object):
+        self._words = words[2:]
+        self.pid = _fork(self._run, pass_fds)
+        self._code: int | None = None
+
+    def _run(self) -> None:
+        os.setsid()
+        sys.argv = [*self._words]
+        import_module(self._words[0])._main()
+
+    def poll(self) -> int | None:
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+    def wait(self, timeout: float = 600.0) -> int:
+        until = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("grade", timeout)
+            time.sleep(0.005)
+        return code
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+@contextmanager
+def forked_parts() -> Iterator[None]:
+    """Parts of the service and readers of patients are forked from here, not started."""
+    ours = SimpleNamespace(**vars(subprocess) | {"Popen": Part})
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("deploy.hospital.service.child", "toolkit.data.workers.pool"):
+            patch.setattr(f"{name}.subprocess", ours)
+        yield
+
+
+def _fork(work: Callable[[], None], kept: Sequence[int]) -> int:
+    """A process without what is open here, apart from some of it."""
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        gc.freeze()  # none of what is here closes, as it is collected, a number that is used again
+        for number in {int(file.name) for file in Path("/proc/self/fd").iterdir()} - {0, 1, 2, *kept}:
+            with suppress(OSError):  # that of the listing
+                os.close(number)
+        with suppress(SystemExit):
+            work()
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)
 
 
 def _begin(

@@ -1,12 +1,11 @@
-import os
 import shutil
 import sys
-from multiprocessing import forkserver
-from pathlib import Path
+from multiprocessing import forkserver, resource_tracker
 
 import nibabel as nib
 import numpy as np
 import pytest
+from markupsafe import escape
 from scipy import ndimage
 
 from cli.main import run as run_grade
@@ -15,13 +14,12 @@ from deploy.export.export import export_run
 from deploy.model.folder import BRAIN, file_hashes, open_model, write_manifest
 from deploy.model.manifest import BrainRecord
 from tests.deploy.hospital.scene import write_bright_network
-from tests.forked import Forked
+from tests.forked import Forked, fork_server
 from tests.narrow import narrow
 from toolkit.config import load_settings
 from toolkit.data.patients import MODALITIES
 from toolkit.training.start import start_training
 
-ROOT = Path(__file__).parents[2]
 AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
 SETTINGS = """
@@ -77,12 +75,20 @@ def write_patient(folder, seed, bright, affine=AFFINE):
         nib.save(nib.Nifti1Image(image.astype(np.int16), affine), folder / f"{folder.name}_{name}.nii.gz")
 
 
-@pytest.fixture
-def cohort(tmp_path):
-    """Six LGG and six HGG in BraTS 2018's layout."""
+@pytest.fixture(scope="session")
+def drawn(once):
+    return once("cli-cohort", write_twelve)
+
+
+def write_twelve(folder):
     for seed in range(12):
-        write_patient(tmp_path / "cohort" / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
-    return tmp_path / "cohort"
+        write_patient(folder / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
+
+
+@pytest.fixture
+def cohort(drawn, tmp_path):
+    """Six LGG and six HGG in BraTS 2018's layout."""
+    return shutil.copytree(drawn, tmp_path / "cohort")
 
 
 @pytest.fixture
@@ -99,12 +105,21 @@ def _narrow():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _unpictured():
+    """Without the curves of a report, seconds of each training; test_whole_path.py has them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for page in ("report", "study_page"):
+            patch.setattr(f"toolkit.evaluation.pages.{page}.svg", lambda _, alt, *__: escape(alt))
+        yield
+
+
 @pytest.fixture
 def narrow_jobs(monkeypatch):
-    """Networks are narrow in the processes of a study or of folds, too: no server of another test may fork them."""
-    monkeypatch.setattr("toolkit.training.processes.spread.LOADED", "tests.narrow_loaded")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # the server finds installed packages alone
+    """What forks the processes of a study or of folds is forked from here: networks are narrow in them, too."""
     forkserver._forkserver._stop()  # made for tests
+    resource_tracker.ensure_running()
+    monkeypatch.setattr("multiprocessing.util.spawnv_passfds", fork_server)
     yield
     forkserver._forkserver._stop()
 
@@ -120,15 +135,14 @@ def forked_gate(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
+def made(drawn, once):
     """A project with a trained and exported model, to be left as it is."""
     with narrow():  # made before a module's fixtures
-        return make_project(tmp_path_factory.mktemp("project"))
+        return once("cli-project", lambda folder: make_project(folder, drawn))
 
 
-def make_project(folder):
-    for seed in range(12):
-        write_patient(folder / "cohort" / ("LGG", "HGG")[seed % 2] / f"p{seed:02}", seed, seed % 2)
+def make_project(folder, cohort):
+    shutil.copytree(cohort, folder / "cohort")
     (folder / "grade.toml").write_text(SETTINGS)
     with TrainingScreen() as screen:
         run = start_training(load_settings(folder / "grade.toml"), folder / "runs" / "tiny", screen)

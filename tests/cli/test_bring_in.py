@@ -19,6 +19,7 @@ from scipy import ndimage
 from deploy.hospital.cohort import _in_processes, _labelled
 from deploy.hospital.ingest import Source
 from deploy.hospital.results.report import read_values
+from deploy.hospital.space.pose import EDGES, STEPS
 from deploy.hospital.space.register import LEVELS
 from deploy.hospital.study.facts import digest
 from deploy.hospital.volume import Volume
@@ -45,6 +46,8 @@ def rows(file):
 def test_raw_files_become_a_patient_a_cohort_and_a_grade(grade, site, monkeypatch):
     # Roughly aligned will do here: how well is looked at below, and in tests/deploy/hospital.
     monkeypatch.setattr("deploy.hospital.space.register.LEVELS", LEVELS[2:])
+    monkeypatch.setattr("deploy.hospital.space.pose.EDGES", EDGES[:1])
+    monkeypatch.setattr("deploy.hospital.space.pose.STEPS", STEPS[:1])
     write_raw(site / "raw" / "anna")
     code, shown, _ = grade("ingest", "raw", "--raw", "--out", "in")
     assert code == 0, shown
@@ -113,6 +116,7 @@ def lie_on_each_other(folder, t1ce, moved):
 
 
 @needs("/usr/bin/dciodvfy", "/usr/bin/dsrdump")
+@pytest.mark.usefixtures("forked_parts")
 def test_studies_in_one_folder_are_graded_refused_and_answered(grade, site, monkeypatch):
     moved = rigid((6.0, -4.0, 8.0), (7.0, -5.0, 4.0))
     whole = study({"t2": moved}, edge=8)
@@ -154,7 +158,8 @@ def test_studies_in_one_folder_are_graded_refused_and_answered(grade, site, monk
 
     # An archive becomes a cohort, by two processes; of the good study there is already what an earlier call made.
     monkeypatch.setattr("deploy.hospital.cohort.cores", lambda: 4)
-    empty = whole | {"t2": Volume(np.zeros_like(whole["t2"].voxels), whole["t2"].affine)}
+    coarse = study({}, edge=9.5)
+    empty = coarse | {"t2": Volume(np.zeros_like(coarse["t2"].voxels), coarse["t2"].affine)}
     for name, patient in (("carla", "carla"), ("dora", "dora"), ("later", "anna")):
         write_patient(site / "in" / name, patient, empty, seed=name)
     (site / "grades.csv").write_text("patient,grade\nanna,HGG\nberta,LGG\ncarla,LGG\n")
@@ -193,6 +198,7 @@ def _endless():
     time.sleep(600)
 
 
+@pytest.mark.usefixtures("forked_parts")
 def test_a_process_that_dies_refuses_its_study_and_an_interrupt_ends_the_others(site, monkeypatch):
     monkeypatch.setattr("deploy.hospital.cohort.cores", lambda: 4)
     sources = [Source("a", "0", {}, partial(_end, 0)), Source("b", "1", {}, _endless), Source("c", "2", {}, _endless)]

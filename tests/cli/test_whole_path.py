@@ -11,6 +11,11 @@ import pytest
 from tests.cli.conftest import AFFINE
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _unpictured():
+    """Not here: pages are whole."""
+
+
 def probabilities(results):
     with (results / "predictions.csv").open(newline="") as stream:
         return {row["patient"]: float(row["probability"]) for row in csv.DictReader(stream)}
@@ -25,6 +30,7 @@ def test_three_commands(project, grade):
     for name in ("settings.toml", "split.csv", "history.csv", "last.pt", "best.safetensors", "validation.csv",
                  "calibration.json", "report.html", "environment.json"):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
+    assert (run / "report.html").read_text().count("<svg") == 5
 
     code, out, err = grade("export")
     assert code == 0, err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,10 @@ from toolkit.data.phantom.cohort import PhantomSettings, write_cohort
 from toolkit.data.scan import read_scan
 from toolkit.evaluation.calibration import Calibration
 from toolkit.training.network.network import GradeNet
-from toolkit.training.runs.folder import create_run
+from toolkit.training.runs.folder import create_run, open_run
 from toolkit.training.runs.run import EpochRow, Run, ValidationTable
 
+Once = Callable[[str, Callable[[Path], object]], Path]
 SETTINGS = Settings(
     data=DataSettings(spacing=6.0, shape=(24, 32, 24)),
     network=NetworkSettings(depth=10),
@@ -46,20 +47,21 @@ def ignore(_: object) -> None:
 
 def warm(network: GradeNet, scans: torch.Tensor) -> GradeNet:
     """BatchNorm statistics of real scans, and a head that tells them apart."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.momentum = None  # all that is seen counts alike: once is enough
     network.train()
     with torch.no_grad():
-        for _ in range(30):
-            network(scans)
+        network(scans)
         network.head.linear.weight.mul_(4)  # type: ignore[union-attr]
         network.head.linear.bias.copy_(torch.tensor([-0.1, 0.2]))  # type: ignore[union-attr]
     return network.eval()
 
 
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    folder = tmp_path_factory.mktemp("cohort")
-    write_cohort(folder, PhantomSettings(patients=6, seed=1, difficulty=0.2, hgg_share=0.5, spacing=4.0), ignore)
-    return read_cohort(folder, None)
+def cohort(once: Once) -> Cohort:
+    phantoms = PhantomSettings(patients=6, seed=1, difficulty=0.2, hgg_share=0.5, spacing=4.0)
+    return read_cohort(once("deploy-cohort", lambda folder: write_cohort(folder, phantoms, ignore)), None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,9 +71,9 @@ def _narrow() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def run(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(cohort: Cohort, once: Once) -> Run:
     with narrow():  # made before a module's fixtures
-        return untrained(cohort, tmp_path_factory.mktemp("runs"))
+        return open_run(once("deploy-runs", lambda folder: untrained(cohort, folder)) / "tiny")
 
 
 def untrained(cohort: Cohort, runs: Path) -> Run:
@@ -105,19 +107,20 @@ def untrained(cohort: Cohort, runs: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
-def exported(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("out") / "model"
+def exported(run: Run, once: Once) -> Path:
     with narrow():
-        export_run(run, out, SETTINGS.export, None, ignore)
-    return out
+        out = once("deploy-model", lambda folder: export_run(run, folder / "model", SETTINGS.export, None, ignore))
+    return out / "model"
 
 
 @pytest.fixture(scope="session")
-def wide(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wide(cohort: Cohort, once: Once) -> Path:
     """A model of full width, for modules without `_narrow`."""
-    out = tmp_path_factory.mktemp("wide") / "model"
-    export_run(untrained(cohort, tmp_path_factory.mktemp("runs")), out, SETTINGS.export, None, ignore)
-    return out
+
+    def make(folder: Path) -> None:
+        export_run(untrained(cohort, folder), folder / "model", SETTINGS.export, None, ignore)
+
+    return once("deploy-wide", make) / "model"
 
 
 @pytest.fixture

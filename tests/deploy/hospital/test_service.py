@@ -71,7 +71,7 @@ def test_a_study_is_answered_refused_repeated_and_reopened(tmp_path: Path, archi
             what="answered with the late slice",
         )
         assert send(list(archive.objects.values()), settings.port) == [0x0000] * 2
-        time.sleep(1.0)
+        time.sleep(0.6)
         assert service.queue.keys("incoming") == service.queue.keys("ready") == []
     assert sorted(archive.times.values()) == [1, 2]
     told = events(settings.folder)
@@ -111,7 +111,7 @@ def test_an_open_association_holds_its_study_back_and_a_broken_one_does_not(tmp_
     with serving(settings) as service:
         link = entity.associate("127.0.0.1", settings.port, ae_title="GRADE")
         link.send_c_store(images[0])
-        time.sleep(1.5)
+        time.sleep(0.8)
         assert service.queue.keys("incoming") == [key_of(images)]
         link.send_c_store(images[1])
         link.abort()  # the sender breaks off
@@ -175,7 +175,7 @@ def test_it_ends_after_the_study_in_hand_and_resumes(tmp_path: Path, archive: Ar
         (folder / "images").mkdir(parents=True)
         for place, file in enumerate(sorted((tmp_path / str(number)).rglob("*.dcm"))):
             file.rename(folder / "images" / f"{place}.dcm")
-    with serving(settings, quick(3.0)) as service:
+    with serving(settings, quick(1.5)) as service:
         wait_until(lambda: service.queue.keys("running"), what="at work")
     assert queue.keys("running") == []
     assert 1 <= len(queue.keys("done")) < 3

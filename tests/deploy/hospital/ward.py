@@ -19,6 +19,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts, build_contex
 from deploy.hospital.service.serve import Job, Service
 from deploy.hospital.service.work import OpenAnswerer
 from tests.deploy.hospital.quick import MODEL, quick
+from tests.forked import forked_parts
 from toolkit.config.service import Peer, ServiceSettings
 from toolkit.errors import GradeError
 
@@ -127,7 +128,7 @@ def ward_settings(folder: Path, archive: Archive | None = None, **changes: Any) 
 
 @contextmanager
 def serving(settings: ServiceSettings, answerer: OpenAnswerer | None = None, **changes: Any) -> Iterator[Service]:
-    """A service in a thread; its reception and worker are real processes."""
+    """A service in a thread; its reception and worker are real processes, forked from here."""
     lines: list[str] = []
     service = Service(Job(settings, answerer or quick(), MODEL, say=lines.append, **changes))
     failure: list[GradeError | OSError] = []
@@ -139,17 +140,18 @@ def serving(settings: ServiceSettings, answerer: OpenAnswerer | None = None, **c
             failure.append(error)
 
     thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        networked = changes.get("network", True)
-        wait_until(
-            lambda: failure or (service.health.ready and (service.health.listening or not networked)),
-            what="the service is up",
-        )
-        if failure:
-            raise failure[0]
-        yield service
-    finally:
-        service.stop()
-        thread.join(60)
+    with forked_parts():
+        thread.start()
+        try:
+            networked = changes.get("network", True)
+            wait_until(
+                lambda: failure or (service.health.ready and (service.health.listening or not networked)),
+                what="the service is up",
+            )
+            if failure:
+                raise failure[0]
+            yield service
+        finally:
+            service.stop()
+            thread.join(60)
     assert not failure, failure

@@ -65,8 +65,8 @@ def reads() -> Iterator[Any]:
 
 
 def test_on_a_cpu_as_many_readers_as_keep_up(model: Model, reads: Any) -> None:
-    runtime = Halving(Timed(model, "cpu", {1: 0.2}))
-    for seconds, workers in ((0.01, 1), (0.3, 2), (60.0, 4)):
+    runtime = Halving(Timed(model, "cpu", {1: 0.1}))
+    for seconds, workers in ((0.01, 1), (0.15, 2), (60.0, 4)):
         ahead = reads(seconds)
         found = find_pace(model, runtime, PredictSettings(), ahead, 6)
         assert (found.batch_size, found.workers, ahead.workers) == (1, workers, workers)
@@ -89,7 +89,7 @@ def test_nothing_is_known_of_reading_when_all_are_refused(model: Model, reads: A
     assert find_pace(model, runtime, PredictSettings(), reads(0.0, refused=True), 6) == (1, 4, "")
 
 
-@pytest.mark.parametrize(("alone", "together", "wanted"), [(0.05, 0.06, True), (0.01, 0.5, False)])
+@pytest.mark.parametrize(("alone", "together", "wanted"), [(0.05, 0.06, True), (0.01, 0.2, False)])
 def test_on_a_gpu_the_faster_batch(model: Model, reads: Any, alone: float, together: float, wanted: bool) -> None:
     most = model.manifest.max_batch
     timed = Timed(model, "cuda:0", {1: alone, most: together})

@@ -45,6 +45,7 @@ from toolkit.data.scan import read_scan
 from toolkit.errors import ModelError, OutOfMemory, RuntimeUnavailable
 
 ON_CPU = Choice("onnx", "cpu")
+forked = pytest.mark.usefixtures("forked_parts")  # elsewhere readers are started, as for a user
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,7 @@ def test_processes_read_every_hostile_patient_as_threads_do(
             assert one.scan.data.tobytes() == other.scan.data.tobytes()
 
 
+@forked
 def test_the_card_makes_the_scans_that_the_processor_makes(
     everybody: tuple[Patient, ...], by_threads: list[Read], runtime: OnnxRuntime
 ) -> None:
@@ -110,6 +112,7 @@ def test_the_card_makes_the_scans_that_the_processor_makes(
     assert worst < 5e-5
 
 
+@forked
 def test_check_in_processes_finds_what_threads_find(
     hostile: tuple[Patient, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +132,7 @@ def records_of(patients: Sequence[Patient], model: Model, out: Path, readers: Re
     return [record.model_copy(update={"seconds": Seconds(read=0, infer=0)}) for record in records]
 
 
+@forked
 def test_predictions_do_not_depend_on_the_readers(
     hostile: tuple[Patient, ...], patients: tuple[Patient, ...], model: Model, tmp_path: Path
 ) -> None:
@@ -153,6 +157,7 @@ def on_card(monkeypatch: pytest.MonkeyPatch) -> list[Card]:
     return made
 
 
+@forked
 def test_predictions_on_the_card_are_those_of_the_processor(
     hostile: tuple[Patient, ...],
     patients: tuple[Patient, ...],
@@ -171,6 +176,7 @@ def test_predictions_on_the_card_are_those_of_the_processor(
         assert one.model_copy(update=loose) == other.model_copy(update=loose)
 
 
+@forked
 def test_a_runtime_without_a_card_gets_finished_scans(
     patients: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +202,7 @@ class Other:
         return outputs if self._fails else outputs._replace(logits=outputs.logits * np.nan)
 
 
+@forked
 @pytest.mark.parametrize("fails", [0, 1])
 def test_a_batch_on_the_card_is_halved_and_answered_again_in_fp32(
     patients: tuple[Patient, ...], model: Model, runtime: OnnxRuntime, fails: int, monkeypatch: pytest.MonkeyPatch
@@ -340,6 +347,7 @@ def test_what_reads_follows_from_gpu_cores_and_patients(monkeypatch: pytest.Monk
     assert choose_reading(PredictSettings(readers="threads"), anywhere, 16, 1000) == ("threads", False)
 
 
+@forked
 def test_an_edit_and_pages_need_the_scan_on_the_host(
     patients: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
