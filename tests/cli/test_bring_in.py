@@ -14,7 +14,6 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from scipy import ndimage
 
 from deploy.hospital.cohort import _in_processes, _labelled
 from deploy.hospital.ingest import Source
@@ -61,12 +60,8 @@ def test_raw_files_become_a_patient_a_cohort_and_a_grade(grade, site, monkeypatc
     assert set(record["seconds"]) >= {"reading", "brain mask", "flair on t1ce", "pose", "interpolation", "all"}
     assert (folder / "ingest.png").read_bytes().startswith(b"\x89PNG")
     mask = np.asarray(nib.load(folder / "anna_brain_mask.nii.gz").dataobj) > 0
-    edges = []
     for name in MODALITIES:
-        voxels = np.asarray(nib.load(folder / f"anna_{name}.nii.gz").dataobj)
-        edges.append(voxels[mask].std() / voxels[ndimage.binary_erosion(mask)].std() - 1)
-        assert record["figures"][f"edge_{name}"] == pytest.approx(edges[-1], abs=0.005)
-    assert any("widens the spread" in note for note in record["notes"]) == (max(edges) > 0.15)
+        assert np.array_equal(np.asarray(nib.load(folder / f"anna_{name}.nii.gz").dataobj) > 0, mask)
     image = nib.load(folder / "anna_t1ce.nii.gz")
     assert image.shape == (240, 240, 155)
     assert np.array_equal(image.affine, [[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])

@@ -222,7 +222,7 @@ def test_a_batch_on_the_card_is_halved_and_answered_again_in_fp32(
 
 def test_preparation_that_differs_is_refused(runtime: OnnxRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Card(runtime, 1).prove() < LIMIT
-    monkeypatch.setattr(preparation, "SMALLEST", 1e5)  # as if the deviation were computed wrongly
+    monkeypatch.setitem(preparation._NUMBERS, "smallest", np.float32(1e5))  # as if the deviation were computed wrongly
     monkeypatch.setattr(deploy.runtimes.card, "prepared_graph", write_preparation)
     with pytest.raises(RuntimeUnavailable, match=r'differs by .* in a z-score .* readers = "threads"'):
         Card(runtime, 1).prove()
