@@ -53,9 +53,7 @@ def write_preparation(dtype: str) -> bytes:
     node, along = graph.node, graph.along
     voxels = node("Cast", "voxels", to=TensorProto.FLOAT)  # (4, Z, Y, X)
     mask = node("Unsqueeze", node("Cast", "mask", to=TensorProto.FLOAT), "first")  # (1, Z, Y, X)
-    # Scores of the whole brain first: a card's products may round to ten bits, which is too little for raw voxels.
-    rough = graph.scaled(graph.centred(voxels, mask, mask), mask)
-    data = along(node("Mul", rough, node("Reshape", "signs", "by_modality")), "x", "y", "z")  # (4, X', Y', Z')
+    data = node("Mul", along(voxels, "x", "y", "z"), node("Reshape", "signs", "by_modality"))  # (4, X', Y', Z')
     share = along(mask, "x", "y", "z")  # (1, X', Y', Z')
     outside = node("Cast", node("LessOrEqual", share, "brain"), to=TensorProto.FLOAT)
     deep = graph.eroded(outside, "inside")

@@ -16,7 +16,7 @@ from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.reading.door import PLAINLY, Images, Reading, open_patient
 from toolkit.data.reading.voxels import above_background
 from toolkit.data.resample import MemoryOrder
-from toolkit.data.scan import Scan, describe, make_scan, matrices_of
+from toolkit.data.scan import Scan, describe, eroded, make_scan, matrices_of
 
 LARGEST = 64 << 20  # bytes of voxels; a larger box costs more to hand over than to finish
 ORDINARY = (1e-10, 1e12)  # standard deviations whose squares float32 sums with its full precision
@@ -100,9 +100,11 @@ def _copy(stored: Voxels, background: float, out: Voxels) -> None:
 
 
 def _ordinary(voxels: Voxels, mask: Mask) -> bool:
-    """Whether float32 is enough for mean and deviation, by a sample."""
+    """Whether float32 is enough for mean and deviation of the brain's inside, by a sample."""
     sample = (slice(None, None, STEP),) * 3
-    taken = voxels[sample][mask[sample]].astype(np.float64)
+    there = mask[sample]
+    inside = eroded(there, 1)
+    taken = voxels[sample][inside if inside.any() else there].astype(np.float64)
     if not len(taken):
         return False
     mean, deviation = float(taken.mean()), float(taken.std())

@@ -153,7 +153,7 @@ class _Within:
     def of(cls, share: Float32, spacing: float, work: Float32) -> Self:
         """From the share of brain, and the grid's spacing in mm."""
         brain = share > BRAIN
-        seen, inside = (_eroded(brain, reach) for reach in reaches(spacing))
+        seen, inside = (eroded(brain, reach) for reach in reaches(spacing))
         if np.count_nonzero(inside) < ENOUGH:
             seen, inside = np.ones_like(brain), brain
         return cls(share, inside.astype(np.float32), seen.astype(np.float32), work)
@@ -164,10 +164,12 @@ def reaches(spacing: float) -> tuple[int, int]:
     return round(RIM / spacing), round(INSIDE / spacing)
 
 
-def _eroded(brain: Mask, reach: int) -> Mask:
-    """Voxels (X, Y, Z) with nothing but brain in a cube around them that reaches so many voxels each way.
+def eroded(brain: Mask, reach: int) -> Mask:
+    """Voxels with nothing but brain around them.
 
-    Beyond the grid all is taken for brain: there the grid ends, not the brain.
+    Args:
+        brain: (X, Y, Z); beyond it all is taken for brain, since there the grid ends and not the brain.
+        reach: voxels each way, of the cube that is looked at.
     """
     padded = np.pad(brain, reach, constant_values=True)
     flat = padded.reshape(-1)  # what a step along an axis takes from the next line is padding
