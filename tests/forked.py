@@ -179,7 +179,7 @@ def _begin(
     for number, output in enumerate(outputs, start=1):
         os.dup2(output, number)
         os.close(output)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, encoding="utf-8") for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(one, "w", 1, encoding="utf-8", closefd=False) for one in (1, 2))
     warnings.resetwarnings()  # here they are printed, not errors
     warnings.showwarning = _print_warning
     os.environ.clear()

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from deploy.model.folder import open_model
+from tests.narrow import DENSE_FEATURES
 from toolkit.training.network.checkpoint import read_weights
 
-WIDTHS = {"densenet121": 1024, "seresnet50": 2048, "efficientnet-b0": 1280}
+WIDTHS = {"densenet121": DENSE_FEATURES, "seresnet50": 2048, "efficientnet-b0": 1280}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from toolkit.arrays import Float64, Int64
+from toolkit.arrays import Float64, Int64, Mask
 from toolkit.config import CalibrationSettings, parse_rule
 from toolkit.data.patients import CLASSES
 from toolkit.errors import GradeError
@@ -17,6 +17,7 @@ from toolkit.evaluation.logistic import fit_logistic
 MIN_PATIENTS = 10
 MIN_PER_CLASS = 3
 RESAMPLES = 1000  # of the threshold
+AT_ONCE = 100  # of them
 SLOPE_BOUNDS = (0.1, 10.0)  # of temperature scaling: temperatures from 10 to 0.1
 
 
@@ -79,20 +80,8 @@ def choose_threshold(grade: Int64, probability: Float64, rule: str) -> tuple[flo
 
     Source: Youden 1950.
     """
-    name, first, second = parse_rule(rule)
-    candidates = _candidates(probability)  # (K,), rising
-    lgg, hgg = np.sort(probability[grade == 0]), np.sort(probability[grade == 1])
-    missed = np.searchsorted(hgg, candidates)  # (K,) HGG below the candidate
-    false = lgg.size - np.searchsorted(lgg, candidates)  # (K,) LGG at or above it
-    if name == "sensitivity":
-        enough = (hgg.size - missed) / hgg.size >= first
-        return float(candidates[enough][-1] if enough.any() else candidates[0]), bool(enough.any())
-    if name == "cost":
-        cost = first * missed + second * false
-    else:  # 1 - J, times both counts: whole numbers, so that ties are exact
-        cost = (missed * lgg.size + false * hgg.size).astype(np.float64)
-    best = cost <= cost.min() * (1 + 1e-12)  # costs such as 0.1 and 0.3 make ties inexact
-    return float(candidates[best][0]), True
+    threshold, reached = _chosen(grade[None], probability[None], rule)
+    return float(threshold[0]), bool(reached[0])
 
 
 def threshold_limits(grade: Int64, probability: Float64, rule: str) -> tuple[float, float]:
@@ -104,12 +93,43 @@ def threshold_limits(grade: Int64, probability: Float64, rule: str) -> tuple[flo
         rule: as `choose_threshold`.
     """
     rng, groups = np.random.default_rng(0), [np.flatnonzero(grade == c) for c in range(len(CLASSES))]
-    found = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        drawn = np.concatenate([rng.choice(group, group.size) for group in groups])
-        found[i], _ = choose_threshold(grade[drawn], probability[drawn], rule)
-    low, high = np.quantile(found, [0.025, 0.975])
+    found = []
+    for begun in range(0, RESAMPLES, AT_ONCE):
+        count = min(AT_ONCE, RESAMPLES - begun)
+        drawn = np.stack([np.concatenate([rng.choice(one, one.size) for one in groups]) for _ in range(count)])
+        found.append(_chosen(grade[drawn], probability[drawn], rule)[0])
+    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
     return float(low), float(high)
+
+
+def _chosen(grade: Int64, probability: Float64, rule: str) -> tuple[Float64, Mask]:
+    """`choose_threshold` for several groups of N patients (R, N): thresholds (R,), and whether the rule was met."""
+    name, first, second = parse_rule(rule)
+    order = np.argsort(probability, axis=1)
+    hgg = np.take_along_axis(grade, order, axis=1)
+    ends = np.pad(np.take_along_axis(probability, order, axis=1), ((0, 0), (1, 1)), constant_values=(0, 1))
+    low, high = ends[:, :-1], ends[:, 1:]  # (R, N + 1), rising
+    middle = (low + high) / 2
+    # Between two neighbouring floats there is no third: the upper one separates them as well.
+    middle = np.where(middle > low, middle, high)
+    usable = (low < high) & (middle > 0) & (middle < 1)
+    missed = np.pad(hgg.cumsum(axis=1), ((0, 0), (1, 0)))  # HGG below
+    hgg_all = missed[:, -1:]
+    lgg_all = hgg.shape[1] - hgg_all
+    false = lgg_all - np.arange(hgg.shape[1] + 1) + missed  # LGG at or above
+    rows = np.arange(len(grade))
+    if name == "sensitivity":
+        enough = usable & ((hgg_all - missed) / hgg_all >= first)
+        reached = enough.any(axis=1)
+        last = enough.shape[1] - 1 - enough[:, ::-1].argmax(axis=1)
+        return middle[rows, np.where(reached, last, usable.argmax(axis=1))], reached
+    if name == "cost":
+        cost = first * missed + second * false
+    else:  # 1 - J, times both counts: whole numbers, so that ties are exact
+        cost = (missed * lgg_all + false * hgg_all).astype(np.float64)
+    cost = np.where(usable, cost, np.inf)
+    best = cost <= cost.min(axis=1, keepdims=True) * (1 + 1e-12)  # costs such as 0.1 and 0.3 make ties inexact
+    return middle[rows, best.argmax(axis=1)], np.ones(len(grade), np.bool_)
 
 
 def _checked(logit: ArrayLike, grade: ArrayLike) -> tuple[Float64, Int64]:
@@ -160,15 +180,6 @@ def _fit_map(logit: Float64, grade: Int64, method: Method) -> tuple[Method, floa
     if _loss(logit, target) - _loss(a * logit + b, target) <= 1e-9:
         return "none", 1.0, 0.0, (f"The logits are calibrated as they are; {method} would not lower their loss.",)
     return method, a, b, notes
-
-
-def _candidates(probability: Float64) -> Float64:
-    """Thresholds (K,) strictly inside (0, 1), rising, one between each two neighbours and one beyond either end."""
-    ends = np.unique(np.concatenate([[0.0], probability, [1.0]]))
-    middle = (ends[:-1] + ends[1:]) / 2
-    # Between two neighbouring floats there is no third: the upper one separates them as well.
-    middle = np.where(middle > ends[:-1], middle, ends[1:])
-    return np.unique(middle[(middle > 0) & (middle < 1)])
 
 
 def _loss(z: Float64, target: Float64) -> float:

@@ -22,12 +22,6 @@ from toolkit.errors import ModelError
 from toolkit.training.network.ensemble import Ensemble, members_of
 from toolkit.training.network.network import GradeNet, build_network, fold_batchnorm
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _narrow() -> None:
-    """Not here: depth 50 and shortcut A as they are."""
-
-
 GRID = Grid(spacing=6.0, shape=(24, 32, 24))
 ODD = Grid(spacing=6.0, shape=(33, 25, 36))
 LARGE = Grid(spacing=6.0, shape=(32, 48, 64))

@@ -16,8 +16,8 @@ _LEVELS = {
 
 def head(
     modality: str,
-    shape: tuple[int, int, int] = (48, 56, 24),
-    spacing: tuple[float, float, float] = (4.0, 4.0, 6.0),
+    shape: tuple[int, int, int] = (48, 56, 16),
+    spacing: tuple[float, float, float] = (4.0, 4.0, 9.0),
     turn: float = 4.0,
 ) -> Volume:
     """A head of whole numbers, (X, Y, Z); its grid is turned by some degrees about two axes."""
