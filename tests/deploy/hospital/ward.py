@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socketserver import BaseServer
 from typing import Any
 
+import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 from pynetdicom import AE, evt
@@ -57,7 +59,8 @@ class Archive:
 
     def open(self) -> None:
         handlers = [(evt.EVT_C_STORE, self._store)]
-        self._server = self._entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        with prompt():
+            self._server = self._entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
 
     def close(self) -> None:
         if self._server is not None:
@@ -106,6 +109,14 @@ def send(
     return statuses
 
 
+@contextmanager
+def prompt() -> Iterator[None]:
+    """Servers of pynetdicom that begin inside notice at once that they are to end; else they look twice a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseServer.serve_forever, "__defaults__", (0.02,))
+        yield
+
+
 def ward_settings(folder: Path, archive: Archive | None = None, **changes: Any) -> ServiceSettings:
     """Settings of a service that answers in a blink."""
     peers = {"SCANNER": Peer(aet="SCANNER")}
@@ -140,7 +151,7 @@ def serving(settings: ServiceSettings, answerer: OpenAnswerer | None = None, **c
             failure.append(error)
 
     thread = threading.Thread(target=run)
-    with forked_parts():
+    with forked_parts(), prompt():
         thread.start()
         try:
             networked = changes.get("network", True)
