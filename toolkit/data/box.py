@@ -5,6 +5,7 @@ Ordinary images alone: whatever needs care in float32 is left to `scan.py`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ LARGEST = 64 << 20  # bytes of voxels; a larger box costs more to hand over than
 ORDINARY = (1e-10, 1e12)  # standard deviations whose squares float32 sums with its full precision
 SPREAD = 0.05  # standard deviation over mean, at least
 STEP = 4  # voxels from one to the next that these two are judged by
+_SAMPLE = (slice(None, None, STEP),) * 3
 _SMALL = (np.int16, np.int8, np.uint8)
 
 
@@ -77,12 +79,15 @@ def box_of(images: Images, grid: Grid, workspace: Workspace) -> Box | None:
     voxels = workspace.out((len(MODALITIES), *size), dtype)  # (4, Z, Y, X)
     mask = workspace.out(size, np.bool_)
     mask[...] = images.mask[flips].transpose()
+    deep = eroded(mask[_SAMPLE], math.ceil(grid.spacing / (STEP * images.edges.min())))
+    if not deep.any():  # perhaps too small for the grid
+        return None
     for channel, name in enumerate(MODALITIES):
         if name == images.missing:
             voxels[channel] = 0
         else:
             _copy(images.voxels[name][flips].transpose(), images.background[name], voxels[channel])
-            if not _ordinary(voxels[channel], mask):
+            if not _ordinary(voxels[channel][_SAMPLE][deep]):
                 return None
     x, y, z = (np.ascontiguousarray(m[:, flip]) for m, flip in zip(matrices_of(images, grid), flips, strict=True))
     signs = [0.0 if name == images.missing else np.sign(images.slopes[name]) for name in MODALITIES]
@@ -99,13 +104,7 @@ def _copy(stored: Voxels, background: float, out: Voxels) -> None:
             np.copyto(out, above_background(stored, background), casting="same_kind")
 
 
-def _ordinary(voxels: Voxels, mask: Mask) -> bool:
-    """Whether float32 is enough for mean and deviation of the brain's inside, by a sample."""
-    sample = (slice(None, None, STEP),) * 3
-    there = mask[sample]
-    inside = eroded(there, 1)
-    taken = voxels[sample][inside if inside.any() else there].astype(np.float64)
-    if not len(taken):
-        return False
-    mean, deviation = float(taken.mean()), float(taken.std())
+def _ordinary(taken: Voxels) -> bool:
+    """Whether float32 is enough for mean and deviation, by voxels (N,) of the brain's inside."""
+    mean, deviation = float(taken.mean(dtype=np.float64)), float(taken.std(dtype=np.float64))
     return ORDINARY[0] < deviation < ORDINARY[1] and deviation > SPREAD * abs(mean)

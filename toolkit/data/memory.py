@@ -58,7 +58,7 @@ class Workspace:
         mask: of the brain, in the whole volume.
         slab: a few planes of the mask, of one modality.
         share: how much of each voxel of the grid is brain.
-        work: one modality on the grid.
+        work: some planes of a modality on the grid.
         resample: see there.
         out: makes the arrays that outlive the reading: of a shape and a dtype, not initialised.
     """

@@ -8,7 +8,7 @@ z-scores of the whole brain.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Self, TypeAlias
@@ -18,7 +18,7 @@ import numpy as np
 from toolkit.arrays import Float32, Mask, Voxels
 from toolkit.config import Grid
 from toolkit.data.content import content_digest
-from toolkit.data.memory import Workspace
+from toolkit.data.memory import Scratch, Workspace
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.reading.door import PLAINLY, Images, Reading, open_patient
 from toolkit.data.reading.header import Affine
@@ -31,6 +31,7 @@ PREPROCESSING = 4  # raised whenever the numbers of a scan change; part of the c
 INSIDE = 3.0  # mm below the surface of the brain, from where mean and standard deviation are taken
 RIM = 1.5  # mm below it, from where the network sees the brain
 BRAIN = 0.47  # share of a voxel from which it is brain; at a flat surface many have 0.5, and rounding would decide
+PLANES = 16  # of the grid, of a slab
 ENOUGH = 1000  # voxels of the grid; a brain with fewer inside is taken whole
 SAFE_SPREAD = 1e-2  # standard deviation over mean from which float32 keeps the digits of their difference
 LEAST_SPREAD = 1e-5  # the same of z-scores of the whole brain; less is rounding
@@ -84,12 +85,12 @@ def make_scan(images: Images, grid: Grid, workspace: Workspace) -> Scan:
     """What `read_scan` makes of checked images.
 
     Raises:
-        PatientRefused: a modality is constant inside the brain.
+        PatientRefused: a modality is constant inside the brain, or the brain is smaller than a voxel of the grid.
     """
     resample = Resampler(images.mask, matrices_of(images, grid), workspace.resample)
     share = workspace.share.array(grid.shape, np.float32)  # (X, Y, Z), how much of a voxel is brain
     share[...] = resample(images.mask)
-    within = _Within.of(share, grid.spacing, workspace.work.array(grid.shape, np.float32))
+    within = _Within.of(share, grid.spacing, workspace.work)
     data = workspace.out((len(MODALITIES), *grid.shape), np.float32)  # (4, X, Y, Z)
     for channel, name in zip(data, MODALITIES, strict=True):
         if name == images.missing:
@@ -141,22 +142,39 @@ class _Within:
         share: how much of a voxel is brain.
         inside: 1 in the voxels that mean and standard deviation are taken from.
         seen: 1 in those that the network sees.
-        work: to work in.
+        count: voxels inside.
+        brain: what is brain of them.
+        work: some planes to work in.
     """
 
     share: Float32
     inside: Float32
     seen: Float32
+    count: float
+    brain: float
     work: Float32
 
     @classmethod
-    def of(cls, share: Float32, spacing: float, work: Float32) -> Self:
-        """From the share of brain, and the grid's spacing in mm."""
+    def of(cls, share: Float32, spacing: float, work: Scratch) -> Self:
+        """From the share of brain, and the grid's spacing in mm.
+
+        Raises:
+            PatientRefused: there is no brain on the grid.
+        """
         brain = share > BRAIN
         seen, inside = (eroded(brain, reach) for reach in reaches(spacing))
         if np.count_nonzero(inside) < ENOUGH:
             seen, inside = np.ones_like(brain), brain
-        return cls(share, inside.astype(np.float32), seen.astype(np.float32), work)
+        if not (count := float(np.count_nonzero(inside))):
+            raise PatientRefused(f"the brain fills no voxel of the grid, of {spacing:g} mm")
+        counted, planes = inside.astype(np.float32), work.array((PLANES, *share.shape[1:]), np.float32)
+        return cls(share, counted, seen.astype(np.float32), count, _total(share, counted), planes)
+
+    def slabs(self, out: Float32) -> Iterator[tuple[Float32, ...]]:
+        """A modality `out` in slabs that stay in the cache, each with `share`, `inside`, `seen` and room to work in."""
+        for start in range(0, len(out), PLANES):
+            here = slice(start, start + PLANES)
+            yield out[here], self.share[here], self.inside[here], self.seen[here], self.work[: len(out) - start]
 
 
 def reaches(spacing: float) -> tuple[int, int]:
@@ -192,15 +210,18 @@ def _z_score(out: Float32, within: _Within, spread: float = SAFE_SPREAD) -> bool
         within: see there.
         spread: least standard deviation over mean.
     """
-    inside, work = within.inside, within.work
     # Divided by the share of brain, so that an offset of the voxels cancels where a voxel is brain in part.
-    mean = _total(out, inside) / _total(within.share, inside)
-    out -= np.multiply(within.share, np.float32(mean), out=work)
-    np.multiply(out, inside, out=work)
-    variance = _total(work, work) / float(inside.sum(dtype=np.float64))
+    mean = _total(out, within.inside) / within.brain
+    squares = 0.0
+    for slab, share, inside, _, work in within.slabs(out):
+        np.subtract(slab, np.multiply(share, np.float32(mean), out=work), out=slab)
+        np.multiply(slab, inside, out=work)
+        squares += _total(work, work)
+    variance = squares / within.count
     if not (SAFE_SIZE[0] ** 2 < variance < SAFE_SIZE[1] ** 2 and variance > (spread * mean) ** 2):
         return False
-    out *= np.multiply(within.seen, np.float32(1 / np.sqrt(variance)), out=work)
+    for slab, _, _, seen, work in within.slabs(out):
+        np.multiply(slab, np.multiply(seen, np.float32(1 / np.sqrt(variance)), out=work), out=slab)
     return True
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from toolkit.config import Grid
+from toolkit.data.box import box_of
 from toolkit.data.memory import Workspace, Workspaces
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.reading.door import Reading, open_patient
@@ -163,6 +164,16 @@ def test_a_brain_too_small_to_have_an_inside_is_taken_whole(tmp_path):
     where = (data != 0).any(axis=0)
     assert where.sum() >= 7**3  # the outermost voxels too, which are brain in part
     assert np.abs(data[:, where].mean(axis=1)).max() < 0.2
+
+
+def test_a_brain_smaller_than_a_voxel_of_the_grid_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    dust = {name: np.pad(rng.normal(500, 50, (8, 8, 8)), 2).astype(np.int16) for name in MODALITIES}
+    patient = write(tmp_path / "dust", dust, np.diag([0.1, 0.1, 0.1, 1.0]))
+    assert read_scan(patient, Grid(spacing=0.2, shape=(16, 16, 16))).data.any()
+    with pytest.raises(PatientRefused, match=r"the brain fills no voxel of the grid, of 1\.5 mm"):
+        read_scan(patient, GRID)
+    assert box_of(open_patient(patient), GRID, Workspace()) is None
 
 
 def test_a_modality_that_is_constant_but_for_its_surface_is_refused(tmp_path, images):
