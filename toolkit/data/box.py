@@ -79,7 +79,8 @@ def box_of(images: Images, grid: Grid, workspace: Workspace) -> Box | None:
     voxels = workspace.out((len(MODALITIES), *size), dtype)  # (4, Z, Y, X)
     mask = workspace.out(size, np.bool_)
     mask[...] = images.mask[flips].transpose()
-    deep = eroded(mask[_SAMPLE], math.ceil(grid.spacing / (STEP * images.edges.min())))
+    around = np.pad(mask[_SAMPLE], 1)  # the box ends where the brain does
+    deep = eroded(around, math.ceil(grid.spacing / (STEP * images.edges.min())))[1:-1, 1:-1, 1:-1]
     if not deep.any():  # perhaps too small for the grid
         return None
     for channel, name in enumerate(MODALITIES):

@@ -168,7 +168,7 @@ def test_a_brain_too_small_to_have_an_inside_is_taken_whole(tmp_path):
 
 def test_a_brain_smaller_than_a_voxel_of_the_grid_is_refused(tmp_path):
     rng = np.random.default_rng(0)
-    dust = {name: np.pad(rng.normal(500, 50, (8, 8, 8)), 2).astype(np.int16) for name in MODALITIES}
+    dust = {name: np.pad(rng.uniform(100, 900, (8, 8, 8)), 2).astype(np.int16) for name in MODALITIES}
     patient = write(tmp_path / "dust", dust, np.diag([0.1, 0.1, 0.1, 1.0]))
     assert read_scan(patient, Grid(spacing=0.2, shape=(16, 16, 16))).data.any()
     with pytest.raises(PatientRefused, match=r"the brain fills no voxel of the grid, of 1\.5 mm"):
