@@ -5,7 +5,6 @@ Ordinary images alone: whatever needs care in float32 is left to `scan.py`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +19,7 @@ from toolkit.data.resample import MemoryOrder
 from toolkit.data.scan import Scan, describe, eroded, make_scan, matrices_of
 
 LARGEST = 64 << 20  # bytes of voxels; a larger box costs more to hand over than to finish
+FEWEST = 8  # voxels of the grid, of brain
 ORDINARY = (1e-10, 1e12)  # standard deviations whose squares float32 sums with its full precision
 SPREAD = 0.05  # standard deviation over mean, at least
 STEP = 4  # voxels from one to the next that these two are judged by
@@ -72,23 +72,25 @@ def box_of(images: Images, grid: Grid, workspace: Workspace) -> Box | None:
     there = [name for name in MODALITIES if name != images.missing]
     small = all(images.voxels[name].dtype in _SMALL and images.background[name] == 0 for name in there)
     dtype = np.dtype(np.int16 if small else np.float32)
-    if len(MODALITIES) * images.mask.size * dtype.itemsize > LARGEST:
+    tiny = images.brain_ml * 1000 < FEWEST * grid.spacing**3  # and perhaps nowhere brain enough for a voxel of the grid
+    if tiny or len(MODALITIES) * images.mask.size * dtype.itemsize > LARGEST:
         return None
     flips = MemoryOrder.of(images.mask).flips  # turned round, voxels are copied along memory, and matrices with them
     size = images.mask.shape[::-1]
     voxels = workspace.out((len(MODALITIES), *size), dtype)  # (4, Z, Y, X)
     mask = workspace.out(size, np.bool_)
     mask[...] = images.mask[flips].transpose()
-    around = np.pad(mask[_SAMPLE], 1)  # the box ends where the brain does
-    deep = eroded(around, math.ceil(grid.spacing / (STEP * images.edges.min())))[1:-1, 1:-1, 1:-1]
-    if not deep.any():  # perhaps too small for the grid
+    there = mask[_SAMPLE]
+    deep = eroded(np.pad(there, 1), 1)[1:-1, 1:-1, 1:-1]  # the box ends where the brain does
+    sample = deep if deep.any() else there
+    if not sample.any():
         return None
     for channel, name in enumerate(MODALITIES):
         if name == images.missing:
             voxels[channel] = 0
         else:
             _copy(images.voxels[name][flips].transpose(), images.background[name], voxels[channel])
-            if not _ordinary(voxels[channel][_SAMPLE][deep]):
+            if not _ordinary(voxels[channel][_SAMPLE][sample]):
                 return None
     x, y, z = (np.ascontiguousarray(m[:, flip]) for m, flip in zip(matrices_of(images, grid), flips, strict=True))
     signs = [0.0 if name == images.missing else np.sign(images.slopes[name]) for name in MODALITIES]
