@@ -80,9 +80,9 @@ def box_of(images: Images, grid: Grid, workspace: Workspace) -> Box | None:
     voxels = workspace.out((len(MODALITIES), *size), dtype)  # (4, Z, Y, X)
     mask = workspace.out(size, np.bool_)
     mask[...] = images.mask[flips].transpose()
-    there = mask[_SAMPLE]
-    deep = eroded(np.pad(there, 1), 1)[1:-1, 1:-1, 1:-1]  # the box ends where the brain does
-    sample = deep if deep.any() else there
+    coarse = mask[_SAMPLE]
+    deep = eroded(np.pad(coarse, 1), 1)[1:-1, 1:-1, 1:-1]  # the box ends where the brain does
+    sample = deep if deep.any() else coarse
     if not sample.any():
         return None
     for channel, name in enumerate(MODALITIES):
