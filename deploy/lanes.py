@@ -1,4 +1,7 @@
-"""What runtimes do on the processor, two answers at a time: one network alone leaves cores idle between its layers."""
+"""Who answers when: on the processor two at a time, on a card one after the other while the processor works.
+
+One network alone leaves cores idle between its layers.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from deploy.runtime import Array, Runtime, RuntimeOutputs
 from toolkit.machine import cores
 
 LANES = 2
-AHEAD = 2  # items asked for before the first is taken; each may hold a scan of 22 MB
+# Items asked for before the first is taken; each may hold a scan of 22 MB. A card's first answer takes seconds, and the
+# processor goes so far meanwhile.
+AHEAD = 6
 
 Given = ParamSpec("Given")
 Item = TypeVar("Item")
@@ -21,7 +26,7 @@ Result = TypeVar("Result")
 class Lanes:
     """Runs calls in threads, in the order given.
 
-    A runtime on a card is called at once and by the caller's thread alone: it keeps memory for the batch at hand.
+    All runtimes on a card share a thread of their own: each keeps memory for the batch at hand.
 
     Args:
         count: of lanes.
@@ -30,13 +35,14 @@ class Lanes:
 
     def __init__(self, count: int, threads: int = 0) -> None:
         self.threads = threads
-        self._pool = ThreadPoolExecutor(count, "lane")
+        self._pool, self._card = ThreadPoolExecutor(count, "lane"), ThreadPoolExecutor(1, "card")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        for pool in (self._pool, self._card):
+            pool.shutdown(cancel_futures=True)
 
     def start(self, call: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Future[Result]:
         """Run a call in a lane; what it raises, `result` of the future raises."""
@@ -45,12 +51,8 @@ class Lanes:
     def ask(
         self, runtime: Runtime, call: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
     ) -> Future[Result]:
-        """Run a call that uses a runtime: in a lane where this is on the processor, else before this returns."""
-        if runtime.device == "cpu":
-            return self.start(call, *given, **named)
-        done: Future[Result] = Future()
-        done.set_result(call(*given, **named))
-        return done
+        """Run a call that uses a runtime: in a lane where this is on the processor, else in the card's."""
+        return (self._pool if runtime.device == "cpu" else self._card).submit(call, *given, **named)
 
     def answer(self, runtime: Runtime, scans: Array) -> Future[RuntimeOutputs]:
         """A runtime's answer to a batch; see `Runtime.infer`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -39,7 +40,7 @@ from deploy.model.manifest import Manifest, ModelSpec
 from deploy.model.origin import People
 from deploy.parity import Gate, choose_patients
 from deploy.predict.reader import Wanted, reader
-from deploy.runtime import Choice, Runtime
+from deploy.runtime import Choice, Runtime, RuntimeOutputs
 from deploy.runtimes.onnx import OnnxRuntime, open_onnx
 from deploy.runtimes.open import open_runtime
 from deploy.runtimes.torch import TorchRuntime, load_folded
@@ -193,15 +194,19 @@ def _prove(trained: Trained, reference: Runtime, judged: _Judged, lanes: Lanes, 
     prepared = PreparationGate(draft, judged.half if judged.on_gpu else judged.exact, lanes)
     seen: dict[Patient, Seen] = {}
     needed = dict.fromkeys((*trained.fresh.patients, *trained.known.patients))
+
+    def learned(patient: Patient, scan: Scan) -> Future[RuntimeOutputs] | None:
+        """The answer that limits are learned from, where that is not the gate's."""
+        return lanes.answer(runtime, scan.data[None]) if judged.on_gpu and patient in needed else None
+
     reads = _reads(chosen.patients, draft.manifest.grid, "parity: patient", on_stage)
-    for patient, scan, asked, made in some_later(
-        (*read, gate.ask(read[1].data), prepared.ask(*read)) for read in reads
+    for patient, scan, asked, made, found in some_later(
+        (*read, gate.ask(read[1].data), prepared.ask(*read), learned(*read)) for read in reads
     ):
         exact, half, *_ = gate.patient(patient.id, asked)
         prepared.patient(patient.id, made, half if judged.on_gpu else exact)
         if patient in needed:
-            answer = runtime.infer(scan.data[None]) if judged.on_gpu else exact
-            seen[patient] = Seen(answer.features[0], scan.statistics, scan.content)
+            seen[patient] = Seen((found.result() if found else exact).features[0], scan.statistics, scan.content)
     on_stage("parity: extreme scans and batches")
     report = gate.report(len(trained.validation))
     on_stage("self-test")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from deploy.runtimes.card import LIMIT, OUT, Card, near
 from deploy.runtimes.onnx import OnnxRuntime
 from deploy.selftest import LIMITS, probability
 from toolkit.config import Grid
-from toolkit.data.box import read_box
+from toolkit.data.box import Box, read_box
 from toolkit.data.patients import MODALITIES, Patient
 from toolkit.data.scan import BRAIN, ENOUGH, Scan
 from toolkit.errors import ModelError
@@ -153,7 +154,7 @@ class Prepared(NamedTuple):
     """
 
     off: float
-    answer: Future[RuntimeOutputs]
+    answer: RuntimeOutputs
 
 
 class PreparationGate:
@@ -167,10 +168,10 @@ class PreparationGate:
 
     def __init__(self, model: Draft, runtime: OnnxRuntime, lanes: Lanes) -> None:
         self._model, self._runtime, self._lanes, self._left = model, runtime, lanes, MOST
-        self._card = Card(runtime, 1)
-        self._card.prove()
+        self._card, self._memory = Card(runtime, 1), Lock()
+        lanes.ask(runtime, self._card.prove).result()
 
-    def ask(self, patient: Patient, scan: Scan) -> Prepared | None:
+    def ask(self, patient: Patient, scan: Scan) -> Future[Prepared] | None:
         """Let the graph make a patient's scan, and the runtime answer it; None after the first few.
 
         Args:
@@ -183,29 +184,33 @@ class PreparationGate:
         _, box = read_box(patient, Grid(**self._model.manifest.grid.model_dump()))
         if box is None:
             return None
-        self._card.fill(0, box)
-        made = self._card.scans.on_host()
-        # Memory of the card is filled again for the next patient; by then a card has answered.
-        scans = made if self._runtime.device == "cpu" else self._card.scans
-        answer = self._lanes.ask(self._runtime, self._runtime.infer, scans)
-        return Prepared(float(np.abs(made[0] - scan.data).max()), answer)
+        return self._lanes.ask(self._runtime, self._prepared, box, scan)
 
-    def patient(self, name: str, prepared: Prepared | None, answer: RuntimeOutputs) -> None:
+    def _prepared(self, box: Box, scan: Scan) -> Prepared:
+        with self._memory:
+            self._card.fill(0, box)
+            made = self._card.scans.on_host()
+        # A card has one lane, so that nobody fills its memory before it has answered.
+        scans = made if self._runtime.device == "cpu" else self._card.scans
+        return Prepared(float(np.abs(made[0] - scan.data).max()), self._runtime.infer(scans))
+
+    def patient(self, name: str, asked: Future[Prepared] | None, answer: RuntimeOutputs) -> None:
         """Compare on a patient.
 
         Args:
             name: for a sentence.
-            prepared: of `ask`.
+            asked: of `ask`.
             answer: of the runtime to the processor's scan.
 
         Raises:
             ModelError: a z-score, the probability or the grade differs by more than it may.
         """
-        if prepared is None:
+        if asked is None:
             return
-        off, limit = prepared.off, LIMITS[self._runtime.precision]
+        prepared, limit = asked.result(), LIMITS[self._runtime.precision]
+        off = prepared.off
         calibration = self._model.manifest.calibration
-        p, q = (probability(one, calibration)[0] for one in (answer, prepared.answer.result()))
+        p, q = (probability(one, calibration)[0] for one in (answer, prepared.answer))
         if not (off <= LIMIT and abs(p - q) <= limit):
             raise ModelError(
                 f"the preprocessing on {self._runtime.device} differs for patient {name} by {off:.2g} in a"

@@ -1,10 +1,10 @@
-"""Calls in two lanes: at the same time, in order, and never for a card."""
+"""Calls in lanes: on the processor two at the same time, on a card one after the other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from threading import Barrier, current_thread, main_thread
+from threading import Barrier, Lock
 
 import numpy as np
 import pytest
@@ -35,10 +35,20 @@ def test_two_calls_run_at_the_same_time() -> None:
         assert sorted(one.result() for one in both) == [0, 1]
 
 
-def test_a_card_is_asked_by_the_thread_that_has_it() -> None:
+def test_a_card_answers_one_after_the_other_while_the_processor_works() -> None:
+    met, busy = Barrier(3, timeout=20), Lock()
+
+    def on_card() -> int:
+        assert busy.acquire(blocking=False)
+        try:
+            return met.wait()
+        finally:
+            busy.release()
+
     with Lanes(2) as lanes:
-        assert lanes.ask(Named("cuda:0"), current_thread).result() is main_thread()
-        assert lanes.ask(Named("cpu"), current_thread).result() is not main_thread()
+        first = [lanes.ask(Named("cuda:0"), on_card), *(lanes.ask(Named("cpu"), met.wait) for _ in range(2))]
+        second = [lanes.ask(Named("cuda:1"), on_card), *(lanes.ask(Named("cpu"), met.wait) for _ in range(2))]
+        assert [sorted(one.result() for one in each) for each in (first, second)] == [[0, 1, 2]] * 2
         assert lanes.answer(Named("cpu"), np.ones(3, np.float32)).result().logits.tolist() == [1, 1, 1]
 
 
@@ -59,12 +69,12 @@ def test_items_come_in_order_and_few_are_asked_for_ahead() -> None:
     asked: list[int] = []
 
     def ask() -> Iterator[int]:
-        for number in range(6):
+        for number in range(AHEAD + 4):
             asked.append(number)
             yield number
 
     taken = some_later(ask())
     assert next(taken) == 0
     assert asked == list(range(AHEAD + 1))
-    assert list(taken) == [1, 2, 3, 4, 5]
+    assert list(taken) == list(range(1, AHEAD + 4))
     assert list(some_later([7])) == [7]

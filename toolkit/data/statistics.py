@@ -113,7 +113,7 @@ def _of_modality(values: Voxels, mask: Voxels, rim: Voxels) -> dict[str, float]:
     """The six of one modality; values (planes, middle, fast) of size 1 at most, `level` in their unit."""
     inside = values[mask]
     signal = inside[inside != 0]
-    low, middle, high = np.percentile(signal, [5, 50, 99]) if len(signal) else (0.0, 0.0, 0.0)
+    low, middle, high = _quantiles(signal, 0.05, 0.5, 0.99)
     unit = abs(middle) or 1.0
     three = mask[..., :-2] & mask[..., 1:-1] & mask[..., 2:]
     bends = (values[..., :-2] - 2 * values[..., 1:-1] + values[..., 2:])[three]
@@ -128,4 +128,17 @@ def _of_modality(values: Voxels, mask: Voxels, rim: Voxels) -> dict[str, float]:
 
 
 def _median(values: Voxels) -> float:
-    return float(np.median(values)) if len(values) else 0.0
+    return _quantiles(values, 0.5)[0]
+
+
+def _quantiles(values: Voxels, *shares: float) -> list[float]:
+    """As `np.quantile`, 0 of nothing; NumPy's vectorised sort of float32 is eight times as fast as its partition."""
+    if not len(values):
+        return [0.0] * len(shares)
+    ordered = np.sort(values)
+    found = []
+    for share in shares:
+        below, rest = divmod(share * (len(ordered) - 1), 1)
+        low, high = (float(ordered[min(int(below) + step, len(ordered) - 1)]) for step in (0, 1))
+        found.append(low + rest * (high - low))
+    return found
