@@ -59,7 +59,10 @@ def test_ray_does_not_report(tmp_path: Path) -> None:
 
 def _reachable() -> bool:
     """Whether another user may start this Python."""
-    return os.getuid() == 0 and run(["-c", ""], {}, 54321).returncode == 0
+    try:
+        return os.getuid() == 0 and run(["-c", ""], {}, 54321).returncode == 0
+    except PermissionError:  # it is in a folder that is root's alone
+        return False
 
 
 @pytest.mark.parametrize(
