@@ -189,11 +189,12 @@ def _prove(trained: Trained, reference: Runtime, judged: _Judged, lanes: Lanes, 
     patients differ.
     """
     draft = judged.draft
-    runtime = open_runtime(draft, Choice("onnx", "auto", "fp32")) if judged.on_gpu else judged.exact
+    needed = dict.fromkeys((*trained.fresh.patients, *trained.known.patients))
+    choice = Choice("onnx", "auto", "fp32", scans=len(needed))
+    runtime = open_runtime(draft, choice) if judged.on_gpu else judged.exact
     gate, chosen = Gate(draft, reference, judged.all, lanes), choose_patients(trained.validation)
     prepared = PreparationGate(draft, judged.half if judged.on_gpu else judged.exact, lanes)
     seen: dict[Patient, Seen] = {}
-    needed = dict.fromkeys((*trained.fresh.patients, *trained.known.patients))
 
     def learned(patient: Patient, scan: Scan) -> Future[RuntimeOutputs] | None:
         """The answer that limits are learned from, where that is not the gate's."""
@@ -207,11 +208,13 @@ def _prove(trained: Trained, reference: Runtime, judged: _Judged, lanes: Lanes, 
         prepared.patient(patient.id, made, half if judged.on_gpu else exact)
         if patient in needed:
             seen[patient] = Seen((found.result() if found else exact).features[0], scan.statistics, scan.content)
+    # Asked before the batches: a card builds its kernels again when the size of a batch changes.
+    tested = [lanes.ask(candidate, run_selftest, draft, candidate) for candidate in judged.all]
     on_stage("parity: extreme scans and batches")
     report = gate.report(len(trained.validation))
     on_stage("self-test")
-    for tested in [lanes.ask(candidate, run_selftest, draft, candidate) for candidate in judged.all]:
-        tested.result()
+    for test in tested:
+        test.result()
     rest = tuple(one for one in needed if one not in seen)
     reads = _reads(rest, draft.manifest.grid, "what is familiar: patient", on_stage)
     for patient, scan, found in some_later((*read, lanes.answer(runtime, read[1].data[None])) for read in reads):

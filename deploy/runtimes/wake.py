@@ -6,7 +6,6 @@ import ctypes
 from threading import Thread
 
 DRIVER = "libcuda.so.1"
-_SLEEP = 4  # CU_CTX_SCHED_BLOCKING_SYNC: who waits for the card sleeps, so that a reader gets the core
 
 
 def wake(device: str) -> Thread | None:
@@ -35,7 +34,5 @@ def _make_context(index: int) -> bool:
     except OSError:
         return False
     card, context = ctypes.c_int(), ctypes.c_void_p()
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(card), index):
-        return False
-    driver.cuDevicePrimaryCtxSetFlags_v2(card, _SLEEP)  # where it fails, waiting takes a core as before
-    return bool(driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), card) == 0)
+    made = driver.cuInit(0) == 0 and driver.cuDeviceGet(ctypes.byref(card), index) == 0
+    return bool(made and driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), card) == 0)
