@@ -47,9 +47,9 @@ class Together(NamedTuple):
         """Scans in all."""
         return len(self.first) + len(self.extremes) + len(self.spare)
 
-    def scans(self, patients: Sequence[Array], extremes: Sequence[tuple[str, Array]]) -> Array:
+    def scans(self, patients: Sequence[Array], extremes: Sequence[Array]) -> Array:
         """The batch, float32 (B, 4, X, Y, Z)."""
-        rows = (*(patients[k] for k in self.first), *(extremes[k][1] for k in self.extremes))
+        rows = (*(patients[k] for k in self.first), *(extremes[k] for k in self.extremes))
         return np.stack((*rows, *(patients[k] for k in self.spare)))
 
 

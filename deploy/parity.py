@@ -14,6 +14,7 @@ from deploy.model.folder import Draft, Precision
 from deploy.model.manifest import Comparison, ParityReport
 from deploy.runtime import Array, Runtime, RuntimeOutputs, label
 from deploy.selftest import LIMITS, finite, probability
+from toolkit.config import Grid
 from toolkit.data.patients import CLASSES, Cohort
 from toolkit.errors import ModelError
 from toolkit.evaluation.calibration import Calibration
@@ -104,6 +105,25 @@ class Asked(NamedTuple):
     found: list[Future[RuntimeOutputs]]
 
 
+class Extreme(NamedTuple):
+    """A scan beyond what a patient gives, and what the reference says of it.
+
+    Attributes:
+        name: for a sentence.
+        scan: float32 (4, X, Y, Z).
+        wanted: the reference's answer.
+    """
+
+    name: str
+    scan: Array
+    wanted: Future[RuntimeOutputs]
+
+
+def ask_extremes(grid: Grid, reference: Runtime, lanes: Lanes) -> list[Extreme]:
+    """Let the reference begin with the extreme scans: it needs neither patients nor candidates for them."""
+    return [Extreme(name, scan, lanes.answer(reference, scan[None])) for name, scan in extreme_scans(grid)]
+
+
 class Gate:
     """Compares runtimes with the reference on patients, on extreme scans and in batches of both.
 
@@ -117,10 +137,18 @@ class Gate:
         reference: torch in float32.
         candidates: the runtimes to be judged.
         lanes: where those on the processor answer.
+        extremes: of `ask_extremes`.
     """
 
-    def __init__(self, model: Draft, reference: Runtime, candidates: Sequence[Runtime], lanes: Lanes) -> None:
-        self._model, self._reference, self._lanes = model, reference, lanes
+    def __init__(
+        self,
+        model: Draft,
+        reference: Runtime,
+        candidates: Sequence[Runtime],
+        lanes: Lanes,
+        extremes: Sequence[Extreme],
+    ) -> None:
+        self._model, self._reference, self._lanes, self._extremes = model, reference, lanes, extremes
         self._tallies = [_Tally(candidate, model.manifest.calibration) for candidate in candidates]
         self._kept: list[Array] = []
         self._patients = 0
@@ -172,16 +200,13 @@ class Gate:
         """
         if not self._patients:
             raise ModelError("the parity gate needs at least one validation patient; there is none.")
-        extremes = tuple(extreme_scans(self._model.manifest.grid))
-        # The longest first: the lanes end together. Where a patient has failed there is nothing more to see.
         asked = [
-            (tally, batch, self._lanes.ask(tally.runtime, self._together, tally.runtime, batch, extremes))
+            (tally, batch, self._lanes.ask(tally.runtime, self._together, tally.runtime, batch))
             for tally in self._tallies
-            if not tally.failures
-            for batch in self._batches(tally, len(extremes))
+            if not tally.failures  # where a patient has failed there is nothing more to see
+            for batch in self._batches(tally)
         ]
-        answers = [self._lanes.answer(self._reference, scan[None]) for _, scan in extremes]
-        wanted = [(name, _finite(answer.result(), name)) for (name, _), answer in zip(extremes, answers, strict=True)]
+        wanted = [(one.name, _finite(one.wanted.result(), one.name)) for one in self._extremes]
         for tally, batch, found in asked:
             tally.batch(batch, found.result(), wanted)
         sizes = {batch.size for _, batch, _ in asked}
@@ -194,18 +219,18 @@ class Gate:
         return ParityReport(
             patients=self._patients,
             validation=validation,
-            extremes=tuple(name for name, _ in extremes),
+            extremes=tuple(one.name for one in self._extremes),
             batches=tuple(sorted({1, *sizes})),
             comparisons=tuple(tally.comparison() for tally in self._tallies),
         )
 
-    def _together(self, runtime: Runtime, batch: Together, extremes: Sequence[tuple[str, Array]]) -> RuntimeOutputs:
+    def _together(self, runtime: Runtime, batch: Together) -> RuntimeOutputs:
         """The batch is put together when its turn comes: one of eight scans takes 177 MB."""
-        return runtime.infer(batch.scans(self._kept, extremes))
+        return runtime.infer(batch.scans(self._kept, [one.scan for one in self._extremes]))
 
-    def _batches(self, tally: _Tally, extremes: int) -> list[Together]:
+    def _batches(self, tally: _Tally) -> list[Together]:
         most, on_card = self._model.manifest.max_batch, tally.runtime.device != "cpu"
-        return together(len(self._kept), extremes, most, on_card)
+        return together(len(self._kept), len(self._extremes), most, on_card)
 
 
 def check_parity(
@@ -224,7 +249,7 @@ def check_parity(
         ModelError: as `Gate.patient` and `Gate.report`.
     """
     with Lanes(1) as lanes:  # these runtimes have all cores each
-        gate = Gate(model, reference, candidates, lanes)
+        gate = Gate(model, reference, candidates, lanes, ask_extremes(model.manifest.grid, reference, lanes))
         for name, scan in scans:
             gate.patient(name, gate.ask(scan))
         return gate.report(validation)

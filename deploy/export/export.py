@@ -38,7 +38,7 @@ from deploy.model.folder import (
 )
 from deploy.model.manifest import Manifest, ModelSpec
 from deploy.model.origin import People
-from deploy.parity import Gate, choose_patients
+from deploy.parity import Extreme, Gate, ask_extremes, choose_patients
 from deploy.predict.reader import Wanted, reader
 from deploy.runtime import Choice, Runtime, RuntimeOutputs
 from deploy.runtimes.onnx import OnnxRuntime, open_onnx
@@ -94,10 +94,11 @@ def export_run(
     on_stage("the run")
     trained = read_trained(run)
     with building(out, "model") as folder, _two_lanes() as lanes:
-        draft, reference = _write_parts(trained, settings, folder, lanes, on_stage)
+        draft, reference, extremes = _write_parts(trained, settings, folder, lanes, on_stage)
         built = add_engine(draft, target, settings, out, on_stage) if target else None
         judged = _judged(draft, runs_here, lanes)
-        manifest = _prove(trained, reference, judged, lanes, on_stage)
+        gate = Gate(draft, reference, judged.all, lanes, extremes)
+        manifest = _prove(trained, gate, judged, lanes, on_stage)
         (folder / CARD).write_text(_card(manifest, trained), encoding="utf-8")
         write_manifest(folder, manifest.model_copy(update={"files": file_hashes(folder, manifest.files)}))
         put(folder, out)
@@ -118,8 +119,8 @@ def _two_lanes() -> Iterator[Lanes]:
 
 def _write_parts(
     trained: Trained, settings: ExportSettings, folder: Path, lanes: Lanes, on_stage: Stage
-) -> tuple[Draft, TorchRuntime]:
-    """Weights, graphs and self-test; the folder with them, and the reference runtime."""
+) -> tuple[Draft, TorchRuntime, list[Extreme]]:
+    """Weights, graphs and self-test; the folder with them, the reference runtime, and what it is already asked."""
     grid = trained.run.settings.data.grid
     on_stage("weights")
     # save_file would make a file that only its owner may read.
@@ -136,10 +137,12 @@ def _write_parts(
     files = {WEIGHTS: sha256(weights).hexdigest()}
     spec = model_spec(trained, settings, outputs).model_copy(update={"files": files})
     reference = TorchRuntime(Draft(folder, spec, ""), "cpu", "fp32", "the trained network.", folded)
-    for part in (written, half, lanes.start(write_selftest, folder, reference, grid)):
+    parts = (written, half, lanes.start(write_selftest, folder, reference, grid))
+    extremes = ask_extremes(grid, reference, lanes)
+    for part in parts:
         part.result()
     on_stage("hashes")
-    return _draft(folder, spec), reference
+    return _draft(folder, spec), reference, extremes
 
 
 def _draft(folder: Path, spec: ModelSpec) -> Draft:
@@ -182,7 +185,7 @@ def _judged(draft: Draft, engine: bool, lanes: Lanes) -> _Judged:
     return _Judged(draft, opened.result(), half, tuple(others))
 
 
-def _prove(trained: Trained, reference: Runtime, judged: _Judged, lanes: Lanes, on_stage: Stage) -> Manifest:
+def _prove(trained: Trained, gate: Gate, judged: _Judged, lanes: Lanes, on_stage: Stage) -> Manifest:
     """Gate and self-test, and what is familiar; every patient is read once.
 
     Features are those of fp32, the precision of the probability's limits: fp16 moves a distance by far less than
@@ -192,7 +195,7 @@ def _prove(trained: Trained, reference: Runtime, judged: _Judged, lanes: Lanes, 
     needed = dict.fromkeys((*trained.fresh.patients, *trained.known.patients))
     choice = Choice("onnx", "auto", "fp32", scans=len(needed))
     runtime = open_runtime(draft, choice) if judged.on_gpu else judged.exact
-    gate, chosen = Gate(draft, reference, judged.all, lanes), choose_patients(trained.validation)
+    chosen = choose_patients(trained.validation)
     prepared = PreparationGate(draft, judged.half if judged.on_gpu else judged.exact, lanes)
     seen: dict[Patient, Seen] = {}
 

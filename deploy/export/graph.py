@@ -135,10 +135,12 @@ def _model(writer: Writer, grid: Grid, shapes: OutputShapes) -> Any:
     scan, *outputs = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name, shape in ends.items()
     )
-    graph = helper.make_graph(writer.nodes, "grade", [scan], outputs, initializer=writer.weights)
-    return helper.make_model(
+    graph = helper.make_graph(writer.nodes, "grade", [scan], outputs)
+    model = helper.make_model(
         graph, producer_name="grade", ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)]
     )
+    model.graph.initializer.extend(writer.weights)  # last, since both of these copy what they are given
+    return model
 
 
 def _check(content: bytes, name: str) -> None:

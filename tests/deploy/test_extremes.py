@@ -32,7 +32,7 @@ def test_every_extreme_scan_is_answered_once_next_to_a_patient(most: int, on_car
 
 def test_a_batch_holds_patients_then_extreme_scans_then_what_fills_it() -> None:
     patients = [np.full((4, 1, 1, 1), value, np.float32) for value in (1, 2)]
-    extremes = [(str(value), np.full((4, 1, 1, 1), value, np.float32)) for value in (10, 20)]
+    extremes = [np.full((4, 1, 1, 1), value, np.float32) for value in (10, 20)]
     (shared, alone) = together(2, 2, 5, on_card=True)
     assert shared.scans(patients, extremes)[:, 0, 0, 0, 0].tolist() == [1, 10, 20, 1, 2]
     assert alone.scans(patients, extremes)[:, 0, 0, 0, 0].tolist() == [1, 2, 1, 2, 1]

@@ -14,7 +14,7 @@ import pytest
 from deploy.extremes import extreme_scans
 from deploy.lanes import Lanes
 from deploy.model.folder import Model, Precision
-from deploy.parity import Gate, check_parity, choose_patients
+from deploy.parity import Gate, ask_extremes, check_parity, choose_patients
 from deploy.runtime import Array, Choice, RuntimeOutputs
 from deploy.runtimes.open import open_runtime
 from deploy.selftest import run_selftest
@@ -189,7 +189,9 @@ def test_two_lanes_come_to_what_one_does(plain: Model) -> None:
     scans = [patient(value) for value in (-0.5, 0.25, 3.0)]
     wanted = check_parity(plain, Made(exact), candidates, scans, 3)
     with Lanes(2) as lanes:
-        gate = Gate(plain, Made(exact), candidates, lanes)
+        reference = Made(exact)
+        extremes = ask_extremes(plain.manifest.grid, reference, lanes)
+        gate = Gate(plain, reference, candidates, lanes, extremes)
         for name, asked in [(name, gate.ask(scan)) for name, scan in scans]:
             gate.patient(name, asked)
         assert gate.report(3) == wanted
