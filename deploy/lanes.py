@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, Self, TypeVar
 
 from deploy.runtime import Array, Runtime, RuntimeOutputs
+from toolkit.data.workers.choose import MOST_THREADS
 from toolkit.machine import cores
 
 LANES = 2
@@ -63,6 +64,11 @@ def lanes_here() -> Lanes:
     """Two lanes that share the cores of this machine, or one for a single core."""
     count = min(LANES, cores())
     return Lanes(count, cores() // count)
+
+
+def readers_here() -> int:
+    """Threads that read patients for the lanes: a quarter of this machine's cores, but two at least."""
+    return max(2, min(cores() // 4, MOST_THREADS))
 
 
 def some_later(asked: Iterable[Item]) -> Iterator[Item]:

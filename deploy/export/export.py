@@ -21,7 +21,7 @@ from deploy.export.graph import write_onnx
 from deploy.export.partial import learn_partial
 from deploy.export.preparation import PreparationGate
 from deploy.export.trained import Trained, model_spec, network_record, read_trained, whole_manifest
-from deploy.lanes import Lanes, lanes_here, some_later
+from deploy.lanes import Lanes, lanes_here, readers_here, some_later
 from deploy.model.folder import (
     CARD,
     ENGINES,
@@ -56,8 +56,6 @@ from toolkit.evaluation.sites import SUSPECT
 from toolkit.files import building, check_output, put
 from toolkit.training.runs.networks import load_network
 from toolkit.training.runs.run import Run
-
-WORKERS = 2  # reading threads; the runtimes need the other cores
 
 Stage = Callable[[str], None]
 
@@ -241,7 +239,7 @@ def _reads(patients: Sequence[Patient], grid: Grid, doing: str, on_stage: Stage)
     Raises:
         ModelError: one is gone or refused.
     """
-    with threadpool_limits(1, user_api="blas"), reader(patients, Wanted(grid), WORKERS) as reads:
+    with threadpool_limits(1, user_api="blas"), reader(patients, Wanted(grid), readers_here()) as reads:
         number = 0
         while (read := reads.take()) is not None:
             number += 1

@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from deploy.export.trained import Trained
-from deploy.lanes import some_later
+from deploy.lanes import readers_here, some_later
 from deploy.model.partial import Partial
 from deploy.predict.reader import Wanted, reader
 from deploy.runtime import Array, RuntimeOutputs
@@ -27,8 +27,6 @@ from toolkit.evaluation.clinical import delong
 from toolkit.evaluation.conformal import fit_conformal
 from toolkit.evaluation.familiarity import DISTANCE_CONFIDENCE, DISTANCE_RATE, Familiarity, FeatureSpace
 from toolkit.evaluation.familiarity_fit import tolerance_limit
-
-WORKERS = 2
 
 Answer: TypeAlias = Callable[[Array], Future[RuntimeOutputs]]
 
@@ -88,7 +86,7 @@ def _one(
 
 def _reads(patients: Sequence[Patient], missing: str, grid: Grid) -> Iterator[Scan]:
     wanted = Wanted(grid, None, (missing,))
-    with threadpool_limits(1, user_api="blas"), reader(patients, wanted, WORKERS) as reads:
+    with threadpool_limits(1, user_api="blas"), reader(patients, wanted, readers_here()) as reads:
         while (read := reads.take()) is not None:
             if read.scan is None:
                 raise ModelError(f"without {missing} patient {read.patient.id} is refused: {read.reason}.")

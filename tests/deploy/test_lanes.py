@@ -9,7 +9,7 @@ from threading import Barrier, Lock
 import numpy as np
 import pytest
 
-from deploy.lanes import AHEAD, Lanes, lanes_here, some_later
+from deploy.lanes import AHEAD, Lanes, lanes_here, readers_here, some_later
 from deploy.runtime import RuntimeOutputs
 from toolkit.machine import cores
 
@@ -63,6 +63,12 @@ def test_what_a_call_raises_its_result_raises() -> None:
 def test_lanes_share_the_cores() -> None:
     with lanes_here() as lanes:
         assert lanes.threads == max(1, cores() // 2)
+
+
+@pytest.mark.parametrize(("here", "readers"), [(1, 2), (2, 2), (8, 2), (12, 3), (16, 4), (64, 4)])
+def test_readers_take_a_quarter_of_the_cores(monkeypatch: pytest.MonkeyPatch, here: int, readers: int) -> None:
+    monkeypatch.setattr("deploy.lanes.cores", lambda: here)
+    assert readers_here() == readers
 
 
 def test_items_come_in_order_and_few_are_asked_for_ahead() -> None:
