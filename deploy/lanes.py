@@ -1,4 +1,4 @@
-"""Who answers when: on the processor two at a time, on a card one after the other while the processor works.
+"""Who answers when: on the processor two or more at a time, on a card one after the other while that works.
 
 One network alone leaves cores idle between its layers.
 """
@@ -14,7 +14,6 @@ from deploy.runtime import Array, Runtime, RuntimeOutputs
 from toolkit.data.workers.choose import MOST_THREADS
 from toolkit.machine import cores
 
-LANES = 2
 # Items asked for before the first is taken; each may hold a scan of 22 MB. A card's first answer takes seconds, and the
 # processor goes so far meanwhile.
 AHEAD = 6
@@ -61,13 +60,13 @@ class Lanes:
 
 
 def lanes_here() -> Lanes:
-    """Two lanes that share the cores of this machine, or one for a single core."""
-    count = min(LANES, cores())
+    """Lanes that share the cores of this machine, as many as readers; one for a single core."""
+    count = min(readers_here(), cores())
     return Lanes(count, cores() // count)
 
 
 def readers_here() -> int:
-    """Threads that read patients for the lanes: a quarter of this machine's cores, but two at least."""
+    """Threads that read patients for the lanes: one for four of this machine's cores, but two at least."""
     return max(2, min(cores() // 4, MOST_THREADS))
 
 

@@ -91,7 +91,7 @@ def export_run(
     target, runs_here = requested_target(engine) if engine else (None, False)
     on_stage("the run")
     trained = read_trained(run)
-    with building(out, "model") as folder, _two_lanes() as lanes:
+    with building(out, "model") as folder, _lanes() as lanes:
         draft, reference, extremes = _write_parts(trained, settings, folder, lanes, on_stage)
         built = add_engine(draft, target, settings, out, on_stage) if target else None
         judged = _judged(draft, runs_here, lanes)
@@ -104,7 +104,7 @@ def export_run(
 
 
 @contextmanager
-def _two_lanes() -> Iterator[Lanes]:
+def _lanes() -> Iterator[Lanes]:
     """Lanes for this machine; torch has as many threads as there are for each, while the block lasts."""
     before = torch.get_num_threads()
     try:

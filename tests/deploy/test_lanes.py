@@ -11,7 +11,6 @@ import pytest
 
 from deploy.lanes import AHEAD, Lanes, lanes_here, readers_here, some_later
 from deploy.runtime import RuntimeOutputs
-from toolkit.machine import cores
 
 
 @dataclass
@@ -60,15 +59,19 @@ def test_what_a_call_raises_its_result_raises() -> None:
         lanes.start(fails).result()
 
 
-def test_lanes_share_the_cores() -> None:
-    with lanes_here() as lanes:
-        assert lanes.threads == max(1, cores() // 2)
-
-
-@pytest.mark.parametrize(("here", "readers"), [(1, 2), (2, 2), (8, 2), (12, 3), (16, 4), (64, 4)])
-def test_readers_take_a_quarter_of_the_cores(monkeypatch: pytest.MonkeyPatch, here: int, readers: int) -> None:
+@pytest.mark.parametrize(
+    ("here", "readers", "lanes", "threads"),
+    [(1, 2, 1, 1), (2, 2, 2, 1), (4, 2, 2, 2), (8, 2, 2, 4), (12, 3, 3, 4), (16, 4, 4, 4), (64, 4, 4, 16)],
+)
+def test_lanes_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, here: int, readers: int, lanes: int, threads: int
+) -> None:
     monkeypatch.setattr("deploy.lanes.cores", lambda: here)
     assert readers_here() == readers
+    met = Barrier(lanes, timeout=20)
+    with lanes_here() as those:
+        assert those.threads == threads
+        assert sorted(one.result() for one in [those.start(met.wait) for _ in range(lanes)]) == list(range(lanes))
 
 
 def test_items_come_in_order_and_few_are_asked_for_ahead() -> None:
