@@ -31,7 +31,10 @@ NIIVUE_SHA256 = "c40dc2679c337c906deef22e157ee02c17459db9b8ecc51aa773af27791a567
 LICENCE = "niivue-licence.txt"
 GREYS, GREYS_SINGLE = 127, 72  # levels of an image; fewer where the page also holds the viewer, so that it stays small
 RANGE = (0.1, 99.9)  # percentiles of the brain's signal that get the darkest and the brightest level
-WINDOW = (0.5, 99.5)  # percentiles that are shown black and white at first
+WHITE = 99.5  # percentile that is shown white at first
+BLACK = (
+    0.5  # level that is shown black at first: under the brain's darkest, 1, or the viewer takes fluid for background
+)
 _EVERY = 7  # voxel of the brain that percentiles are taken from
 _COARSE = 3.0  # mm, of the evidence in a page: it is linear over longer distances
 
@@ -97,7 +100,7 @@ def grey(images: Images, name: str, levels: int) -> tuple[NDArray[np.uint8], tup
     values = above_background(images.voxels[name], images.background[name]).astype(np.float32, copy=False)
     values = values if images.slopes[name] > 0 else -values
     inside = values[images.mask][::_EVERY]
-    low, black, white, high = np.percentile(inside, [RANGE[0], WINDOW[0], WINDOW[1], RANGE[1]]).tolist()
+    low, white, high = np.percentile(inside, [RANGE[0], WHITE, RANGE[1]]).tolist()
     factor = (levels - 1) / max(high - low, 1e-12)
     scaled = np.subtract(values, np.float32(low))
     np.multiply(scaled, np.float32(factor), out=scaled)
@@ -105,7 +108,7 @@ def grey(images: Images, name: str, levels: int) -> tuple[NDArray[np.uint8], tup
     found = np.rint(scaled, out=scaled).astype(np.uint8)
     found += 1
     found *= images.mask
-    return found, (1 + (black - low) * factor, 1 + (white - low) * factor)
+    return found, (BLACK, 1 + (white - low) * factor)
 
 
 def pack(voxels: NDArray[np.uint8], affine: Affine, window: tuple[float, float]) -> Packed:

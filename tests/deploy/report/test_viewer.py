@@ -140,7 +140,7 @@ def test_greys_keep_the_order_of_the_image(patients: tuple[Patient, ...]) -> Non
     found, (low, high) = grey(images, "t1", 127)
     assert found[~images.mask].max(initial=0) == 0
     assert found[images.mask].min() >= 1 and found.max() == 127
-    assert 1 <= low < high <= 128
+    assert 0 < low < 1 < high <= 128  # what is not above black is background to the viewer, and has no evidence on it
     inside = images.voxels["t1"][images.mask].astype(float), found[images.mask].astype(float)
     order = np.argsort(inside[0], kind="stable")
     assert (np.diff(inside[1][order]) >= 0).all()
