@@ -31,9 +31,9 @@ min_epochs = 9
 warmup_epochs = 1
 batch_size = 8
 accumulation = 1
-lr = 5e-4
-head_lr = 1e-3
-ema = 0  # nine epochs are too few to average over
+lr = 2.5e-4
+head_lr = 5e-4
+ema = 0.5  # of the average of the weights, left after an epoch; less than the default, as there are nine
 """
 
 
