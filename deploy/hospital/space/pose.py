@@ -27,6 +27,9 @@ CENTRE = (118.5, 126.4, 69.6)  # voxel, where six real BraTS brains have the mid
 TOP = 152  # voxel, highest that a brain may reach
 EDGES = (8.0, 4.0)  # mm, voxels of the two levels: a rotation needs no more
 STEPS = (4.0, 1.0)  # mm, first step of each level
+# mm, first steps of the affine fits, of which the best is taken: a long step sometimes ends in a worse place than it
+# began, a short one stays where it is.
+AFFINE_STEPS = (1.0, 0.5, 0.25)
 PITCHES = (-15.0, 0.0, 15.0)  # degrees, starts: heads lie differently in their coils, mostly nodding
 SCALE = 0.93  # of a brain against the template
 MARGIN = 0.01  # percent of the mask at each end that its box leaves out
@@ -70,11 +73,7 @@ def find_pose(brain: Volume) -> Pose:
         ends.append((information, start))
     ends.sort(key=lambda end: -end[0])
     best = ends[0][1]
-    affine = sitk.AffineTransform(3)
-    affine.SetCenter(best.GetCenter())
-    affine.SetMatrix(best.GetMatrix())
-    affine.SetTranslation(best.GetTranslation())
-    information = _descend(levels[-1], affine, STEPS[-1])
+    information, affine = max((_affine_fit(levels[-1], best, step) for step in AFFINE_STEPS), key=lambda fit: fit[0])
     if not np.isfinite(information):
         raise PatientRefused("the brain could not be laid on the template: is t1ce a head?")
     agreement = distance(to_matrix(best), to_matrix(ends[1][1]), np.zeros(3))
@@ -104,6 +103,17 @@ def _start(template: sitk.Image, head: sitk.Image, pitch: float) -> sitk.Similar
     start.SetRotation((1.0, 0.0, 0.0), np.deg2rad(pitch))
     start.SetScale(SCALE)
     return start
+
+
+def _affine_fit(
+    level: tuple[sitk.Image, sitk.Image], start: sitk.Similarity3DTransform, first: float
+) -> tuple[float, sitk.AffineTransform]:
+    """Where an affine descent from a similarity ends, and the mutual information there."""
+    affine = sitk.AffineTransform(3)
+    affine.SetCenter(start.GetCenter())
+    affine.SetMatrix(start.GetMatrix())
+    affine.SetTranslation(start.GetTranslation())
+    return _descend(level, affine, first), affine
 
 
 def _descend(level: tuple[sitk.Image, sitk.Image], transform: sitk.Transform, first: float) -> float:

@@ -5,9 +5,10 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from scipy.spatial.transform import Rotation
 
+from deploy.hospital.space import pose as room
 from deploy.hospital.space.brain import Brain, find_brain, open_brain
 from deploy.hospital.space.image import FLIP, NOTHING, points_of, resample, to_image, to_matrix, to_transform, to_volume
-from deploy.hospital.space.pose import AFFINE, SHAPE, TURN, find_pose
+from deploy.hospital.space.pose import AFFINE, AFFINE_STEPS, SHAPE, TURN, find_pose
 from deploy.hospital.space.prepare import prepare
 from deploy.hospital.space.quality import contrast, cut_share, judge
 from deploy.hospital.space.register import Alignment, Start, align
@@ -99,6 +100,24 @@ def test_pose_undoes_how_the_head_lay_and_keeps_its_top():
     assert 140 < places[2].max() < SHAPE[2]  # MNI's brain is higher than the grid of BraTS: its top has to be inside
     assert (places[:2].min(axis=1) > 0).all()
     assert (places[:2].max(axis=1) < SHAPE[0]).all()
+
+
+def test_pose_is_of_the_best_affine_fit(pose, monkeypatch):
+    """A descent that ends in a worse place, stretched, does not count, whichever step it began with."""
+
+    def fit(level, start, first):
+        information, affine = found(level, start, first)
+        if first == AFFINE_STEPS[0]:
+            affine.Scale((0.3, 1.0, 1.0))
+            information /= 3
+        return information, affine
+
+    found = room._affine_fit
+    monkeypatch.setattr(room, "_affine_fit", fit)
+    again = find_pose(template_brain(np.eye(4)))
+    assert again.information == pytest.approx(pose.information, rel=0.02)
+    assert min(again.scale) > 0.9
+    assert angle_between(again.matrix[:3, :3], pose.matrix[:3, :3]) < 0.3
 
 
 def test_head_without_a_brain_is_refused(tmp_path):
