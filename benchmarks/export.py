@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.common import arguments, report
 from toolkit.errors import ModelError
+from toolkit.training.runs.folder import open_run
 
 CHILD = """
 import inspect, json, re, sys, time, tomllib
@@ -119,7 +120,6 @@ def apart(run: Path, one: Path, other: Path) -> float:
     from deploy.runtimes.open import open_runtime
     from deploy.selftest import probability
     from toolkit.data.scan import read_scan
-    from toolkit.training.runs.folder import open_run
 
     models = [open_model(folder) for folder in (one, other)]
     runtimes = [open_runtime(model, Choice("onnx", "cpu", "fp32")) for model in models]
@@ -166,7 +166,13 @@ def main() -> None:
             rows.append(("both", "probability apart", apart(run, work / "new", work / "other"), 0.0))
         except ModelError as reason:  # of another recipe: what the checkout from before wrote is not opened
             print(f"The answers are not compared: {reason}")
-    report("Export of a full-size network, 4 + 4 patients", ("code", "stage", "wall s", "CPU s"), rows, given.out)
+    patients = len(open_run(run).validation_patients().patients)
+    report(
+        f"Export of a full-size network, {patients} validation patients",
+        ("code", "stage", "wall s", "CPU s"),
+        rows,
+        given.out,
+    )
 
 
 if __name__ == "__main__":

@@ -27,9 +27,7 @@ CENTRE = (118.5, 126.4, 69.6)  # voxel, where six real BraTS brains have the mid
 TOP = 152  # voxel, highest that a brain may reach
 EDGES = (8.0, 4.0)  # mm, voxels of the two levels: a rotation needs no more
 STEPS = (4.0, 1.0)  # mm, first step of each level
-# mm, first steps of the affine fits, of which the best is taken: a long step sometimes ends in a worse place than it
-# began, a short one stays where it is.
-AFFINE_STEPS = (1.0, 0.5, 0.25)
+AFFINE_STEPS = (1.0, 0.5, 0.25)  # mm, first steps of the affine fits: none ends well in every head, the best counts
 PITCHES = (-15.0, 0.0, 15.0)  # degrees, starts: heads lie differently in their coils, mostly nodding
 SCALE = 0.93  # of a brain against the template
 MARGIN = 0.01  # percent of the mask at each end that its box leaves out

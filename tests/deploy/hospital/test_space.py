@@ -103,7 +103,7 @@ def test_pose_undoes_how_the_head_lay_and_keeps_its_top():
 
 
 def test_pose_is_of_the_best_affine_fit(pose, monkeypatch):
-    """A descent that ends in a worse place, stretched, does not count, whichever step it began with."""
+    """A descent that ends stretched, in a worse place than another, does not count."""
 
     def fit(level, start, first):
         information, affine = found(level, start, first)
