@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.model.folder import Model
-from deploy.predict.reader import Read
+from deploy.predict.reader import Read, read_patient
 from deploy.predict.verdict import Judge
 from deploy.results.record import Record, Seconds
 from deploy.runtime import Array, Choice, DeviceScans, Preparer, Runtime, RuntimeOutputs, label
@@ -160,23 +160,29 @@ class Grader:
 
     def _answers(self, outputs: RuntimeOutputs) -> list[_Answer]:
         """One for each patient in the batch."""
-        missing = [read.scan.missing for read in self.reads if read.scan is not None]
+        scanned = [read for read in self.reads if read.scan is not None]
+        missing = [read.scan.missing for read in scanned if read.scan is not None]
         answers = self._read_off(outputs, self.runtime, missing)
         return [
-            answer if answer.probability is not None else self._again(answer, self._batch[row : row + 1], missing[row])
+            answer if answer.probability is not None else self._again(answer, row, scanned[row], missing[row])
             for row, answer in enumerate(answers)
         ]
 
-    def _again(self, answer: _Answer, scans: Array | DeviceScans, missing: str) -> _Answer:
-        """A scan (1, 4, X, Y, Z) whose answer was no number, in fp32 if it was not computed in that."""
+    def _again(self, answer: _Answer, row: int, read: Read, missing: str) -> _Answer:
+        """A scan whose answer was no number, in fp32 if it was not computed in that."""
         if self.runtime.precision == "fp32":
             return answer._replace(note="the network's answer is not a number")
+        scans = self._batch[row : row + 1]  # (1, 4, X, Y, Z)
+        scan = scans if isinstance(scans, np.ndarray) else scans.on_host()
+        if not np.isfinite(scan).all():  # the card made it; the processor refuses what has no z-score, and says why
+            again = read_patient(read.patient, self.model.manifest.grid, None, None, self.model.optional)
+            if again.scan is None:
+                return answer._replace(note=again.reason)
         try:
             if self._exact is None:
                 # TensorRT may be installed next to an ONNX Runtime without CUDA; each record names what answered.
                 device = self.runtime.device if self.runtime.name == "onnx" else "auto"
                 self._exact = open_runtime(self.model, Choice("onnx", device, "fp32"))
-            scan = scans if isinstance(scans, np.ndarray) else scans.on_host()
             exact = self._read_off(self._exact.infer(scan), self._exact, [missing])[0]
         except RuntimeUnavailable as error:
             return answer._replace(note=f"the network's answer is not a number in fp16, and fp32 failed: {error}")

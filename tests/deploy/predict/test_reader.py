@@ -176,6 +176,37 @@ def test_predictions_on_the_card_are_those_of_the_processor(
         assert one.model_copy(update=loose) == other.model_copy(update=loose)
 
 
+class Half:
+    """A runtime that says it computes in half precision, as a card's does."""
+
+    def __init__(self, runtime: OnnxRuntime) -> None:
+        self._runtime = runtime
+        self.precision = "fp16"
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._runtime, name)
+
+
+@forked
+def test_a_brain_of_thin_sheets_is_refused_alike(
+    patients: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is large enough for the card, and there is nothing on the grid to take a z-score from."""
+    thin, rng = tmp_path / "thin", np.random.default_rng(0)
+    thin.mkdir()
+    for level, name in enumerate(MODALITIES, start=1):
+        voxels = np.zeros((96, 96, 96), np.int16)
+        voxels[4:-4, 4:-4, 4:-4:8] = rng.integers(100 * level, 900 * level, (88, 88, 11))
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), thin / f"thin_{name}.nii.gz")  # type: ignore[attr-defined]
+    cohort = (*patients[:2], Patient("thin", thin))
+    cpu = records_of(cohort, model, tmp_path / "cpu", "threads")
+    on_card(monkeypatch)
+    monkeypatch.setattr(deploy.predict.pipeline, "Halving", lambda runtime: Half(Halving(runtime)))
+    card = records_of(cohort, model, tmp_path / "card", "processes")
+    assert [record.reason for record in card] == [record.reason for record in cpu]
+    assert card[2].reason == "the brain fills no voxel of the grid, of 6 mm"
+
+
 @forked
 def test_a_runtime_without_a_card_gets_finished_scans(
     patients: tuple[Patient, ...], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
