@@ -186,6 +186,7 @@ class Pages:
             "shape": shape,
             "voxel": voxel,
             "scale": self._scale,
+            "levels": self._levels,
             "evidence": evidence.head,
             "images": {
                 name: {"head": one.head, "low": one.low, "high": one.high} for name, one in heads.packed.items()

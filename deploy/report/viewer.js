@@ -46,6 +46,12 @@
     }
     return found;
   };
+  // A window is a map of all levels, not an end of NiiVue's range: what is at its lower end is background to NiiVue, and has no evidence on it.
+  const windowed = (low, high) => {  // the lowest level, outside the brain, stays black
+    const at = [...Array(256).keys()], shade = level => Math.min(255, Math.max(0, 255 * (level - low) / Math.max(high - low, 1e-6)));
+    const grey = at.map(place => place && shade(place / 255 * scene.levels));
+    return { R: grey, G: grey, B: grey, A: at.map(place => place && 255), I: at };
+  };
   const flat = (r, g, b) => ({ R: [r, r, r], G: [g, g, g], B: [b, b, b], A: [0, 255, 255], I: [0, 1, 255] });
   const options = {
     backColor: [0, 0, 0, 1], crosshairColor: [0.2, 0.9, 0.4, 0.75], crosshairWidth: 0.7, crosshairWidthUnit: "mm", crosshairGap: 8, isRadiologicalConvention: true,
@@ -62,12 +68,17 @@
     nv.backgroundMasksOverlays = 1;
     const grey = restored(await inflate(text(`image-${name}`), "gzip"), scene.shape);
     const { head, low, high } = scene.images[name];
-    const image = await N.NVImage.new(file(head, grey), `${name}.nii`, "gray", 1, null, low, high);
+    nv.addColormap(`window-${name}`, windowed(low, high));
+    const image = await N.NVImage.new(file(head, grey), `${name}.nii`, `window-${name}`, 1, null, 0, scene.levels);
     const map = await N.NVImage.new(file(scene.evidence, roots), "evidence.nii", "for-hgg", 0.75);
     Object.assign(map, { colormapNegative: "for-lgg", colormapType: 1, cal_min: 1, cal_max: 2, cal_minNeg: -2, cal_maxNeg: -1 });
     const outline = await N.NVImage.new(file(head, new Uint8Array(region.length)), "outline.nii", "outline", 1);
     Object.assign(outline, { cal_min: 0.5, cal_max: 1 });
-    Object.assign(image, { cal_min: low, cal_max: high });
+    Object.assign(image, { robust_min: low, robust_max: high });
+    nv.onIntensityChange = shown => {  // the right mouse button was dragged, or a finger held
+      nv.addColormap(`window-${name}`, windowed(shown.cal_min, shown.cal_max));
+      Object.assign(shown, { cal_min: 0, cal_max: scene.levels });
+    };
     nv.volumes.push(image, map, outline);
     nv.setVolume(image, 0);  // all at once: each change draws everything again
     views.push(nv);
@@ -117,9 +128,8 @@
     const width = 2 ** -Number($("contrast").value), middle = -Number($("brightness").value);
     views.forEach((nv, number) => {
       if (!chosen().includes(nv)) return;
-      const { low, high } = scene.images[names[number]], half = (high - low) / 2;
-      nv.volumes[0].cal_min = low + half + 2 * half * middle - half * width;
-      nv.volumes[0].cal_max = low + half + 2 * half * middle + half * width;
+      const { low, high } = scene.images[names[number]], half = (high - low) / 2, centre = low + half + 2 * half * middle;
+      nv.addColormap(`window-${names[number]}`, windowed(centre - half * width, centre + half * width));
       nv.updateGLVolume();
     });
   };
@@ -152,7 +162,10 @@
   viewer.querySelectorAll("[data-enlarge]").forEach(button => button.addEventListener("click", () => enlarge(button.dataset.enlarge)));
   viewer.querySelectorAll("canvas").forEach(canvas => {
     canvas.tabIndex = -1;
-    canvas.addEventListener("dblclick", () => enlarge(canvas.dataset.part));
+    canvas.addEventListener("dblclick", event => {  // NiiVue's own takes the window back
+      event.stopImmediatePropagation();
+      enlarge(canvas.dataset.part);
+    }, { capture: true });
     canvas.addEventListener("wheel", event => {  // one slice a notch, in the plane that is shown
       event.preventDefault();
       event.stopImmediatePropagation();

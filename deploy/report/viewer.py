@@ -32,7 +32,6 @@ LICENCE = "niivue-licence.txt"
 GREYS, GREYS_SINGLE = 127, 72  # levels of an image; fewer where the page also holds the viewer, so that it stays small
 RANGE = (0.1, 99.9)  # percentiles of the brain's signal that get the darkest and the brightest level
 WHITE = 99.5  # percentile that is shown white at first
-BLACK = 0.5  # level that is shown black at first: under the brain's darkest, or the viewer takes fluid for background
 _EVERY = 7  # voxel of the brain that percentiles are taken from
 _COARSE = 3.0  # mm, of the evidence in a page: it is linear over longer distances
 
@@ -106,7 +105,7 @@ def grey(images: Images, name: str, levels: int) -> tuple[NDArray[np.uint8], tup
     found = np.rint(scaled, out=scaled).astype(np.uint8)
     found += 1
     found *= images.mask
-    return found, (BLACK, 1 + (white - low) * factor)
+    return found, (1.0, 1 + (white - low) * factor)
 
 
 def pack(voxels: NDArray[np.uint8], affine: Affine, window: tuple[float, float]) -> Packed:

@@ -57,15 +57,18 @@ def page(folder: Path) -> Path:
     return next((folder / "patients").iterdir())
 
 
-def lit(browser: Chrome, name: str) -> float:
-    """Share of a canvas that is not black."""
+def drawn(browser: Chrome, name: str) -> np.ndarray:
+    """A canvas as it is on the screen, uint8 (height, width, 3)."""
     canvas = f"document.querySelector('canvas[data-part={name}]')"
     box = f"(box => [box.x + scrollX, box.y + scrollY, box.width, box.height])({canvas}.getBoundingClientRect())"
-    place = browser.ask(box)
-    x, y, width, height = place
-    clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
-    shot = browser.shot(clip)
-    return float((np.asarray(Image.open(BytesIO(shot)).convert("L")) > 40).mean())
+    x, y, width, height = browser.ask(box)
+    shot = browser.shot({"x": x, "y": y, "width": width, "height": height, "scale": 1})
+    return np.asarray(Image.open(BytesIO(shot)).convert("RGB"))
+
+
+def lit(browser: Chrome, name: str) -> float:
+    """Share of a canvas that is not black."""
+    return float((drawn(browser, name).mean(axis=-1) > 40).mean())
 
 
 def test_four_modalities_are_drawn_and_keys_scroll(pages: Path, chrome: Chrome) -> None:
@@ -92,6 +95,60 @@ def test_four_modalities_are_drawn_and_keys_scroll(pages: Path, chrome: Chrome) 
     outside = [one for one in chrome.requests if not one.startswith(("data:", "blob:", pages.resolve().as_uri()))]
     assert outside == []
     assert any(one.endswith("assets/niivue.umd.js") for one in chrome.requests)
+
+
+def coloured(browser: Chrome, name: str) -> float:
+    """Share of a canvas that is orange or blue: evidence."""
+    red, _, blue = (channel.astype(int) for channel in np.moveaxis(drawn(browser, name), -1, 0))
+    return float((abs(red - blue) > 40).mean())
+
+
+def set_contrast(browser: Chrome, value: float) -> None:
+    slider = "document.querySelector('[data-part=contrast]')"
+    browser.ask(f"(at => {{ at.value = {value}; at.dispatchEvent(new Event('input')); }})({slider})")
+
+
+def mouse(browser: Chrome, name: str, kinds: str, place: float, **more: object) -> None:
+    """Events of the mouse at a place on a canvas, 0 to 1 from its upper left corner to its lower right."""
+    canvas = f"document.querySelector('canvas[data-part={name}]')"
+    x, y, width, height = browser.ask(f"(b => [b.x, b.y, b.width, b.height])({canvas}.getBoundingClientRect())")
+    for kind in kinds.split():
+        given = {"type": f"mouse{kind}", "x": x + place * width, "y": y + place * height, **more}
+        browser.call("Input.dispatchMouseEvent", **given)
+
+
+@pytest.mark.parametrize("contrast", [-2, 2, None])
+def test_a_window_hides_no_evidence(pages: Path, chrome: Chrome, contrast: float | None) -> None:
+    """Set by the slider, or by the right button that is dragged over a few voxels."""
+    chrome.open(page(pages / "apart"), READY)
+    chrome.ask("document.getElementById('viewer').scrollIntoView()")
+    before = drawn(chrome, "t2"), coloured(chrome, "t2")
+    assert before[1] > 0.01
+    if contrast is None:
+        right = {"button": "right", "buttons": 2, "clickCount": 1}
+        mouse(chrome, "t2", "Moved Pressed", 0.4, **right)
+        mouse(chrome, "t2", "Moved Released", 0.5, **right)
+    else:
+        set_contrast(chrome, contrast)
+    chrome.wait("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+    after = drawn(chrome, "t2")
+    assert abs(after.astype(int) - before[0]).mean() > 2
+    assert coloured(chrome, "t2") == pytest.approx(before[1], rel=0.1)
+    assert after[-40:-10, 20:60].max() < 10  # beside the brain all stays black
+
+
+def test_enlarging_keeps_the_window(pages: Path, chrome: Chrome) -> None:
+    chrome.open(page(pages / "apart"), READY)
+    chrome.ask("document.getElementById('viewer').scrollIntoView()")
+    set_contrast(chrome, 2)
+    before = lit(chrome, "t2")
+    for shown in (1, 4):  # enlarged, and back
+        for count in (1, 2):
+            mouse(chrome, "t2", "Pressed Released", 0.3, button="left", clickCount=count)
+        found = "[...document.querySelectorAll('[data-tile]')].filter(one => one.offsetParent).length"
+        assert chrome.ask(found) == shown
+    chrome.press("Home")
+    assert lit(chrome, "t2") == pytest.approx(before, abs=0.01)
 
 
 def test_a_single_file_needs_nothing_next_to_it(pages: Path, chrome: Chrome, tmp_path: Path) -> None:
@@ -140,7 +197,7 @@ def test_greys_keep_the_order_of_the_image(patients: tuple[Patient, ...]) -> Non
     found, (low, high) = grey(images, "t1", 127)
     assert found[~images.mask].max(initial=0) == 0
     assert found[images.mask].min() >= 1 and found.max() == 127
-    assert 0 < low < 1 < high <= 128  # what is not above black is background to the viewer, and has no evidence on it
+    assert low == 1 < high <= 128
     inside = images.voxels["t1"][images.mask].astype(float), found[images.mask].astype(float)
     order = np.argsort(inside[0], kind="stable")
     assert (np.diff(inside[1][order]) >= 0).all()
