@@ -176,8 +176,9 @@ class Grader:
         scan = scans if isinstance(scans, np.ndarray) else scans.on_host()
         if not np.isfinite(scan).all():  # the card made it; the processor refuses what has no z-score, and says why
             again = read_patient(read.patient, self.model.manifest.grid, None, None, self.model.optional)
-            if again.scan is None:
-                return answer._replace(note=again.reason)
+            if again.scan is None or again.inputs != read.inputs:
+                return answer._replace(note=again.reason or "its files changed while it was graded")
+            scan = again.scan.data[None]
         try:
             if self._exact is None:
                 # TensorRT may be installed next to an ONNX Runtime without CUDA; each record names what answered.

@@ -46,7 +46,7 @@
     }
     return found;
   };
-  // A window is a map of all levels, not an end of NiiVue's range: what is at its lower end is background to NiiVue, and has no evidence on it.
+  // A window maps the levels and leaves NiiVue's range alone: what is at the range's lower end is background to NiiVue, and gets no evidence.
   const windowed = (low, high) => {  // the lowest level, outside the brain, stays black
     const at = [...Array(256).keys()], shade = level => Math.min(255, Math.max(0, 255 * (level - low) / Math.max(high - low, 1e-6)));
     const grey = at.map(place => place && shade(place / 255 * scene.levels));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from deploy.runtimes.open import open_runtime
 from tests.campaign import readers as campaign
 from tests.deploy.conftest import SETTINGS, ignore
 from toolkit.config import PredictSettings, Readers
-from toolkit.data.box import box_of, read_box
+from toolkit.data.box import Box, box_of, read_box
 from toolkit.data.cohort.check import check_patients
 from toolkit.data.control import mask_tumour
 from toolkit.data.memory import Workspace
@@ -205,6 +206,37 @@ def test_a_brain_of_thin_sheets_is_refused_alike(
     card = records_of(cohort, model, tmp_path / "card", "processes")
     assert [record.reason for record in card] == [record.reason for record in cpu]
     assert card[2].reason == "the brain fills no voxel of the grid, of 6 mm"
+
+
+@forked
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_scan_that_the_card_spoils_is_made_by_the_processor(
+    patients: tuple[Patient, ...], model: Model, tmp_path: Path, changed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(patients[1].folder, tmp_path / "p")
+    cohort, fill, filled = (patients[0], Patient("p", tmp_path / "p")), Card.fill, list[Box]()
+    cpu = records_of(cohort, model, tmp_path / "cpu", "threads")
+
+    def spoilt(card: Card, row: int, box: Box) -> None:
+        filled.append(box)
+        if len(filled) == 1:
+            return fill(card, row, box)
+        if changed:
+            file = next((tmp_path / "p").glob("*t1ce*"))
+            file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), 1))
+        return fill(card, row, replace(box, signs=box.signs * np.float32(np.nan)))
+
+    on_card(monkeypatch)
+    monkeypatch.setattr(Card, "prove", lambda _: 0.0)
+    monkeypatch.setattr(Card, "fill", spoilt)
+    monkeypatch.setattr(deploy.predict.pipeline, "Halving", lambda runtime: Half(Halving(runtime)))
+    good, bad = records_of(cohort, model, tmp_path / "card", "processes")
+    assert good.probability == pytest.approx(cpu[0].probability, abs=1e-5)
+    if changed:
+        assert bad.reason == "its files changed while it was graded"
+    else:
+        assert bad.probability == pytest.approx(cpu[1].probability, abs=1e-5)
+        assert "it was answered again in fp32" in " ".join(bad.notes)
 
 
 @forked
