@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,8 +25,6 @@ from deploy.selftest import run_selftest
 from toolkit.config import Grid
 from toolkit.data.memory import Workspace
 from toolkit.data.patients import MODALITIES, Patient, find_patients
-from toolkit.data.reading.door import Reading
-from toolkit.data.scan import read_scan
 from toolkit.errors import CohortError, PatientRefused
 
 if TYPE_CHECKING:
@@ -93,9 +92,9 @@ class Answer:
             float32 (X, Y, Z), in logits, for HGG where positive, and the affine (4, 4) of its grid, voxel to mm.
 
         Raises:
-            PatientRefused: the patient cannot be read.
+            PatientRefused: the images cannot be read, or are no longer those of the answer.
         """
-        return self._model.explain(self._source)
+        return self._model.explain(self._source, self.record.inputs)
 
 
 class Answers(Sequence[Answer]):
@@ -126,10 +125,10 @@ class Answers(Sequence[Answer]):
 
 
 class GradingModel:
-    """A model folder, opened and self-tested; made by `load_model`."""
+    """A model folder, opened and self-tested; made by `load_model`. Threads may share it: they take turns."""
 
     def __init__(self, model: Model, runtime: Runtime) -> None:
-        self._model, self._runtime = model, runtime
+        self._model, self._runtime, self._turn = model, runtime, threading.Lock()
         self._grader, self._workspace = Grader(model, runtime, 1, Timings()), Workspace()
 
     def __repr__(self) -> str:
@@ -170,13 +169,15 @@ class GradingModel:
             return answer
         return Answers([answer for one in source for answer in self._answers(one)])
 
-    def explain(self, source: Source) -> tuple[Array, Affine]:
-        """See `Answer.evidence`."""
+    def explain(self, source: Source, inputs: str) -> tuple[Array, Affine]:
+        """See `Answer.evidence`; `inputs` is the hash of the files that were graded."""
         grid = self._model.manifest.grid
-        with patients_of(source) as patients:
-            scan = read_scan(patients[0], grid, Reading(self._workspace, optional=self._model.optional))
+        with patients_of(source) as patients, self._turn:
+            read = read_patient(patients[0], grid, None, self._workspace, self._model.optional)
+            if read.scan is None or read.inputs != inputs:
+                raise PatientRefused(read.reason or "the images are no longer those that were graded; grade them again")
             size = self._model.manifest.max_batch if padded(self._runtime) else 1
-            return occlusion(self._runtime, scan.data, grid.spacing, size), scan.affine
+            return occlusion(self._runtime, read.scan.data, grid.spacing, size), read.scan.affine
 
     def _answers(self, source: Source) -> list[Answer]:
         with patients_of(source) as patients:
@@ -184,8 +185,9 @@ class GradingModel:
 
     def _grade(self, patient: Patient) -> Graded:
         grid, optional = self._model.manifest.grid, self._model.optional
-        self._grader.add(read_patient(patient, grid, None, self._workspace, optional))
-        (graded,) = self._grader.run()
+        with self._turn:
+            self._grader.add(read_patient(patient, grid, None, self._workspace, optional))
+            (graded,) = self._grader.run()
         return graded
 
 

@@ -139,17 +139,19 @@ class Grader:
         """
         start = perf_counter()
         answers: Iterator[_Answer] = iter(())
-        with self.timings.stage("infer"):
-            if self.filled:
-                # On a GPU every batch has one shape: the search for the fastest algorithms is run once, and an answer
-                # does not depend on how many patients came along.
-                scans = self._batch if padded(self.runtime) else self._batch[: self.filled]
-                answers = iter(self._answers(self.runtime.infer(cast(Array, scans))))  # the runtime's own, if not Array
-        share = (perf_counter() - start) / max(self.filled, 1)
-        graded = [self._graded(read, None if read.scan is None else next(answers), share) for read in self.reads]
-        self.timings.reading += sum(read.seconds for read in self.reads)
-        self.reads, self.filled = [], 0
-        return graded
+        try:
+            with self.timings.stage("infer"):
+                if self.filled:
+                    # On a GPU every batch has one shape: the search for the fastest algorithms is run once, and an
+                    # answer does not depend on how many patients came along.
+                    scans = self._batch if padded(self.runtime) else self._batch[: self.filled]
+                    outputs = self.runtime.infer(cast(Array, scans))  # the runtime's own, if not Array
+                    answers = iter(self._answers(outputs))
+            share = (perf_counter() - start) / max(self.filled, 1)
+            self.timings.reading += sum(read.seconds for read in self.reads)
+            return [self._graded(read, None if read.scan is None else next(answers), share) for read in self.reads]
+        finally:
+            self.reads, self.filled = [], 0
 
     def _graded(self, read: Read, answer: _Answer | None, share: float) -> Graded:
         if read.scan is None or answer is None:

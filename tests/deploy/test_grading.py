@@ -6,15 +6,18 @@ import doctest
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import nibabel as nib
+import numpy as np
 import pytest
 
-from deploy import load_model
+from deploy import images, load_model
 from deploy.model.folder import Model
 from toolkit.data.patients import MODALITIES, Patient, match_modalities
-from toolkit.errors import CohortError, ModelError, PatientRefused
+from toolkit.errors import CohortError, ModelError, OutOfMemory, PatientRefused
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -64,6 +67,45 @@ def test_what_is_no_single_patient_is_an_error(home: Path) -> None:
     with pytest.raises(PatientRefused, match="flair, t1, t1ce, t2"):
         model.predict({"t1": image})
     assert [answer.patient for answer in model.predict(["patients"])] == ["broken", "first"]
+
+
+def test_threads_may_share_a_model(patients: tuple[Patient, ...], model: Model) -> None:
+    opened = load_model(model.folder)
+    alone = {one.id: opened.predict(one.folder).probability for one in patients[:3]}
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda one: opened.predict(one.folder), patients[:3] * 8))
+    assert len(set(alone.values())) == 3
+    assert [answer.probability for answer in together] == [alone[answer.patient] for answer in together]
+    assert [answer.patient for answer in together] == [one.id for one in patients[:3] * 8]
+
+
+def test_a_patient_after_one_that_failed_gets_his_own_answer(
+    patients: tuple[Patient, ...], model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = load_model(model.folder)
+    wanted = opened.predict(patients[1].folder).probability
+    with monkeypatch.context() as patch, pytest.raises(OutOfMemory):
+        patch.setattr(opened._runtime, "infer", Mock(side_effect=OutOfMemory("full.")))
+        opened.predict(patients[0].folder)
+    answer = opened.predict(patients[1].folder)
+    assert (answer.patient, answer.probability) == (patients[1].id, wanted)
+
+
+def test_evidence_is_that_of_the_images_that_were_graded(
+    home: Path, patients: tuple[Patient, ...], model: Model
+) -> None:
+    opened, first = load_model("model"), home / "patients" / "first"
+    loaded = {name: nib.load(first / f"first_{name}.nii.gz") for name in MODALITIES}
+    voxels = {name: np.asarray(image.dataobj).copy() for name, image in loaded.items()}
+    answers = opened.predict(first), opened.predict(images(voxels, loaded["t1"].affine))
+    for answer in answers:
+        assert answer.evidence()[0].any()
+    for name, file in match_modalities(patients[1].folder).modalities.items():
+        shutil.copy(file, first / f"first_{name}.nii.gz")
+        voxels[name] += 1
+    for answer in answers:
+        with pytest.raises(PatientRefused, match="no longer those that were graded"):
+            answer.evidence()
 
 
 def test_images_on_different_grids_are_refused(home: Path) -> None:
