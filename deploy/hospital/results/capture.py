@@ -58,7 +58,7 @@ def build_capture(answer: Answer, levels: Sequence[Level]) -> Dataset:
         manufacturer_model_name=MODEL_NAME,
         software_versions=answer.version,
         device_serial_number=answer.model[:12],
-        series_description="Glioma grading picture (RESEARCH USE)",
+        series_description=f"Glioma grading picture ({answer.use})",
     )
     image.Modality = "OT"
     image.ImageType = ["DERIVED", "SECONDARY"]
@@ -72,8 +72,10 @@ def build_capture(answer: Answer, levels: Sequence[Level]) -> Dataset:
 def draw_sheet(answer: Answer, levels: Sequence[Level]) -> Figure:
     """The answer on one sheet, white on black as in a reading room."""
     figure = Figure(figsize=SIZE, dpi=DPI, facecolor="black")
-    figure.text(0.04, 0.965, "GLIOMA GRADING - RESEARCH USE ONLY", color=_AMBER, size=17, weight="bold", va="top")
-    figure.text(0.04, 0.937, "Not a medical device. Preliminary, not verified.", color=_AMBER, size=11, va="top")
+    title = f"GLIOMA GRADING - {answer.use}{'' if answer.synthetic else ' ONLY'}"
+    figure.text(0.04, 0.965, title, color=_AMBER, size=17, weight="bold", va="top")
+    under = f"{answer.origin} Not a medical device. Preliminary, not verified.".strip()
+    figure.text(0.04, 0.937, under, color=_AMBER, size=11, va="top")
     _draw_answer(figure, answer)
     for row, level in enumerate(levels):
         _draw_level(figure, level, 0.505 - 0.222 * row)

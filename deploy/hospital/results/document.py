@@ -15,12 +15,11 @@ from deploy.hospital.results.identity import MANUFACTURER, MODEL_NAME, Answer, c
 from deploy.hospital.results.pictures import Level
 
 SERIES = 9804
-TITLE = "Glioma grading (RESEARCH USE)"
 
 
 def build_document(answer: Answer, levels: Sequence[Level]) -> Dataset:
     """An encapsulated PDF of one study; arguments as of `build_capture`."""
-    head = complete_head(answer.images[0])
+    head, title = complete_head(answer.images[0]), f"Glioma grading ({answer.use})"
     document = SOPClass(
         study_instance_uid=answer.study,
         series_instance_uid=answer.uid("pdf", "series"),
@@ -33,7 +32,7 @@ def build_document(answer: Answer, levels: Sequence[Level]) -> Dataset:
         manufacturer_model_name=MODEL_NAME,
         software_versions=answer.version,
         device_serial_number=answer.model[:12],
-        series_description=TITLE,
+        series_description=title,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         patient_id=head.PatientID,
         patient_name=head.PatientName,
@@ -50,7 +49,7 @@ def build_document(answer: Answer, levels: Sequence[Level]) -> Dataset:
     document.BurnedInAnnotation = "NO"
     document.RecognizableVisualFeatures = "NO"
     document.AcquisitionDateTime = ""
-    document.DocumentTitle = TITLE
+    document.DocumentTitle = title
     document.ConceptNameCodeSequence = []
     document.VerificationFlag = "UNVERIFIED"
     document.MIMETypeOfEncapsulatedDocument = "application/pdf"
@@ -63,6 +62,10 @@ def build_document(answer: Answer, levels: Sequence[Level]) -> Dataset:
 def _pdf(answer: Answer, levels: Sequence[Level]) -> bytes:
     stream = io.BytesIO()
     figure = draw_sheet(answer, levels)
-    about = {"Title": TITLE, "Creator": f"grade {answer.version}", "CreationDate": datetime.now().astimezone()}
+    about = {
+        "Title": f"Glioma grading ({answer.use})",
+        "Creator": f"grade {answer.version}",
+        "CreationDate": datetime.now().astimezone(),
+    }
     figure.savefig(stream, format="pdf", metadata=about, facecolor=figure.get_facecolor())
     return stream.getvalue()

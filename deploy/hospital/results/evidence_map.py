@@ -78,8 +78,8 @@ def build_map(answer: Answer, evidence: Evidence) -> Dataset:
         real_world_value_mappings=[meaning],
         voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.0, window_width=2 * largest)],
         content_label="EVIDENCE",
-        content_description="What moved the answer (RESEARCH USE)",
-        series_description="Glioma grading evidence (RESEARCH USE)",
+        content_description=f"What moved the answer ({answer.use})",
+        series_description=f"Glioma grading evidence ({answer.use})",
     )
     instance.BodyPartExamined = "BRAIN"
     return keep_characters(instance, answer.images[0])

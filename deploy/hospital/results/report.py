@@ -71,7 +71,7 @@ def build_report(answer: Answer, kind: str = "sr") -> Dataset:
         manufacturer_model_name=MODEL_NAME,
         software_versions=answer.version,
         device_serial_number=answer.model[:12],
-        series_description="Glioma grading report (RESEARCH USE)",
+        series_description=f"Glioma grading report ({answer.use})",
         is_complete=True,
         is_final=False,
         is_verified=False,
@@ -150,7 +150,7 @@ def _comments(answer: Answer) -> Iterator[Any]:
     items = hd.sr.ContentSequence()
     if record.grade is None:
         items.append(_text(codes.coded(codes.REFUSAL), record.reason))
-    for sentence in filter(None, (record.explanation, *record.notes, RESEARCH)):
+    for sentence in filter(None, (answer.origin, record.explanation, *record.notes, RESEARCH)):
         items.append(_text(codes.coded(codes.COMMENT), sentence))
     container.ContentSequence = items
     yield container

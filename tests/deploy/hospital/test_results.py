@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
@@ -11,6 +12,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from deploy.hospital.results.capture import draw_sheet
 from deploy.hospital.results.evidence_map import Evidence
 from deploy.hospital.results.identity import Answer
 from deploy.hospital.results.pictures import key_pictures
@@ -118,6 +120,21 @@ def test_highdicom_reads_the_report_back(study: dict[str, list[Dataset]], scan: 
     }
     evidence = report.CurrentRequestedProcedureEvidenceSequence
     assert len(evidence[0].ReferencedSeriesSequence) == 4
+
+
+@pytest.mark.parametrize("which", ["graded", "refused"])
+def test_a_model_of_phantoms_says_so_in_every_object(
+    which: str, study: dict[str, list[Dataset]], scan: np.ndarray, tmp_path: Path
+) -> None:
+    never = replace(answers(study)[which], synthetic=True)
+    for kind, file in written(never, scan, tmp_path / "never").items():
+        instance = pydicom.dcmread(file)
+        assert "NEVER FOR PATIENTS" in instance.SeriesDescription, kind
+        assert "RESEARCH USE" not in instance.SeriesDescription, kind
+    assert b"The model was trained on phantoms: never for patients." in (tmp_path / "never" / "sr.dcm").read_bytes()
+    shown, usual = (draw_sheet(one, ()) for one in (never, answers(study)[which]))
+    assert "trained on phantoms: never for patients" in " ".join(text.get_text() for text in shown.texts)
+    assert "phantoms" not in " ".join(text.get_text() for text in usual.texts)
 
 
 def test_a_refused_study_gets_its_reason(study: dict[str, list[Dataset]], scan: np.ndarray, tmp_path: Path) -> None:
