@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deploy.model.folder import Model
-from deploy.results.audit import times
+from deploy.results.audit import audit_of, check_answer
 from deploy.results.journal import last_records
 from deploy.results.record import Record
 from toolkit.errors import GradeError
@@ -59,14 +59,15 @@ def read_history(folders: Sequence[Path], model: Model, outcomes: Mapping[str, i
     met: list[Met] = []
     others = 0
     for folder in folders:
-        when = times(folder)
+        lines = audit_of(folder)
         for fingerprint, line, record in last_records(folder):
-            if line not in when:
+            if line not in lines:
                 raise GradeError(f"{folder}: the audit has no line {line}, which the results name; see grade verify.")
             if fingerprint != model.fingerprint:
                 others += 1
                 continue
-            met.append(Met(datetime.fromisoformat(when[line]), record, outcomes.get(record.patient)))
+            check_answer(folder, lines[line], record)
+            met.append(Met(datetime.fromisoformat(lines[line]["time"]), record, outcomes.get(record.patient)))
     met.sort(key=lambda one: (one.time, one.record.patient))
     seen: set[str] = set()
     kept: list[Met] = []

@@ -14,7 +14,9 @@ from deploy.predict.grader import Seen, padded
 from deploy.predict.pace import PAGE, choose_batch_size
 from deploy.predict.reader import Wanted, reader
 from deploy.report.pages import Pages
+from deploy.results.audit import audit_of, check_answer
 from deploy.results.journal import Journal
+from deploy.results.names import AUDIT
 from deploy.results.record import Record
 from deploy.runtime import Choice
 from deploy.runtimes.halving import Halving
@@ -56,7 +58,12 @@ def graded_in(folder: Path, model: Model) -> Iterator[list[tuple[Patient, Record
                 f"{folder} holds results of model {min(strange)[:12]}, and this is {model.fingerprint[:12]};"
                 " name that model with --model."
             )
-        yield [(Patient(name, Path(place)), journal.read((name, place))) for name, place in journal.entries]
+        records = {key: journal.read(key) for key in journal.entries}
+        lines = audit_of(folder) if (folder / AUDIT).is_file() else {}
+        for key, record in records.items():
+            if line := lines.get(journal.entries[key].audit.lines):
+                check_answer(folder, line, record)
+        yield [(Patient(name, Path(place)), record) for (name, place), record in records.items()]
 
 
 def write_again(

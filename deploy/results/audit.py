@@ -26,16 +26,19 @@ FIRST = "0" * 64
 _MARK = b', "hash": "'
 _TAIL = len(_MARK) + 64 + len(b'"}\n')
 _MOST = 1 << 16  # bytes of a line
+_ANSWER = ("inputs", "engine", "runtime", "threshold", "grade", "probability", "verdict")  # a record's, in its line
 
 
 class Standing(NamedTuple):
     """What an audit file holds when a call takes it up.
 
     Attributes:
+        lines: what every line says, `{}` before the first one: line N is at N.
         hashes: of every line, `FIRST` before the first one: the hash of line N is at N.
         loose: hash of the inputs -> the last line that no record names: its answer never came into the results.
     """
 
+    lines: list[dict[str, Any]]
     hashes: list[str]
     loose: dict[str, int]
 
@@ -63,13 +66,14 @@ class Audit:
         Raises:
             GradeError: a line was altered, added, removed or moved, or the file cannot be read.
         """
-        hashes, loose = [FIRST], dict[str, int]()
+        lines, hashes, loose = [dict[str, Any]()], [FIRST], dict[str, int]()
         if self._file.exists():
             for number, line, content in _chain(self._file, whole=False):
+                lines.append({name: content.get(name) for name in _ANSWER})
                 hashes.append(_hash_of(line))
                 if links.get(number) != hashes[number] and content.get("model") == self.model and content.get("inputs"):
                     loose[content["inputs"]] = number
-        return Standing(hashes, loose)
+        return Standing(lines, hashes, loose)
 
     def add(self, record: Record, repeats: int | None = None, restored: bool = False) -> Chain:
         """Append a patient's line; what a dying call left of the last one is cut off.
@@ -122,15 +126,9 @@ class Audit:
         return {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             **who,
-            "inputs": record.inputs,
             "model": self.model,
-            "engine": record.engine,
-            "runtime": record.runtime,
-            "threshold": record.threshold,
             "refused": record.grade is None,  # without the reason, which may name a file
-            "grade": record.grade,
-            "probability": record.probability,
-            "verdict": record.verdict,
+            **{name: getattr(record, name) for name in _ANSWER},
             "seconds": round(record.seconds.read + record.seconds.infer, 3),
         }
 
@@ -146,14 +144,18 @@ def verify_audit(file: Path) -> Chain:
             patient's record has no line.
     """
     links = audit_links(file.parent) if file.name == AUDIT else {}  # first: a call may be adding to both
-    hashes = [FIRST, *(_hash_of(line) for _, line, _ in _chain(file, whole=True))]
+    lines, hashes = [dict[str, Any]()], [FIRST]
+    for _, line, content in _chain(file, whole=True):
+        lines.append({name: content.get(name) for name in _ANSWER})
+        hashes.append(_hash_of(line))
     _check_results(file, hashes)
-    for number, last in links.values():
+    for (number, last), record in links.values():
         if not 0 < number < len(hashes) or hashes[number] != last:
             raise GradeError(
                 f"{file} has no line {number} with hash {last[:12]}, which {JOURNAL} names: lines are missing at the"
                 f" end, or all were written again. There are {len(hashes) - 1}."
             )
+        check_answer(file.parent, lines[number], record)
     return Chain(len(hashes) - 1, hashes[-1])
 
 
@@ -162,13 +164,26 @@ def witnesses(file: Path) -> tuple[str, ...]:
     return tuple(name for name in (RECORD, JOURNAL) if file.with_name(name).is_file())
 
 
-def times(folder: Path) -> dict[int, str]:
-    """When each line of the audit in a results folder was written, UTC; the chain is checked on the way.
+def audit_of(folder: Path) -> dict[int, dict[str, Any]]:
+    """What each line of the audit in a results folder says, by its number; the chain is checked on the way.
 
     Raises:
         GradeError: it cannot be read, or a line was altered, added, removed or moved.
     """
-    return {number: str(content["time"]) for number, _, content in _chain(folder / AUDIT, whole=False)}
+    return {number: content for number, _, content in _chain(folder / AUDIT, whole=False)}
+
+
+def check_answer(folder: Path, line: Mapping[str, Any], record: Record) -> None:
+    """Is a record the answer that its line of the audit tells?
+
+    Raises:
+        GradeError: it was altered since.
+    """
+    if other := [name for name in _ANSWER if line.get(name) != getattr(record, name)]:
+        raise GradeError(
+            f"{folder / JOURNAL} was altered: what it says of {record.patient} ({', '.join(other)}) is not what"
+            f" {AUDIT} tells; replace the results with --overwrite."
+        )
 
 
 def _chain(file: Path, whole: bool) -> Iterator[tuple[int, bytes, dict[str, Any]]]:

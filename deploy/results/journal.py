@@ -198,15 +198,15 @@ class Journal:
         )
 
 
-def audit_links(folder: Path) -> dict[Key, Chain]:
-    """The audit line of each patient's last record, as the journal of a results folder names it; none without one.
+def audit_links(folder: Path) -> dict[Key, tuple[Chain, Record]]:
+    """Each patient's last record and its audit line, as the journal of a results folder names it; none without one.
 
     Raises:
         GradeError: a line was altered, or the file cannot be read.
     """
     if not (folder / JOURNAL).exists():
         return {}
-    return {key: audit for _, key, _, audit in _all(folder)}
+    return {key: (audit, record) for _, key, record, audit in _all(folder)}
 
 
 def last_records(folder: Path) -> list[tuple[str, int, Record]]:

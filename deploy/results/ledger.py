@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
 
-from deploy.results.audit import FIRST, Audit, Standing
+from deploy.results.audit import FIRST, Audit, Standing, check_answer
 from deploy.results.inputs import hash_inputs
 from deploy.results.journal import Chain, Journal, Key
 from deploy.results.names import INDEX, RECORD, TABLE, map_of, own_map_of, page_of, unwritable
@@ -55,7 +55,7 @@ class Ledger:
         self._workers, self._asked = workers, asked
         self._journal = Journal(audit.folder, audit.model)
         self._table = Table(audit.folder, audit.model)
-        self._standing = Standing([FIRST], {})
+        self._standing = Standing([{}], [FIRST], {})
         self._end = Chain(0, FIRST)  # of the audit, so far
         self._lost: list[Key] = []  # whose audit line is gone
         self._changed: set[Key] = set()  # graded in an earlier call, from other images
@@ -174,7 +174,12 @@ class Ledger:
         self._refuse_twins()
         self._take_up_audit(journal.links)
         hashes = self._standing.hashes
-        self._lost = [key for key, entry in journal.entries.items() if not _is_line(hashes, entry.audit)]
+        self._lost = []
+        for key, entry in journal.entries.items():
+            if _is_line(hashes, entry.audit):
+                check_answer(self._folder, self._standing.lines[entry.audit.lines], journal.read(key))
+            else:
+                self._lost.append(key)
         if self._lost:
             self.notes.append(f"{len(self._lost)} results have no line in the audit; lines are added that say so.")
         finished = [key for key in self._patients if key in journal.entries and journal.entries[key].graded]

@@ -41,7 +41,7 @@ class Record(Frozen):
     patient: str
     folder: str
     grade: str | None = None
-    probability: float | None = None
+    probability: float | None = Field(None, ge=0, le=1)
     threshold: float
     verdict: str | None = None
     explanation: str = ""

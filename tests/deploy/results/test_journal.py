@@ -51,7 +51,7 @@ def test_what_was_graded_is_read_back(tmp_path: Path) -> None:
         assert journal.read(BERT).probability == 0.6
         assert journal.entries[CARL].audit == Chain(2, f"{2:064}")
     assert len((tmp_path / JOURNAL).read_text().splitlines()) == 4
-    assert audit_links(tmp_path) == {
+    assert {key: line for key, (line, _) in audit_links(tmp_path).items()} == {
         ANNA: Chain(1, f"{1:064}"),
         BERT: Chain(1, f"{1:064}"),
         CARL: Chain(2, f"{2:064}"),

@@ -110,6 +110,34 @@ def test_results_of_others_are_an_error_and_stay_as_they_are(people: list[Patien
     assert len(lines(out)) == 6
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("grade", "LGG", r"\(grade\) is not what"),
+        ("probability", 0.25, r"\(probability\) is not what"),
+        ("probability", 7.5, "was altered"),
+        ("verdict", "single grade", r"\(verdict\) is not what"),
+        ("inputs", "0" * 64, r"\(inputs\) is not what"),
+    ],
+)
+def test_an_answer_that_was_edited_is_neither_kept_nor_verified(
+    people: list[Patient], out: Path, name: str, value: object, said: str
+) -> None:
+    call(out, people)
+    journal = out / "records.jsonl"
+    first, *rest = journal.read_text().splitlines()
+    content = json.loads(first)
+    assert content["record"][name] != value
+    content["record"][name] = value
+    journal.write_text("\n".join([json.dumps(content), *rest]) + "\n")
+    before = files(out)
+    with pytest.raises(GradeError, match=said):
+        verify_audit(out / "audit.jsonl")
+    with pytest.raises(GradeError, match="altered"):
+        call(out, people, "resume")
+    assert files(out) == before
+
+
 def test_the_same_patients_are_replaced_and_that_is_said(people: list[Patient], out: Path) -> None:
     call(out, people[:2])
     graded, notes = call(out, people[:3])
