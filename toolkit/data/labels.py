@@ -51,7 +51,7 @@ def read_cohort(folder: Path, labels: LabelTable | None) -> Cohort:
             for patient in patients
             if (grade := _folder_grade(patient, folder)) is not None
         ]
-        notes: tuple[str, ...] = ()
+        notes = _beside_folders(patients, folder)
     else:
         rows = read_rows(table)
         matched, notes = match_rows(patients, rows, folder)
@@ -133,8 +133,37 @@ def _site(row: LabelRow) -> str | None:
     return row.site or max((site_of(name) or "" for name in row.ids.values()), key=len) or None
 
 
+def _beside_folders(patients: tuple[Patient, ...], folder: Path) -> tuple[str, ...]:
+    """A sentence about a table beside folders that have the grades, where it cannot be read or says otherwise.
+
+    Raises:
+        CohortError: it gives a patient another grade, in the same word.
+    """
+    if (file := _beside(folder)) is None:
+        return ()
+    try:
+        rows = read_rows(LabelTable(file=file))
+        matched, _ = match_rows(patients, rows, folder)
+        found = [one for patient in patients if (one := _known(patient, matched.get(patient.id, []), rows))]
+    except CohortError as error:
+        return (f"The folders give the grades; {file.name} next to them is left out: {error}",)
+    if others := _otherwise(found, folder):
+        return (f"The folders give the grades; {file.name} next to them has others for {len(others)} patients.",)
+    return ()
+
+
 def _contradicted(found: list[_Known], folder: Path) -> tuple[str, ...]:
-    """A sentence about folders named after a grade that is not the table's.
+    """A sentence about folders named after a grade that is not the table's, which counts; raises as `_otherwise`."""
+    if not (others := _otherwise(found, folder)):
+        return ()
+    return (
+        f"{len(others)} patients have another grade by the table than by the folder they are in, and the table counts: "
+        f"{_some([one.patient.id for one in others])}.",
+    )
+
+
+def _otherwise(found: list[_Known], folder: Path) -> list[_Known]:
+    """Who is below a folder that is named after another grade than the table's.
 
     Raises:
         CohortError: the table says so in the same word, so that it is no other definition of the grades.
@@ -146,12 +175,7 @@ def _contradicted(found: list[_Known], folder: Path) -> tuple[str, ...]:
                 f"patient {one.patient.id} is {one.written} in the table and below a folder "
                 f"{CLASSES[1 - one.grade]}; correct one of them."
             )
-    if not others:
-        return ()
-    return (
-        f"{len(others)} patients have another grade by the table than by the folder they are in, and the table counts: "
-        f"{_some([one.patient.id for one in others])}.",
-    )
+    return others
 
 
 def _rule(table: LabelTable | None, meant: Counter[tuple[int, str]]) -> str:

@@ -52,6 +52,30 @@ def test_who_grades_of_ucsf_pdgm_and_other_digits(tmp_path):
     assert cohort.select([0]).joined(cohort).labels == cohort.labels
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("a;HGG\nb;LGG\n", None),
+        ("a;4\nb;2\n", None),
+        ("a;2\nb;2\n", "labels.csv next to them has others for 1 patients"),
+        ("a;what\nb;2\n", "labels.csv next to them is left out: "),
+    ],
+)
+def test_a_table_beside_folders_that_have_the_grades(tmp_path, rows, said):
+    patients(tmp_path, "HGG/a", "LGG/b")
+    (tmp_path / "labels.csv").write_text("patient;grade\n" + rows)
+    cohort = read_cohort(tmp_path, None)
+    assert grades(cohort) == {"a": 1, "b": 0}
+    assert (
+        cohort.labels == "Grades from the names of the folders above the patients: 'LGG' (1) as LGG; 'HGG' (1) as HGG."
+    )
+    assert len(cohort.notes) == (said is not None)
+    assert (said or "") in " ".join(cohort.notes)
+    (tmp_path / "labels.csv").write_text("patient;grade\na;LGG\nb;LGG\n")
+    with pytest.raises(CohortError, match="patient a is LGG in the table and below a folder HGG"):
+        read_cohort(tmp_path, None)
+
+
 def test_unknown_grades_are_left_out_by_name(tmp_path):
     patients(tmp_path, "a", "b", "c", "d", "e")
     (tmp_path / "labels.csv").write_text("patient;grade;site\na;HGG;X\nb;LGG;Y\nc;NA;\nd;-1;\n")

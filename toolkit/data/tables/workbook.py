@@ -47,10 +47,7 @@ def read_workbook(content: bytes, file: Path) -> list[Table]:
                 raise CohortError(
                     f"the table {file} unpacks to more than {_UNPACKED >> 20} MiB; save the sheet of grades as CSV."
                 )
-            sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
-            formulas = any(b"<f" in archive.read(name) for name in sheets)
-        values = _load(content, data_only=True)
-        texts = _load(content, data_only=False) if formulas else None
+        values, texts = (_load(content, data_only=stored) for stored in (True, False))
         tables = [_table(sheet, texts, file) for sheet in values.worksheets]
     except _BROKEN as error:
         raise CohortError(f"the table {file} cannot be read as a workbook: {error}; save it as CSV UTF-8.") from error
@@ -63,7 +60,7 @@ def _load(content: bytes, data_only: bool) -> Workbook:
         return openpyxl.load_workbook(io.BytesIO(content), data_only=data_only)
 
 
-def _table(sheet: Worksheet, texts: Workbook | None, file: Path) -> Table | None:
+def _table(sheet: Worksheet, texts: Workbook, file: Path) -> Table | None:
     name = f"sheet '{sheet.title}' of {file.name}"
     height, width = sheet.max_row, sheet.max_column  # of the cells; what the file says of its size is not asked
     if height * width > _CELLS:
@@ -71,7 +68,7 @@ def _table(sheet: Worksheet, texts: Workbook | None, file: Path) -> Table | None
             f"the {name} reaches to cell {get_column_letter(width)}{height}; delete the stray cells, or save as CSV."
         )
     merged = {place: str(area) for area in sheet.merged_cells.ranges for place in area.cells}
-    formulas = _formulas(texts[sheet.title]) if texts else frozenset()
+    formulas = _formulas(texts[sheet.title])
     rows = []
     for cells in sheet.iter_rows():
         texts_of_row: list[str] = []

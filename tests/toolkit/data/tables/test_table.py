@@ -149,6 +149,23 @@ def test_cells_that_say_nothing_certain(tmp_path, cell, value, reason):
         read_rows(labels)
 
 
+@pytest.mark.parametrize(
+    "rewritten",
+    [
+        lambda xml: re.sub(rb"<(/?)(?=[a-zA-Z])", rb"<\1x:", xml.replace(b'xmlns="http', b'xmlns:x="http')),
+        lambda xml: ('<?xml version="1.0" encoding="UTF-16"?>' + re.sub(r"^<\?xml.*?\?>", "", xml.decode())).encode(
+            "utf-16"
+        ),
+    ],
+    ids=["prefix", "utf-16"],
+)
+def test_a_formula_is_one_however_the_sheet_is_written(tmp_path, rewritten):
+    book = book_of()
+    book.active["B4"] = "=1+3"
+    with pytest.raises(CohortError, match="cell B4 holds a formula without a stored value"):
+        read_rows(saved(book, tmp_path, rewritten))
+
+
 def test_doubtful_cells_elsewhere_do_no_harm(tmp_path):
     rows = [("patient", "born", "grade"), ("a", datetime.date(1950, 1, 1), 2), ("b", "=TODAY()", 4)]
     assert ids(saved(book_of(rows), tmp_path)) == ["a", "b"]
