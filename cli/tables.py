@@ -10,11 +10,12 @@ if TYPE_CHECKING:  # `grade info` answers at once, without scikit-learn
     from collections.abc import Sequence
     from pathlib import Path
 
+    from deploy.evaluate import Control
     from deploy.model.folder import Model
     from deploy.model.manifest import Comparison, NetworkRecord
     from deploy.tensorrt.engine_files import EngineRecord
     from toolkit.errors import ModelError
-    from toolkit.evaluation.metrics import Confusion, Interval, Metrics
+    from toolkit.evaluation.metrics import Confusion, Metrics
     from toolkit.evaluation.pages.sheet import Section
     from toolkit.evaluation.sites import Sites
 
@@ -65,13 +66,14 @@ def show_sites(sites: Sites, without: bool) -> None:
     table("Sites", ("site", "LGG", "HGG", "AUC inside", *(("AUC of all others",) if without else ())), rows)
 
 
-def show_control(name: str, plain: Interval, control: Interval) -> None:
-    """The AUC of a control experiment next to the plain one."""
+def show_control(control: Control) -> None:
+    """The AUC of a control experiment next to the plain one, over the same patients."""
     rows = [
         (label, figure(value), f"{figure(low)} to {figure(high)}")
-        for label, (value, low, high) in (("as it is", plain), (name, control))
+        for label, (value, low, high) in (("as it is", control.plain), (control.name, control.changed))
     ]
-    table("Control: towards 0.5 if the tumour carried the grade", ("", "AUC", "95 % interval"), rows)
+    title = f"Control, {control.patients} patients: towards 0.5 if the tumour carried the grade"
+    table(title, ("", "AUC", "95 % interval"), rows)
 
 
 def show_model(model: Model) -> None:

@@ -37,14 +37,54 @@ class Evaluation:
     """What a model does on a cohort.
 
     Attributes:
+        cohort: who was to be graded.
+        graded: who counts, with the answers.
         metrics: over the graded patients, each with its interval.
         refused: records of those that were not graded; they count in no metric.
         sites: of the graded patients.
     """
 
+    cohort: Cohort
+    graded: Graded
     metrics: Metrics
     refused: tuple[Record, ...]
     sites: Sites
+
+
+@dataclass(frozen=True)
+class Control:
+    """The same patients twice: as they are, and changed as a control demands.
+
+    Attributes:
+        name: of the control.
+        patients: how many were graded both times.
+        left_out: patient -> why the control has no answer.
+        plain: AUC with its interval as they are.
+        changed: as they were changed.
+    """
+
+    name: str
+    patients: int
+    left_out: dict[str, str]
+    plain: Interval
+    changed: Interval
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As JSON knows it."""
+        aucs = {"auc_as_it_is": self.plain._asdict(), "auc": self.changed._asdict()}
+        return {"name": self.name, "patients": self.patients, "left_out": self.left_out, **aucs}
+
+    @property
+    def sentence(self) -> str:
+        """For a page."""
+        plain, changed = (_shown(one) for one in (self.plain, self.changed))
+        return f"{self.patients} patients: AUC {changed}, as they are {plain}; towards 0.5 if the tumour is what counts"
+
+
+def _shown(interval: Interval) -> str:
+    value, *ends = ("undefined" if one is None else f"{one:.3f}" for one in interval)
+    return f"{value} ({' to '.join(ends)})"
 
 
 def evaluate_model(
@@ -71,20 +111,22 @@ def evaluate_model(
     graded = _grade(model, cohort, options, on_plan, on_record)
     metrics = evaluate(graded.grades, graded.probabilities, graded.threshold)
     sites = compare_sites(graded.grades, graded.probabilities, graded.sites)
-    _write(options.results, model, graded, metrics, sites)
-    return Evaluation(metrics, graded.refused, sites)
+    found = Evaluation(cohort, graded, metrics, graded.refused, sites)
+    _write(options.results, model, found)
+    return found
 
 
 def evaluate_control(
-    name: str, model: Model, cohort: Cohort, options: PredictOptions, on_record: Callable[[Record], None]
-) -> Interval:
-    """AUC with its interval on images that were changed as a control demands.
+    name: str, model: Model, options: PredictOptions, plain: Evaluation, on_record: Callable[[Record], None]
+) -> Control:
+    """Grade images that were changed as a control demands, and compare over the patients who were graded both times.
 
     Args:
         name: one of `CONTROLS`.
         model: opened.
-        cohort: patients and grades.
-        options: as for `evaluate_model`; the records go to a folder of the control's name below.
+        options: as for `evaluate_model`; the records go to a folder of the control's name below, what came of it to
+            `control.json` and the page of the evaluation.
+        plain: what came of the images as they are.
         on_record: as for `predict`.
 
     Raises:
@@ -92,11 +134,18 @@ def evaluate_control(
         GradeError: as `predict`.
     """
     changed = replace(options, results=options.results / name, edit=CONTROLS[name])
-    graded = _grade(model, cohort, changed, lambda _: None, on_record)
-    return evaluate(graded.grades, graded.probabilities, graded.threshold).auc
+    graded = _grade(model, plain.cohort, changed, lambda _: None, on_record)
+    before = {record.patient for record in plain.graded.records}
+    both = before & {record.patient for record in graded.records}
+    left_out = {record.patient: record.reason for record in graded.refused if record.patient in before}
+    found = Control(name, len(both), left_out, plain.graded.auc_of(both), graded.auc_of(both))
+    content = json.dumps(found.facts, indent=2, allow_nan=False) + "\n"
+    (options.results / "control.json").write_text(content, encoding="utf-8")
+    _write(options.results, model, plain, found)
+    return found
 
 
-class _Graded(NamedTuple):
+class Graded(NamedTuple):
     """The patients that were graded with their records, and the records of those that were not."""
 
     grades: NDArray[np.int64]
@@ -110,6 +159,11 @@ class _Graded(NamedTuple):
         """Of all of them."""
         return self.records[0].threshold
 
+    def auc_of(self, patients: set[str]) -> Interval:
+        """AUC with its interval over some of the patients."""
+        some = [record.patient in patients for record in self.records]
+        return evaluate(self.grades[some], self.probabilities[some], self.threshold).auc
+
 
 def _grade(
     model: Model,
@@ -117,7 +171,7 @@ def _grade(
     options: PredictOptions,
     on_plan: Callable[[Plan], None],
     on_record: Callable[[Record], None],
-) -> _Graded:
+) -> Graded:
     records: list[Record] = []
 
     def keep(record: Record) -> None:
@@ -141,15 +195,17 @@ def _grade(
             f"some of these patients lack {' and some '.join(lacking)}, which are graded by different thresholds;"
             " evaluate them separately."
         )
-    return _Graded(np.array(grades, np.int64), np.array(probabilities), sites, graded, refused)
+    return Graded(np.array(grades, np.int64), np.array(probabilities), sites, graded, refused)
 
 
-def _write(folder: Path, model: Model, graded: _Graded, metrics: Metrics, sites: Sites) -> None:
+def _write(folder: Path, model: Model, found: Evaluation, control: Control | None = None) -> None:
+    graded, metrics, sites = found.graded, found.metrics, found.sites
     details = {
         "Model": model.fingerprint,
         "Patients": ", ".join(f"{metrics.cases[name]} {name}" for name in CLASSES),
         "Refused": ", ".join(record.patient for record in graded.refused) or "none",
         **sites.details,
+        **({f"Control {control.name}": control.sentence} if control else {}),
     }
     facts: dict[str, Any] = {
         "site_only": sites.alone._asdict() if sites.alone else None,
@@ -173,7 +229,7 @@ def _write(folder: Path, model: Model, graded: _Graded, metrics: Metrics, sites:
     (folder / EVALUATION).write_text(evaluation_report(page), encoding="utf-8")
 
 
-def _verdicts(graded: _Graded) -> dict[str, tuple[int, int]]:
+def _verdicts(graded: Graded) -> dict[str, tuple[int, int]]:
     """Verdict -> patients, and how many of them were graded wrongly."""
     found = {}
     for word in VERDICTS:
@@ -187,7 +243,7 @@ def _verdicts(graded: _Graded) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _wrong(graded: _Graded) -> list[WrongCase]:
+def _wrong(graded: Graded) -> list[WrongCase]:
     """Whom the model graded wrongly: single grades first, then by how sure the probability was."""
     cases = []
     for grade, record in zip(graded.grades, graded.records, strict=True):

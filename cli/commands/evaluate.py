@@ -64,17 +64,19 @@ def command(
     options = PredictOptions(out, Choice(runtime, device), settings, resume=resume, overwrite=overwrite)
     with bar("grading", len(known)) as done:
         result = evaluate_model(opened, known, options, say_plan, done)
-    auc = None
+    controlled = None
     if control:
         with bar(f"control: {control}", len(known)) as done:
-            auc = evaluate_control(control, opened, known, options, done)
+            controlled = evaluate_control(control, opened, options, result, done)
     if as_json:
-        show_json(facts(known, result, out, auc))
+        show_json(facts(known, result, out, controlled))
         return
     for record in result.refused:
         note(f"{record.patient} was refused: {record.reason}.")
     show_metrics(f"{len(known) - len(result.refused)} patients of {cohort}", result.metrics)
     show_confusion(result.metrics.confusion)
     show_sites(result.sites, leave_one_site_out)
-    if control and auc:
-        show_control(control, result.metrics.auc, auc)
+    if controlled:
+        for patient, reason in controlled.left_out.items():
+            note(f"{patient} is not in the control: {reason}.")
+        show_control(controlled)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deploy.evaluate import Evaluation
+from deploy.evaluate import Control, Evaluation
 from toolkit.data.patients import Cohort
-from toolkit.evaluation.metrics import Interval
 
 
-def facts(cohort: Cohort, result: Evaluation, folder: Path, control: Interval | None) -> dict[str, Any]:
+def facts(cohort: Cohort, result: Evaluation, folder: Path, control: Control | None) -> dict[str, Any]:
     """An evaluation as JSON knows it.
 
     Args:
         cohort: who was graded.
         result: what came of it.
         folder: of the results.
-        control: the AUC of the control experiment; None without one.
+        control: what came of the control experiment; None without one.
     """
     alone = result.sites.alone
     return {
@@ -25,6 +24,6 @@ def facts(cohort: Cohort, result: Evaluation, folder: Path, control: Interval | 
         "refused": {record.patient: record.reason for record in result.refused},
         "metrics": result.metrics.model_dump(mode="json"),
         "sites": None if alone is None else result.sites._asdict() | {"alone": alone._asdict()},
-        "control_auc": None if control is None else control._asdict(),
+        "control": None if control is None else control.facts,
         "results": str(folder),
     }
