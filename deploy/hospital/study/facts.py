@@ -24,8 +24,9 @@ class Frame:
         position: centre of the first voxel, mm, LPS+; None where the header has none.
         orientation: direction cosines of a row, then of a column; None where there are none, or no unit vectors.
         spacing: mm between rows, between columns; None where the header has none.
-        slope: multiplies a stored value.
-        intercept: is added to it.
+        slope: multiplies a stored value; None where the header has none, which counts as 1.
+        intercept: is added to it; None where the header has none, which counts as 0.
+        unreadable: the slope or intercept that is there and is not one finite number, in words; empty otherwise.
         tr: repetition time, ms.
         te: echo time, ms.
         ti: inversion time, ms.
@@ -37,8 +38,9 @@ class Frame:
     position: Triple | None
     orientation: tuple[float, float, float, float, float, float] | None
     spacing: tuple[float, float] | None
-    slope: float = 1.0
-    intercept: float = 0.0
+    slope: float | None = None
+    intercept: float | None = None
+    unreadable: str = ""
     tr: float | None = None
     te: float | None = None
     ti: float | None = None

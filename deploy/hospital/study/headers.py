@@ -25,6 +25,7 @@ from deploy.hospital.study.values import (
     as_triple,
     count_of,
     digits_in,
+    fault_of,
     first_item,
     integer_of,
     number_of,
@@ -237,14 +238,20 @@ def _frame(ds: Dataset, parts: list[Dataset], index: int) -> Frame:
 
     kinds = [kind for part in parts if (kind := words_of(part, "FrameType"))] or [words_of(ds, "ImageType")]
     complex_part = [word for part in (*parts, ds) if (word := text_of(part, "ComplexImageComponent").upper())]
-    slope = find("RescaleSlope")
+    faults = [
+        f"{what} {fault}"
+        for part in parts
+        for what in ("slope", "intercept")
+        if (fault := fault_of(part, f"Rescale{what.capitalize()}"))
+    ]
     return Frame(
         index=index,
         position=as_triple(several("ImagePositionPatient", 3)),
         orientation=as_cosines(several("ImageOrientationPatient", 6)),
         spacing=as_pair(several("PixelSpacing", 2)),
-        slope=1.0 if slope is None else slope,
-        intercept=find("RescaleIntercept") or 0.0,
+        slope=find("RescaleSlope"),
+        intercept=find("RescaleIntercept"),
+        unreadable=faults[0] if faults else "",
         tr=find("RepetitionTime"),
         te=find("EchoTime", "EffectiveEchoTime"),
         ti=find("InversionTime", "InversionTimes"),

@@ -18,6 +18,7 @@ from deploy.hospital.study.files import Files, require
 from deploy.hospital.study.headers import damage_named, read_dataset
 from deploy.hospital.study.source import UnreadableFile
 
+_STORED = ("PixelData", "PixelRepresentation", "BitsAllocated", "BitsStored", "HighBit")  # with the syntax: the image
 _RLE = "1.2.840.10008.1.2.5"
 _ROOM = 65536  # bytes that a compressed image may have beyond its raw size
 
@@ -56,6 +57,36 @@ def open_pixels(header: Header, files: Files) -> Iterator[Callable[[int], NDArra
     except UnreadableFile as reason:
         text = str(reason)
         raise UnreadableFile(text if text.startswith("cannot") else f"cannot be read: {name} {text}") from None
+
+
+def same_pixels(first: Header, second: Header) -> bool:
+    """Whether two files hold the same stored values; they are decoded only where their bytes or their coding differ.
+
+    Args:
+        first: of a file with as many images, rows and columns as the other.
+        second: of the other.
+
+    Returns:
+        False also where they differ in bytes and one of them cannot be decoded.
+
+    Raises:
+        RuntimeUnavailable: a codec of the extra `hospital` is missing.
+    """
+    try:
+        with Files() as files:
+            if _stored(first, files) == _stored(second, files):
+                return True
+            with open_pixels(first, files) as one, open_pixels(second, files) as other:
+                same = [np.array_equal(one(frame.index), other(frame.index)) for frame in first.frames]
+                return bool(same) and all(same)
+    except UnreadableFile:
+        return False
+
+
+def _stored(header: Header, files: Files) -> list[object]:
+    ds = read_dataset(header.source, files)
+    with damage_named():
+        return [header.syntax, *(ds.get(keyword) for keyword in _STORED)]
 
 
 def _checked(ds: FileDataset, header: Header) -> None:

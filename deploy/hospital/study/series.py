@@ -8,7 +8,7 @@ from functools import cached_property
 
 from deploy.hospital.study.facts import Header
 from deploy.hospital.study.source import Rejected
-from deploy.hospital.study.stack import Stack, UnusableSeries, build_stack
+from deploy.hospital.study.stack import ALIKE, Stack, UnusableSeries, build_stack
 
 MR_IMAGE = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
 _CLASSES = {
@@ -120,7 +120,10 @@ def group(headers: Iterable[Header]) -> tuple[Series, ...]:
     """Files as series, by number, then UID; a file that is there twice counts once.
 
     Args:
-        headers: of one study.
+        headers: of one study. Of files that carry the same SOPInstanceUID the pixels are read too.
+
+    Raises:
+        RuntimeUnavailable: the pixels of two such files have to be decoded, and a codec is missing.
     """
     by_series: dict[str, list[Header]] = {}
     for header in headers:
@@ -140,8 +143,17 @@ def _once(members: Sequence[Header]) -> tuple[list[Header], list[Rejected]]:
         first = kept.get(header.sop)
         if first is None:
             kept[header.sop] = header
-        elif (first.frames, first.instance) == (header.frames, header.instance):
+        elif _is_copy(header, first):
             rejected.append(Rejected(header.source, f"is a copy of {first.source.name}"))
         else:
             kept[f"{header.sop} {header.source.name}"] = header  # the stack is refused, with the name of both
     return list(kept.values()), rejected
+
+
+def _is_copy(header: Header, first: Header) -> bool:
+    """Whether two files of one SOPInstanceUID are the same image; if not, it must not be their names that decide."""
+    if any(getattr(header, what) != getattr(first, what) for what in (*ALIKE, "frames", "instance")):
+        return False
+    from deploy.hospital.study.pixels import same_pixels  # needs pydicom, which only doubles ask for here
+
+    return same_pixels(header, first)

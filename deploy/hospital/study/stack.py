@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deploy.hospital.study.facts import Frame, Header
 
+ALIKE = ("rows", "columns", "samples", "photometric", "sop_class", "patient", "modality")  # in all files of a series
 MOST_VOXELS = 128_000_000  # 512 MB as float32
 _SAME_PLACE = 0.01  # mm
 _SPACING = 0.02  # share of the slice distance, and
@@ -61,7 +62,8 @@ def build_stack(instances: Sequence[Header]) -> Stack:
         instances: its files.
 
     Raises:
-        UnusableSeries: they make no volume: gaps, images twice at one place, several orientations, a tilt, colour.
+        UnusableSeries: they make no volume: gaps, images twice at one place, several orientations, a tilt, colour,
+            a rescale slope that is 0, no number, or missing in some of the images.
     """
     _same_files(instances)
     slots = [Slot(header, frame) for header in instances for frame in header.frames]
@@ -78,15 +80,14 @@ def build_stack(instances: Sequence[Header]) -> Stack:
                 raise UnusableSeries(f"{slot.header.source.name} has no usable {what}")
         if slot.frame.orientation is None:
             raise UnusableSeries(f"{slot.header.source.name} has no usable orientation")
-        if slot.frame.slope == 0:
-            raise UnusableSeries(f"{slot.header.source.name} has the rescale slope 0")
+    _rescaled_alike(slots)
     axes, edges = _plane(slots)
     return _in_order(slots, axes, edges)
 
 
 def _same_files(instances: Sequence[Header]) -> None:
-    """All files of a series agree on what one volume needs."""
-    for what in ("rows", "columns", "samples", "photometric", "sop_class", "patient", "modality"):
+    """All files of a series agree on what one volume needs, and each is there once."""
+    for what in ALIKE:
         values = Counter(getattr(header, what) for header in instances)
         if len(values) > 1:
             odd = next(header for header in instances if getattr(header, what) != values.most_common(1)[0][0])
@@ -112,6 +113,24 @@ def _same_files(instances: Sequence[Header]) -> None:
         )
     if head.bits not in (8, 16, 32):
         raise UnusableSeries(f"stores {head.bits} bits a voxel; 8, 16 and 32 are read")
+
+
+def _rescaled_alike(slots: Sequence[Slot]) -> None:
+    """A slope or intercept is a number, and all images have one or none: a default among numbers changes the grey."""
+    for slot in slots:
+        if slot.frame.unreadable:
+            raise UnusableSeries(
+                f"{slot.header.source.name} has the rescale {slot.frame.unreadable}, which is not one finite number"
+            )
+        if slot.frame.slope == 0:
+            raise UnusableSeries(f"{slot.header.source.name} has the rescale slope 0")
+    for what in ("slope", "intercept"):
+        without = [slot for slot in slots if getattr(slot.frame, what) is None]
+        if 0 < len(without) < len(slots):
+            raise UnusableSeries(
+                f"has images with and without a rescale {what}: {len(without)} of {len(slots)} have none, "
+                f"{without[0].header.source.name} for one"
+            )
 
 
 _SAID = {

@@ -1,4 +1,4 @@
-"""Studies below a path: their files read once, headers alone."""
+"""Studies below a path: their files read once, headers alone; pixels only of files that are there twice."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Study:
 
 
 def find_studies(path: Path, on_file: Callable[[object], None] | None = None) -> list[Study]:
-    """The studies at or below a path; reads headers, no pixels.
+    """The studies at or below a path; reads headers, and pixels only of files that carry the same SOPInstanceUID.
 
     Args:
         path: a folder, a zip, a DICOMDIR or one DICOM file.
@@ -48,7 +48,7 @@ def find_studies(path: Path, on_file: Callable[[object], None] | None = None) ->
 
     Raises:
         CohortError: there is nothing at the path, or no DICOM file that can be read; the reason of the first is named.
-        RuntimeUnavailable: the extra `hospital` is not installed.
+        RuntimeUnavailable: the extra `hospital`, or a codec of it, is not installed.
     """
     require("pydicom")
     from deploy.hospital.study.headers import read_header

@@ -13,6 +13,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 
 from deploy.hospital.study.facts import Triple
+from deploy.hospital.study.source import UnreadableFile
 from toolkit.data.patients import printable
 
 LONGEST = 200  # letters of a text that is kept
@@ -40,9 +41,15 @@ def digits_in(text: str) -> str:
 
 
 def first_item(ds: Dataset, keyword: str) -> Dataset | None:
-    """The first item of a sequence; None where there is none."""
+    """The first item of a sequence; None where there is none.
+
+    Raises:
+        UnreadableFile: the header has a value there that is no sequence.
+    """
     value = ds.get(keyword)
-    return value[0] if isinstance(value, pydicom.Sequence) and len(value) else None
+    if value is not None and not isinstance(value, pydicom.Sequence):
+        raise UnreadableFile(f"is damaged: its {keyword} is no sequence")
+    return value[0] if value else None
 
 
 def value_of(ds: Dataset, keyword: str) -> Any:
@@ -89,6 +96,18 @@ def number_of(ds: Dataset, keyword: str) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def fault_of(ds: Dataset, keyword: str) -> str:
+    """A value that is there and is not one finite number, as text; empty where it is one, or there is none."""
+    if keyword not in ds:
+        return ""
+    value = value_of(ds, keyword)
+    if number_of(ds, keyword) is not None and not isinstance(value, MultiValue | list):
+        return ""
+    if value is None and isinstance(raw := ds.get_item(keyword).value, bytes):  # pydicom cannot read it
+        return printable(raw.decode("latin-1").strip(" \0"))[:LONGEST]
+    return text_of(ds, keyword)
 
 
 def integer_of(ds: Dataset, keyword: str) -> int | None:

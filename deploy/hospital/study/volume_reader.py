@@ -41,7 +41,8 @@ def read_volume(series: Series) -> Volume:
         voxels = np.empty((head.columns, head.rows, len(stack.slots)), np.float32)  # (X, Y, Z)
         with np.errstate(over="ignore", invalid="ignore"):
             for place, slot, pixels in _decoded(stack.slots):
-                voxels[:, :, place] = (pixels.astype(np.float64) * slot.frame.slope + slot.frame.intercept).T
+                slope = 1.0 if slot.frame.slope is None else slot.frame.slope
+                voxels[:, :, place] = (pixels.astype(np.float64) * slope + (slot.frame.intercept or 0.0)).T
         _believable(voxels, stack.slots)
     except (UnusableSeries, UnreadableFile) as reason:
         raise PatientRefused(f"series {series.name} {reason}") from None

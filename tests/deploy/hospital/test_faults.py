@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
@@ -20,6 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 
 from deploy.hospital.study.choose import StudyRefused, choose_series
 from deploy.hospital.study.codestream import claimed_size
+from deploy.hospital.study.headers import _read
 from deploy.hospital.study.kinds import SeriesRules
 from deploy.hospital.study.listing import is_dicom, list_files
 from deploy.hospital.study.series import Series
@@ -91,6 +93,57 @@ def test_a_file_that_is_there_twice_counts_once(folder: Path) -> None:
     assert len(choose_series(study, SeriesRules()).chosen) == 4
 
 
+def test_the_same_image_in_another_coding_is_a_copy(folder: Path) -> None:
+    write_series(folder / "again", SMALL["flair"], GE["flair"], Paper(syntax=JPEG2000Lossless))
+    series = flair(only(folder))
+    assert len(series.instances) == len(series.rejected) == 14
+    np.testing.assert_array_equal(read_volume(series).voxels, SMALL["flair"].voxels)
+
+
+@pytest.mark.parametrize("name", ["0000.dcm", "again.dcm"])  # sorted before and after the true one
+def test_a_copy_with_other_pixels_is_refused(folder: Path, name: str) -> None:
+    shutil.copy(folder / "0003" / "0006.dcm", folder / "0003" / name)
+    edit(folder / "0003" / name, lambda ds: setattr(ds, "PixelData", b"\1" + ds.PixelData[1:]))
+    names = " and ".join(sorted(("0006.dcm", name)))
+    assert f"{names} differ and carry the same SOPInstanceUID" in refused(folder)
+
+
+def test_the_same_bytes_with_another_sign_are_no_copy(folder: Path) -> None:
+    shutil.copy(folder / "0003" / "0006.dcm", folder / "again.dcm")
+    for file in (folder / "0003" / "0006.dcm", folder / "again.dcm"):
+        edit(file, lambda ds: setattr(ds, "PixelData", b"\xff" * len(ds.PixelData)))
+    edit(folder / "again.dcm", lambda ds: setattr(ds, "PixelRepresentation", 1))
+    assert "0006.dcm and again.dcm differ and carry the same SOPInstanceUID" in refused(folder)
+
+
+def test_a_copy_that_is_cut_off_is_refused(folder: Path) -> None:
+    content = (folder / "0003" / "0006.dcm").read_bytes()
+    (folder / "again.dcm").write_bytes(content[:-100])
+    assert "0006.dcm and again.dcm differ and carry the same SOPInstanceUID" in refused(folder)
+
+
+def test_a_copy_of_another_patient_is_refused(folder: Path) -> None:
+    shutil.copy(folder / "0003" / "0006.dcm", folder / "again.dcm")
+    edit(folder / "again.dcm", lambda ds: setattr(ds, "PatientID", "P2"))
+    assert "differ in the patient's id; again.dcm is the odd one" in refused(folder)
+
+
+def test_pixels_are_read_only_of_files_that_are_there_twice(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def noted(stream: BinaryIO, pixels: bool, keywords: list[str] | None = None) -> Dataset:
+        if pixels:
+            read.append(stream)
+        return _read(stream, pixels, keywords)
+
+    monkeypatch.setattr("deploy.hospital.study.headers._read", noted)
+    only(folder)
+    assert len(read) == 0
+    shutil.copy(folder / "0003" / "0006.dcm", folder / "again.dcm")
+    only(folder)
+    assert len(read) == 2
+
+
 def test_two_files_of_one_uid(folder: Path) -> None:
     edit(
         folder / "0003" / "0006.dcm",
@@ -144,6 +197,77 @@ def test_slopes_of_slices_differ(folder: Path) -> None:
     found = read_volume(flair(only(folder))).voxels
     for index in range(written.shape[2]):
         np.testing.assert_array_equal(found[:, :, index], written[:, :, index] * (1 + index) + index)
+
+
+def rescaled(ds: Dataset, **values: str | None) -> None:
+    """Slope 2 and intercept -5, unless something else is asked for; None leaves one out."""
+    for keyword, value in {"RescaleSlope": "2", "RescaleIntercept": "-5", **values}.items():
+        if value is None:
+            ds.pop(keyword, None)
+        else:
+            ds[keyword] = pydicom.DataElement(keyword, "DS", value, validation_mode=pydicom.config.IGNORE)
+
+
+UNREADABLE = [
+    ("RescaleSlope", "NaN", "0006.dcm has the rescale slope NaN, which is not one finite number"),
+    ("RescaleSlope", "2\\2", "0006.dcm has the rescale slope 2\\2, which is not one finite number"),
+    ("RescaleIntercept", "inf", "0006.dcm has the rescale intercept inf, which is not one finite number"),
+]
+MISSING = [
+    ("RescaleSlope", "", "has images with and without a rescale slope: 1 of 14 have none, 0006.dcm for one"),
+    ("RescaleIntercept", "", "has images with and without a rescale intercept: 1 of 14 have none, 0006.dcm for one"),
+]
+
+
+@pytest.mark.parametrize(("keyword", "value", "reason"), [*UNREADABLE, *MISSING])
+def test_one_slice_with_another_rescaling(folder: Path, keyword: str, value: str, reason: str) -> None:
+    each(folder, lambda ds, index: rescaled(ds, **({keyword: value} if index == 5 else {})))
+    assert reason in refused(folder)
+
+
+def test_a_slope_of_letters(folder: Path) -> None:
+    each(folder, lambda ds, _: rescaled(ds, RescaleSlope="2.125"))
+    file = folder / "0003" / "0006.dcm"
+    file.write_bytes(file.read_bytes().replace(b"2.125", b"2.l25"))
+    assert "0006.dcm has the rescale slope 2.l25, which is not one finite number" in refused(folder)
+
+
+def test_a_slope_that_one_slice_lacks(folder: Path) -> None:
+    each(folder, lambda ds, _: rescaled(ds))
+    edit(folder / "0003" / "0006.dcm", lambda ds: delattr(ds, "RescaleSlope"))
+    assert MISSING[0][2] in refused(folder)
+
+
+@pytest.mark.parametrize(("keyword", "value", "reason"), [*UNREADABLE, *MISSING])
+def test_one_image_of_an_enhanced_file_with_another_rescaling(
+    tmp_path: Path, keyword: str, value: str, reason: str
+) -> None:
+    (file,) = write_series(tmp_path, SMALL["flair"], GE["flair"], Paper(enhanced=True))
+
+    def change(ds: Dataset) -> None:
+        rescaled(ds.PerFrameFunctionalGroupsSequence[5].PixelValueTransformationSequence[0], **{keyword: value})
+
+    edit(file, change)
+    assert reason.replace("0006.dcm", "0001.dcm") in flair(only(tmp_path)).fault
+
+
+def test_a_rescaling_of_an_enhanced_file_that_is_no_sequence(tmp_path: Path) -> None:
+    (file,) = write_series(tmp_path, SMALL["flair"], GE["flair"], Paper(enhanced=True))
+
+    def change(ds: Dataset) -> None:
+        for group in ds.PerFrameFunctionalGroupsSequence:
+            group[0x00289145] = pydicom.DataElement(0x00289145, "LO", "2")
+
+    edit(file, change)
+    with pytest.raises(CohortError, match="is damaged: its PixelValueTransformationSequence is no sequence"):
+        find_studies(tmp_path)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(None, "-5"), ("2", None), ("2", "-5"), (None, None), ("", "")])
+def test_a_slope_or_intercept_that_no_image_has(folder: Path, slope: str | None, intercept: str | None) -> None:
+    each(folder, lambda ds, _: rescaled(ds, RescaleSlope=slope, RescaleIntercept=intercept))
+    found = read_volume(flair(only(folder))).voxels
+    np.testing.assert_array_equal(found, SMALL["flair"].voxels * float(slope or 1) + float(intercept or 0))
 
 
 def test_a_damaged_slope_is_not_believed(folder: Path) -> None:
