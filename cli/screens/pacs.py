@@ -13,7 +13,8 @@ from deploy.hospital.network.send import send_files
 from deploy.hospital.queue import study_key
 from deploy.hospital.service.outbox import store_by_web
 from toolkit.config.service import ServiceSettings
-from toolkit.errors import GradeError
+from toolkit.data.tables.read import read_tables
+from toolkit.errors import CohortError, GradeError
 from toolkit.files import write_file
 
 SENT = "sent.csv"
@@ -74,17 +75,23 @@ def pull_all(settings: ServiceSettings, name: str, wanted: list[str], out: Path,
 
 
 def studies_of(worklist: Path, settings: ServiceSettings, name: str, web: bool) -> list[str]:
-    """Study UIDs of a worklist; accession numbers and patients are looked up at the peer."""
-    try:
-        with worklist.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            column = next((word for word in _COLUMNS if word in (reader.fieldnames or ())), None)
-            if column is None:
-                raise GradeError(f"{worklist} has none of the columns {', '.join(_COLUMNS)}; add one with that header.")
-            values = [(row[column] or "").strip() for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise GradeError(f"{worklist} cannot be read: {error}; write a CSV in UTF-8.") from error
-    values = [value for value in values if value]
+    """Study UIDs of a worklist; accession numbers and patients are looked up at the peer.
+
+    Raises:
+        CohortError: the table cannot be read, lacks the column, or a cell of it says nothing certain.
+        GradeError: the peer does not answer.
+    """
+    tables = [(one, [name.casefold() for name in one.header]) for one in read_tables(worklist)]
+    sheet, header, column = next(
+        ((one, header, word) for one, header in tables for word in _COLUMNS if word in header), (None, [], "")
+    )
+    if sheet is None:
+        raise CohortError(f"{worklist} has none of the columns {', '.join(_COLUMNS)}; add one with that header.")
+    place = header.index(column)
+    for row in sheet.rows:
+        if place in row.faults:
+            raise CohortError(f"the {sheet.name}: {row.faults[place]}.")
+    values = [row.cells[place] for row in sheet.rows if row.cells[place]]
     if column == "study":
         return values
     found = []
