@@ -39,6 +39,7 @@ def command(
     from cli.options import signed_by
     from cli.privacy import hide_table
     from cli.screens.adapt import facts, show_adapted
+    from cli.screens.export import replacing
     from deploy.life.adapt import Wish, adapt_model
     from deploy.model.folder import open_model
     from toolkit.config import LabelTable
@@ -55,7 +56,7 @@ def command(
     for sentence in known.notes:
         note(sentence)
     more = find_patients([unlabelled]) if unlabelled else ()
-    with bar("reading and grading", len(known) + len(more)) as done:
+    with replacing(out), bar("reading and grading", len(known) + len(more)) as done:
         result = adapt_model(opened, known, more, Wish(out, rule, device), done)
     if as_json:
         show_json(facts(result))

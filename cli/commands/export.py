@@ -105,7 +105,7 @@ def command(
     opened = None if ready else open_run(run)  # what is no run is refused before torch is loaded
     with loading():
         from cli.console import show_json
-        from cli.screens.export import exported, facts, packed, with_brain
+        from cli.screens.export import exported, facts, packed, replacing, with_brain
         from cli.tables import show_model
         from deploy.tensorrt.engine import EngineRequest
         from toolkit.config import export_settings
@@ -122,9 +122,10 @@ def command(
         opened = choose_member(opened, member)
     settings = export_settings(opened.settings.export, changes)
     engine = EngineRequest(trt_flavour, tuple(compute_capability or ())) if trt else None
-    model = exported(opened, out, settings, engine)
-    if brain:
-        model = with_brain(model)
+    with replacing(out):
+        model = exported(opened, out, settings, engine)
+        if brain:
+            model = with_brain(model)
     if not as_json:
         show_model(model)
     packed(model, bundle, triton)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cli.console import note, say, stages
 from deploy.export.export import export_run
-from deploy.model.folder import ENGINES, SIGNATURE, Model
+from deploy.model.folder import BRAIN, ENGINES, MANIFEST, SIGNATURE, Model
 from deploy.tensorrt.engine import EngineRequest
 from deploy.tensorrt.engine_files import Engine, EngineRecord, records
 from deploy.tensorrt.flavours import TITLES
 from toolkit.config import ExportSettings
 from toolkit.training.runs.run import Run
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[None]:
+    """A model is written to a folder in the block; then it is said what became of the one that was there."""
+    there = (out / MANIFEST).exists()
+    parts = ((SIGNATURE, "its signature"), (BRAIN, "its brain mask"))
+    had = [(name, words) for name, words in parts if (out / name).exists()]
+    yield
+    if there:
+        gone = [words for name, words in had if not (out / name).exists()]
+        note(f"the model that was in {out} was replaced{', with ' + ' and '.join(gone) if gone else ''}.")
 
 
 def exported(run: Run, out: Path, settings: ExportSettings, engine: EngineRequest | None) -> Model:

@@ -190,8 +190,13 @@ def open_ledger(patients: Sequence[Patient], model: Model, options: PredictOptio
     """The results folder of a call; to be entered.
 
     Raises:
-        SettingsError: the options contradict each other.
+        SettingsError: the options contradict each other, or name a folder inside the model.
     """
+    if options.results.resolve().is_relative_to(model.folder.resolve()):
+        raise SettingsError(
+            f"{options.results} is inside the model {model.folder}, which holds what was exported and nothing else;"
+            " name another folder with --out."
+        )
     audit = Audit(options.results, library_versions(LIBRARIES), model.fingerprint, options.audit_ids)
     return Ledger(patients, audit, options.earlier, workers, options.choice[:2])
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from cli.screens.export import replacing
 from deploy.tensorrt import flavours
 from toolkit.errors import RuntimeUnavailable
 
@@ -93,3 +94,20 @@ def test_a_self_test_needs_a_model_that_answers(project, grade):
     code, _, err = grade("info", "--self-test")
     assert code == 1
     assert "--self-test needs a model" in err
+
+
+def test_what_goes_with_a_model_that_is_replaced_is_said(tmp_path, capsys):
+    with replacing(tmp_path):
+        (tmp_path / "manifest.json").touch()
+    assert capsys.readouterr().err == ""
+    for name in ("manifest.sig", "brain.onnx"):
+        (tmp_path / name).touch()
+    with replacing(tmp_path):
+        (tmp_path / "manifest.sig").unlink()
+    assert "was replaced, with its signature." in " ".join(capsys.readouterr().err.split())
+    with replacing(tmp_path):
+        (tmp_path / "brain.onnx").unlink()
+    assert "was replaced, with its brain mask." in " ".join(capsys.readouterr().err.split())
+    with replacing(tmp_path):
+        pass
+    assert capsys.readouterr().err.rstrip().endswith("was replaced.")

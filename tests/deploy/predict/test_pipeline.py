@@ -342,3 +342,15 @@ print(summary.graded, loaded)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root])}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.split("\n")[0] == "1 []", done.stderr
+
+
+@pytest.mark.parametrize("below", ["", "results", "engines/deep"])
+def test_results_do_not_go_into_the_model(
+    patients: tuple[Patient, ...], model: Model, tmp_path: Path, below: str
+) -> None:
+    before = sorted(model.folder.rglob("*"))
+    (tmp_path / "link").symlink_to(model.folder)
+    for folder in (model.folder, tmp_path / "link"):
+        with pytest.raises(SettingsError, match=r"is inside the model .* name another folder with --out"):
+            grade(patients[:1], model, folder / below)
+    assert sorted(model.folder.rglob("*")) == before
