@@ -7,7 +7,7 @@ from pathlib import Path
 from cli.console import answer, note, say
 from cli.tables import show_section
 from deploy.life.commission import Commission, Site
-from deploy.life.commission_page import ADVICE, PAGE, checks_of, claims, familiar, runtimes
+from deploy.life.commission_page import PAGE, advice, checks_of, claims, familiar, runtimes
 from deploy.model.folder import Model
 from toolkit.config import LabelTable
 from toolkit.data.labels import has_grades, read_cohort
@@ -39,5 +39,5 @@ def show_commission(model: Model, found: Commission, folder: Path) -> None:
         note(f"{record.patient} was refused: {record.reason}.")
     for section in (runtimes(found), familiar(model, found), claims(model, found), checks_of(found)):
         show_section(section)
-    answer(ADVICE[found.verdict])
+    answer(advice(model, found))
     say(f"page: {folder / PAGE}")

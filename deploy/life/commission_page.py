@@ -10,6 +10,7 @@ from typing import Any
 from deploy.life.acceptance import claimed_auc
 from deploy.life.commission import Commission
 from deploy.model.folder import Model
+from deploy.model.manifest import SYNTHETIC
 from toolkit.errors import GradeError
 from toolkit.evaluation.local.acceptance import Check
 from toolkit.evaluation.local.precision import proportion
@@ -19,12 +20,15 @@ from toolkit.files import write_file
 PAGE = "commission.html"
 RECORD = "commission.json"
 WORDS = {"pass": "✓ passed", "restrict": "– not shown", "fail": "✗ failed"}
-ADVICE = {
-    "pass": "Pass: the model did here what was asked. Every answer still needs a human reader; watch the model with"
-    " grade monitor.",
-    "restrict": "Restrict: nothing failed, but not everything was shown. Use it for trial only, collect the outcome of"
-    " every patient, and test again.",
+_FOUND = {
+    "pass": "Pass: the model did here what was asked.",
+    "restrict": "Restrict: nothing failed, but not everything was shown.",
     "do not use": "Do not use: the model failed here.",
+}
+_ADVICE = {
+    "pass": "Every answer still needs a human reader; watch the model with grade monitor.",
+    "restrict": "Use it for trial only, collect the outcome of every patient, and test again.",
+    "do not use": "",
 }
 
 
@@ -41,13 +45,20 @@ def commission_page(model: Model, found: Commission) -> str:
         "Acceptance test",
         f"Model {model.short} on {people} patients of this site",
         f"{found.familiar.graded} graded, {len(found.refused)} refused, {found.graded_known} with a known grade",
-        ADVICE[found.verdict],
+        advice(model, found),
         [*(f"{c.name}{_figure(c)}: {c.reason}." for c in found.checks if c.outcome == "fail"), *found.notes],
         model.manifest.training.synthetic,
     )
     return sheet(
         head, [checks_of(found), claims(model, found), familiar(model, found), runtimes(found), refused(found)]
     )
+
+
+def advice(model: Model, found: Commission) -> str:
+    """What was found and what to do; a model of phantoms is not for patients, whatever it showed."""
+    synthetic = model.manifest.training.synthetic
+    then = f"This was practice: the model was {SYNTHETIC}." if synthetic else _ADVICE[found.verdict]
+    return f"{_FOUND[found.verdict]} {then}".strip()
 
 
 def checks_of(found: Commission) -> Section:
