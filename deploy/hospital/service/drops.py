@@ -3,7 +3,7 @@
 WATCH/NAME             put there by anybody; taken once nothing in it has changed for a while
 WATCH/taken/NAME       what was taken, until it is as old as received files may be
 WATCH/rejected/NAME    what held no image of magnetic resonance
-WATCH/answers/NAME/    the objects of the answer
+WATCH/answers/NAME/    the objects of the answer; NAME-KEY where the answer of another study has the name
 """
 
 from __future__ import annotations
