@@ -8,6 +8,7 @@ WATCH/answers/NAME/    the objects of the answer; NAME-KEY where the answer of a
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -63,8 +64,9 @@ class Drops:
 
     def _is_quiet(self, item: Path) -> bool:
         try:
-            files = [item, *item.rglob("*")] if item.is_dir() else [item]
-            look = (len(files), max(file.stat().st_mtime_ns for file in files))
+            # Path's own `is_dir` raises for a link to where this process may not look.
+            files = [item, *item.rglob("*")] if os.path.isdir(item) else [item]  # noqa: PTH112
+            look = (len(files), max(map(_changed, files)))
         except OSError:  # being written, or renamed
             return False
         now = time.monotonic()
@@ -92,7 +94,7 @@ class Drops:
 
     def _put_away(self, item: Path, place: str) -> None:
         target = self._watch / place / item.name
-        if target.exists():
+        if os.path.lexists(target):
             target = target.with_name(f"{item.name}.{time.time_ns()}")
         item.rename(target)
         self._seen.pop(item.name, None)
@@ -101,8 +103,17 @@ class Drops:
         limit = time.time() - self._settings.keep_days * _DAY
         for place in (_TAKEN, _ANSWERS, _REJECTED):
             for item in (self._watch / place).iterdir():
-                if item.stat().st_ctime < limit:  # when it was put there
-                    shutil.rmtree(item, ignore_errors=True) if item.is_dir() else item.unlink(missing_ok=True)
+                if item.lstat().st_ctime < limit:  # when it was put there
+                    folder = not item.is_symlink() and item.is_dir()
+                    shutil.rmtree(item, ignore_errors=True) if folder else item.unlink(missing_ok=True)
+
+
+def _changed(file: Path) -> int:
+    """When a file was last changed, in nanoseconds; of a link that leads nowhere, the link itself."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return file.lstat().st_mtime_ns
 
 
 def _contents(item: Path) -> Iterator[bytes]:
