@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.hospital.network.receive import KEPT, put_image, read_identity
@@ -21,10 +22,27 @@ from deploy.hospital.study.listing import list_files
 from deploy.hospital.study.source import UnreadableFile
 from toolkit.config.service import ServiceSettings
 from toolkit.errors import CohortError, GradeError
-from toolkit.files import write_file
+from toolkit.files import first_line, write_file
 
 _ANSWERS, _TAKEN, _REJECTED = "answers", "taken", "rejected"
 _DAY = 86400.0
+
+
+@dataclass
+class _Seen:
+    """What is known of something in the watched folder.
+
+    Attributes:
+        look: its inode, how many files it has, and the newest change of one.
+        since: since when it has looked so, or was tried in vain, by the monotonic clock.
+        place: where it goes, once it was read.
+        trouble: what was said of it.
+    """
+
+    look: tuple[int, int, int]
+    since: float
+    place: str = ""
+    trouble: str = ""
 
 
 class Drops:
@@ -42,7 +60,7 @@ class Drops:
 
     def __init__(self, watch: Path, queue: Queue, settings: ServiceSettings, labels: bool) -> None:
         self._watch, self._queue, self._settings, self._labels = watch, queue, settings, labels
-        self._seen: dict[str, tuple[tuple[int, int], float]] = {}  # name -> files and newest change, since when
+        self._seen: dict[str, _Seen] = {}  # by name
         self.answers = watch / _ANSWERS
         try:
             for name in (_ANSWERS, _TAKEN, _REJECTED):
@@ -51,46 +69,80 @@ class Drops:
             raise GradeError(f"{watch} cannot be watched: {error.strerror}; name another folder.") from error
 
     def take(self, on_trouble: Callable[[str], None]) -> None:
-        """Take everything that is whole, then delete what was taken long ago."""
+        """Take everything that is whole, then delete what was taken long ago.
+
+        What cannot be taken holds up nothing else. It is tried again as if it had just come, and its trouble said once.
+        """
         present = [item for item in sorted(self._watch.iterdir()) if not item.name.startswith(".")]
+        names = {item.name for item in present}
+        self._seen = {name: seen for name, seen in self._seen.items() if name in names}
         for item in present:
             if item.name in (_ANSWERS, _TAKEN, _REJECTED) or not self._is_quiet(item):
                 continue
-            studies = self._take(item)
-            if not studies:
-                on_trouble("something in the watched folder holds no MR image; it is in rejected/ now")
-            self._put_away(item, _TAKEN if studies else _REJECTED)
+            seen = self._seen[item.name]
+            trouble = self._trouble_with(item, seen)
+            if trouble and trouble != seen.trouble:
+                on_trouble(f"something in the watched folder {trouble}")
+            seen.trouble = trouble
         self._delete_old()
+
+    def _trouble_with(self, item: Path, seen: _Seen) -> str:
+        """Take one thing; what is to be said of it, without its name, which may be a patient's."""
+        seen.since = time.monotonic()
+        try:
+            if not seen.place:  # else it was read before
+                seen.place = _TAKEN if self._take(item) else _REJECTED
+        except (GradeError, OSError) as error:
+            return f"cannot be taken: {_without_paths(error)}; it is tried again"
+        try:
+            self._put_away(item, seen.place)
+        except OSError as error:
+            why = _without_paths(error)
+            return f"was read and cannot be moved to {seen.place}/: {why}; change its owner, or move it away"
+        return "" if seen.place == _TAKEN else "holds no MR image; it is in rejected/ now"
 
     def _is_quiet(self, item: Path) -> bool:
         try:
             # Path's own `is_dir` raises for a link to where this process may not look.
             files = [item, *item.rglob("*")] if os.path.isdir(item) else [item]  # noqa: PTH112
-            look = (len(files), max(map(_changed, files)))
+            look = (item.lstat().st_ino, len(files), max(map(_changed, files)))
         except OSError:  # being written, or renamed
             return False
         now = time.monotonic()
-        if item.name not in self._seen or self._seen[item.name][0] != look:
-            self._seen[item.name] = (look, now)
-        return now - self._seen[item.name][1] >= self._settings.quiet
+        if item.name not in self._seen or self._seen[item.name].look != look:
+            self._seen[item.name] = _Seen(look, now)
+        return now - self._seen[item.name].since >= self._settings.quiet
 
     def _take(self, item: Path) -> int:
         """How many studies came out of it. Killed in between, it is simply done again."""
         studies: set[str] = set()
-        for content in _contents(item):
-            identity = read_identity(content)
-            if identity is None or identity.kind not in KEPT:
-                continue
-            key = study_key(identity.study)
-            with self._queue.receiving(key) as folder:
-                if key not in studies:
-                    name = item.name if not studies else f"{item.name}-{key[:8]}"
-                    label = identity.patient if self._labels else ""
-                    ticket = Ticket(sender="folder", label=label, drop=name)
-                    write_file(folder.parent / TICKET, ticket.model_dump_json(indent=1))
-                    studies.add(key)
-                put_image(folder, identity.instance, content)
+        begun: set[str] = set()
+        try:
+            for content in _contents(item):
+                identity = read_identity(content)
+                if identity is None or identity.kind not in KEPT:
+                    continue
+                key = study_key(identity.study)
+                if key not in studies and not self._queue.path("incoming", key).exists():
+                    begun.add(key)
+                with self._queue.receiving(key) as folder:
+                    if key not in studies:
+                        name = item.name if not studies else f"{item.name}-{key[:8]}"
+                        label = identity.patient if self._labels else ""
+                        ticket = Ticket(sender="folder", label=label, drop=name)
+                        write_file(folder.parent / TICKET, ticket.model_dump_json(indent=1))
+                        studies.add(key)
+                    put_image(folder, identity.instance, content)
+        except (GradeError, OSError):  # such as a full disk; half a study must not be graded
+            self._let_go(begun)
+            raise
         return len(studies)
+
+    def _let_go(self, begun: set[str]) -> None:
+        for key in begun:
+            with self._queue.alone(key) as alone:
+                if alone and self._queue.path("incoming", key).exists():
+                    self._queue.discard("incoming", key)
 
     def _put_away(self, item: Path, place: str) -> None:
         target = self._watch / place / item.name
@@ -114,6 +166,10 @@ def _changed(file: Path) -> int:
         return file.stat().st_mtime_ns
     except OSError:
         return file.lstat().st_mtime_ns
+
+
+def _without_paths(error: GradeError | OSError) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
 
 
 def _contents(item: Path) -> Iterator[bytes]:

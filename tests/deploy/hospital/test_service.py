@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -218,6 +219,16 @@ def test_a_watched_folder_without_a_network(tmp_path: Path) -> None:
         wait_until((watch / "rejected" / "letter.txt").is_file, what="rejected")
         assert (watch / "taken" / "case one").is_dir()
         assert not (watch / "case one").exists()
+
+
+def test_without_its_watched_folder_the_service_goes_on(tmp_path: Path) -> None:
+    settings = ward_settings(tmp_path / "hospital")
+    images = images_of(tiny_study(1))
+    with serving(settings, watch=tmp_path / "watch") as service:
+        shutil.rmtree(tmp_path / "watch")
+        send(images, settings.port)
+        wait_until(lambda: settled(service, key_of(images)) == "done", what="answered")
+        assert any("watch" in sentence for _, sentence in service.health.errors)
 
 
 def test_an_answer_never_replaces_that_of_another_study(tmp_path: Path) -> None:
