@@ -115,6 +115,7 @@ class Drops:
 
     def _take(self, item: Path) -> int:
         """How many studies came out of it. Killed in between, it is simply done again."""
+        text = os.fsencode(item.name).decode(errors="backslashreplace")  # the ticket is UTF-8, a name need not be
         studies: set[str] = set()
         begun: set[str] = set()
         try:
@@ -127,7 +128,7 @@ class Drops:
                     begun.add(key)
                 with self._queue.receiving(key) as folder:
                     if key not in studies:
-                        name = item.name if not studies else f"{item.name}-{key[:8]}"
+                        name = text if not studies else f"{text}-{key[:8]}"
                         label = identity.patient if self._labels else ""
                         ticket = Ticket(sender="folder", label=label, drop=name)
                         write_file(folder.parent / TICKET, ticket.model_dump_json(indent=1))

@@ -118,3 +118,10 @@ def test_half_a_study_is_not_left_to_be_graded(
     assert turns(2) == []
     assert images_in(queue, 1) == 8
     assert names(watch / "taken") == ["a"]
+
+
+def test_a_name_that_is_no_text(watch: Path, queue: Queue, turns: Callable[[int], list[str]]) -> None:
+    """A name in Latin-1, as another system may write it."""
+    write_study(tiny_study(1), watch / os.fsdecode(b"M\xfcller"))
+    assert turns(2) == []
+    assert queue.ticket("incoming", key_of(1)).drop == "M\\xfcller"
