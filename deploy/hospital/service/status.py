@@ -164,7 +164,7 @@ class Status:
             return JSONResponse({"error": "there is no room for it"}, status_code=507, headers=_HEADERS)
         async with request.form(max_files=1, max_fields=2) as form:
             token, study = form.get("token"), form.get("study")
-            if not isinstance(token, str) or not hmac.compare_digest(token.encode(), self._token.encode()):
+            if not isinstance(token, str) or not hmac.compare_digest(_as_bytes(token), self._token.encode()):
                 return JSONResponse({"error": "wrong token"}, status_code=403, headers=_HEADERS)
             if not isinstance(study, UploadFile):
                 return JSONResponse({"error": "there is no zip in the field study"}, status_code=400, headers=_HEADERS)
@@ -185,6 +185,11 @@ _PATIENT = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:;"
     " connect-src data: blob:"
 )
+
+
+def _as_bytes(token: str) -> bytes:
+    """The sender names the charset of a token, and some give characters that UTF-8 does not have."""
+    return token.encode(errors="surrogatepass")
 
 
 def read_token(file: Path) -> str:

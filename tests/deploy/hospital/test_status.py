@@ -131,6 +131,14 @@ def test_a_zip_is_dropped_behind_a_token(tmp_path: Path) -> None:
         assert "PHANTOM" not in ticket.drop
 
 
+@pytest.mark.parametrize(("charset", "given"), [("utf-7", b"+2AA-"), ("unicode_escape", b"\\ud800"), ("hex", b"\xff")])
+def test_a_token_in_no_characters_is_wrong(service: Service, tmp_path: Path, charset: str, given: bytes) -> None:
+    body = b'--X\r\nContent-Disposition: form-data; name="token"\r\n\r\n' + given + b"\r\n--X--\r\n"
+    kind = {"Content-Type": f"multipart/form-data; boundary=X; charset={charset}"}
+    answer = client(service, uploads=tmp_path, token=TOKEN).post("/studies", content=body, headers=kind)
+    assert (answer.status_code, answer.json()) == (403, {"error": "wrong token"})
+
+
 def test_a_token_is_kept_from_others(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(TOKEN)
