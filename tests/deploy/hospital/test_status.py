@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -108,6 +109,23 @@ def test_health_says_what_is_wrong(service: Service) -> None:
     answer = client(service).get("/health")
     assert answer.status_code == 503
     assert answer.json()["beats"] is False
+
+
+@pytest.mark.parametrize("missing", ["done", "."])
+def test_health_says_that_folders_are_missing(service: Service, missing: str) -> None:
+    service.health.ready = service.health.listening = True
+    page = client(service, uploads=service.queue.folder / "uploads", token=TOKEN)
+    assert "are missing" not in page.get("/").text
+    shutil.rmtree(service.queue.folder / missing)
+    answer = page.get("/health")
+    assert answer.status_code == 503
+    assert (answer.json()["ok"], answer.json()["folders"]) == (False, False)
+    assert "Needs attention" in page.get("/").text
+    assert "folders of the service are missing" in page.get("/").text
+    assert page.get("/status.json").json()["counts"]["done"] == 0
+    assert page.get(f"/patients/{study_key('1.2.1')}").status_code == 404
+    if missing == ".":
+        assert page.post("/studies", data={"token": TOKEN}).status_code == 507
 
 
 def test_a_zip_is_dropped_behind_a_token(tmp_path: Path) -> None:
