@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from toolkit.errors import INTERRUPTED
+from toolkit.errors import INTERRUPTED, GradeError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -38,11 +38,13 @@ class Volume:
         quiet: results, notes and errors alone.
         verbose: also details.
         log: takes every sentence, without a word that could name a patient.
+        deaf: whether the log did not take the last one.
     """
 
     quiet: bool = False
     verbose: bool = False
     log: TextIO | None = None
+    deaf: bool = False
 
 
 volume = Volume()
@@ -55,16 +57,29 @@ def set_up(quiet: bool, verbose: bool, log_file: Path | None) -> None:
         OSError: the log file cannot be written.
     """
     if volume.log:
-        volume.log.close()  # of an earlier command in this process
-    volume.quiet, volume.verbose = quiet, verbose
-    if volume.log:
-        volume.log.close()
+        with suppress(OSError):
+            volume.log.close()  # of an earlier command in this process
+    volume.quiet, volume.verbose, volume.deaf = quiet, verbose, False
     volume.log = log_file.open("a", encoding="utf-8", errors="backslashreplace") if log_file else None
 
 
 def begin(sentence: str) -> None:
-    """The first line of a call, in the log alone; it names the command and the version, so nobody."""
-    _write("begin", sentence)
+    """The first line of a call, in the log alone; it names the command and the version, so nobody.
+
+    Raises:
+        GradeError: the log does not take it. Later lines that it does not take end nothing.
+    """
+    if (log := volume.log) is None:
+        return
+    try:
+        _write(log, "begin", sentence)
+    except OSError as error:
+        volume.log = None
+        with suppress(OSError):
+            log.close()
+        raise GradeError(
+            f"the log {log.name} cannot be written: {error.strerror}; free some disk space, or name another file."
+        ) from error
 
 
 def any_terminal() -> None:
@@ -79,28 +94,28 @@ def fail(sentence: str, code: int = 1) -> NoReturn:
     """End with one sentence on standard error and an exit code."""
     kind = "interrupted" if code == INTERRUPTED else "error"
     _log(kind, sentence)
-    err.print(f"[bold red]{kind}:[/] {escape(shown(sentence))}", soft_wrap=True)
+    _tell(f"[bold red]{kind}:[/] {escape(shown(sentence))}")
     sys.exit(code)
 
 
 def note(sentence: str) -> None:
     """Something the user should know, not an error."""
     _log("note", sentence)
-    err.print(f"[yellow]note:[/] {escape(shown(sentence))}", soft_wrap=True)
+    _tell(f"[yellow]note:[/] {escape(shown(sentence))}")
 
 
 def say(sentence: str) -> None:
     """A step that was done."""
     _log("step", sentence)
     if not volume.quiet:
-        err.print(f"[dim]{escape(shown(sentence))}[/]", soft_wrap=True)
+        _tell(f"[dim]{escape(shown(sentence))}[/]")
 
 
 def detail(sentence: str) -> None:
     """What only `--verbose` and the log show."""
     _log("detail", sentence)
     if volume.verbose:
-        err.print(f"[dim]{escape(shown(sentence))}[/]", soft_wrap=True)
+        _tell(f"[dim]{escape(shown(sentence))}[/]")
 
 
 def answer(sentence: str) -> None:
@@ -212,18 +227,34 @@ def _shown_values(value: Any) -> Any:
     return value
 
 
+def _tell(markup: str) -> None:
+    """A line on standard error; where that is a file on a full disk, the work goes on without the line."""
+    try:
+        err.print(markup, soft_wrap=True)
+    except OSError:
+        with suppress(OSError), err.capture():  # takes the line out of the console, which would keep it
+            pass
+
+
 def _log(kind: str, sentence: str) -> None:
-    if volume.log is None:
+    if (log := volume.log) is None:
         return
     from cli.gate import public  # here, since it reads this program's texts
 
-    _write(kind, public(shown(sentence)))
+    try:
+        _write(log, kind, public(shown(sentence)))
+        volume.deaf = False
+    except OSError as error:  # hours of work, or a service, do not end for it
+        if not volume.deaf:
+            volume.deaf = True
+            _tell(
+                f"[yellow]note:[/] the log lacks lines: {escape(error.strerror or str(error))}; free some disk space."
+            )
 
 
-def _write(kind: str, text: str) -> None:
-    if volume.log is not None:
-        volume.log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {kind}: {text}\n")
-        volume.log.flush()
+def _write(log: TextIO, kind: str, text: str) -> None:
+    log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {kind}: {text}\n")
+    log.flush()
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from deploy.hospital.network.nodes import peer_named
+from deploy.hospital.network.receive import read_identity
 from deploy.hospital.network.send import send_files
-from deploy.hospital.queue import RESULTS, Queue, State, Ticket
+from deploy.hospital.queue import RESULTS, Queue, State, Ticket, study_key
 from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
 from toolkit.files import building, first_line, put
@@ -78,7 +80,7 @@ class Outbox:
             try:
                 files = sorted(folder.glob("*.dcm"))
                 if name == DROP:
-                    self._copy(files, ticket)
+                    self._copy(files, key, ticket)
                 else:
                     deliver(files, self._settings, name)
                 self._on_sent(key, name, len(files))
@@ -87,14 +89,24 @@ class Outbox:
                 why = first_line(error)
         return Sent(key, state, tuple(reached), why)
 
-    def _copy(self, files: list[Path], ticket: Ticket) -> None:
+    def _copy(self, files: list[Path], key: str, ticket: Ticket) -> None:
         if self._answers is None:
             raise GradeError(f"the answer of {ticket.drop} waits for --watch, without which it has no folder")
-        out = self._answers / ticket.drop
+        names = (ticket.drop, f"{ticket.drop}-{key[:8]}", f"{ticket.drop}.{time.time_ns()}")
+        out = next(place for name in names if _may_hold(place := self._answers / name, key))
         with building(out, "answer", GradeError) as folder:
             for file in files:
                 shutil.copyfile(file, folder / file.name)
             put(folder, out)
+
+
+def _may_hold(place: Path, key: str) -> bool:
+    """Whether nothing is at a place but an earlier answer of the same study: another one's is never replaced."""
+    if not place.exists():
+        return True
+    file = min(place.glob("*.dcm"), default=None)  # answers are put there whole: one object tells for all
+    identity = read_identity(file.read_bytes()) if file else None
+    return identity is not None and study_key(identity.study) == key
 
 
 def deliver(files: list[Path], settings: ServiceSettings, name: str) -> None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from deploy.hospital.queue import ANSWERED, IMAGES, RESULTS, Queue, State, Ticket
@@ -139,7 +140,7 @@ class Service:
             self._reception.keep_alive(self._trouble)
             self.health.listening = self._reception.alive
         if self._drops is not None:
-            self._drops.take(self._trouble)
+            self._guarded(partial(self._drops.take, self._trouble))  # without the folder, the rest goes on
         self._find_orphans()
         busy = frozenset(filter(None, (self._running, self._outbox.busy)))
         self._inbox.complete(busy, self._arrived)

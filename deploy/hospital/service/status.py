@@ -95,23 +95,38 @@ class Status:
     def health(self) -> dict[str, Any]:
         """Whether everything runs that has to."""
         health: Health = self._health
-        disk = shutil.disk_usage(self._queue.folder)
-        roomy = disk.free > self._settings.free_gb * 1e9
+        free = self._free()
+        roomy = free > self._settings.free_gb * 1e9
+        folders = all(self._queue.path(state, "").is_dir() for state in STATES)
         beats = time.monotonic() - health.beat < _STALE
         listening = health.listening or not self._networked
         return {
-            "ok": health.ready and beats and listening and roomy,
+            "ok": health.ready and beats and listening and roomy and folders,
             "model_open": health.ready,
             "listening": health.listening,
             "networked": self._networked,
             "beats": beats,
-            "free_gb": round(disk.free / 1e9, 1),
+            "free_gb": round(free / 1e9, 1),
             "disk_roomy": roomy,
+            "folders": folders,
             "up_seconds": round(time.time() - health.started),
         }
 
+    def _free(self) -> int:
+        """Bytes; none where the service's folder was deleted."""
+        try:
+            return shutil.disk_usage(self._queue.folder).free
+        except OSError:
+            return 0
+
+    def _keys(self, state: State) -> list[str]:
+        try:
+            return self._queue.keys(state)
+        except OSError:  # its folder was deleted, which the first line of the page says
+            return []
+
     def _rows(self, state: State, now: float) -> list[dict[str, Any]]:
-        keys = self._queue.keys(state)
+        keys = self._keys(state)
         if state in (*ANSWERED, "failed"):
             keys.reverse()  # the last ones first
         return [self._row(state, key, self._queue.ticket(state, key), now) for key in keys]
@@ -153,18 +168,18 @@ class Status:
     async def _patient(self, request: Request) -> Response:
         key = request.path_params["key"]
         file = self._queue.path("done", key) / RESULTS / PAGE
-        if key not in self._queue.keys("done") or not file.is_file():
+        if key not in self._keys("done") or not file.is_file():
             return JSONResponse({"error": "there is no page of such a study"}, status_code=404, headers=_HEADERS)
         return FileResponse(file, media_type="text/html", headers=_HEADERS | {"Content-Security-Policy": _PATIENT})
 
     async def _drop(self, request: Request) -> Response:
         announced = request.headers.get("content-length", "")
-        room = shutil.disk_usage(self._queue.folder).free - self._settings.free_gb * 1e9
+        room = self._free() - self._settings.free_gb * 1e9
         if not announced.isdecimal() or int(announced) > min(_LARGEST, room / 2):  # once as it comes, once in its place
             return JSONResponse({"error": "there is no room for it"}, status_code=507, headers=_HEADERS)
         async with request.form(max_files=1, max_fields=2) as form:
             token, study = form.get("token"), form.get("study")
-            if not isinstance(token, str) or not hmac.compare_digest(token.encode(), self._token.encode()):
+            if not isinstance(token, str) or not hmac.compare_digest(_as_bytes(token), self._token.encode()):
                 return JSONResponse({"error": "wrong token"}, status_code=403, headers=_HEADERS)
             if not isinstance(study, UploadFile):
                 return JSONResponse({"error": "there is no zip in the field study"}, status_code=400, headers=_HEADERS)
@@ -185,6 +200,11 @@ _PATIENT = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:;"
     " connect-src data: blob:"
 )
+
+
+def _as_bytes(token: str) -> bytes:
+    """The sender names the charset of a token, and some give characters that UTF-8 does not have."""
+    return token.encode(errors="surrogatepass")
 
 
 def read_token(file: Path) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import socket
 import time
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from deploy.hospital.queue import STATES, Queue, study_key
@@ -217,6 +219,46 @@ def test_a_watched_folder_without_a_network(tmp_path: Path) -> None:
         wait_until((watch / "rejected" / "letter.txt").is_file, what="rejected")
         assert (watch / "taken" / "case one").is_dir()
         assert not (watch / "case one").exists()
+
+
+def test_without_its_watched_folder_the_service_goes_on(tmp_path: Path) -> None:
+    settings = ward_settings(tmp_path / "hospital")
+    images = images_of(tiny_study(1))
+    with serving(settings, watch=tmp_path / "watch") as service:
+        shutil.rmtree(tmp_path / "watch")
+        send(images, settings.port)
+        wait_until(lambda: settled(service, key_of(images)) == "done", what="answered")
+        assert any("watch" in sentence for _, sentence in service.health.errors)
+
+
+def test_an_answer_never_replaces_that_of_another_study(tmp_path: Path) -> None:
+    """Two studies dropped under one name; then the last image of each, which answers it again in its own place."""
+    watch = tmp_path / "watch"
+    anna, berta = images_of(tiny_study(1)), images_of(tiny_study(2))
+    other = f"study-{key_of(berta)[:8]}"
+
+    def put(images: list) -> None:
+        (tmp_path / "made").mkdir()
+        for place, image in enumerate(images):
+            image.save_as(tmp_path / "made" / f"{place}.dcm", enforce_file_format=True)
+        (tmp_path / "made").rename(watch / "study")
+
+    def answered(name: str, images: list, count: int) -> bool:
+        file = watch / "answers" / name / "sr.dcm"
+        if not file.is_file():
+            return False
+        report = pydicom.dcmread(file)
+        return (report.StudyInstanceUID, report.InstanceNumber) == (images[0].StudyInstanceUID, count)
+
+    with serving(ward_settings(tmp_path / "hospital"), network=False, watch=watch):
+        for name, images in (("study", anna), (other, berta)):
+            put(images[:-1])
+            wait_until(lambda name=name, images=images: answered(name, images, 7), what="answered")
+        for name, images in (("study", anna), (other, berta)):
+            put(images[-1:])
+            wait_until(lambda name=name, images=images: answered(name, images, 8), what="answered again")
+        assert sorted(file.name for file in (watch / "answers").iterdir()) == sorted(["study", other])
+        assert answered("study", anna, 8)
 
 
 def test_killed_at_any_instant_nothing_is_lost(tmp_path: Path) -> None:

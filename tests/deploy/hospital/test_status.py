@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -110,6 +111,23 @@ def test_health_says_what_is_wrong(service: Service) -> None:
     assert answer.json()["beats"] is False
 
 
+@pytest.mark.parametrize("missing", ["done", "."])
+def test_health_says_that_folders_are_missing(service: Service, missing: str) -> None:
+    service.health.ready = service.health.listening = True
+    page = client(service, uploads=service.queue.folder / "uploads", token=TOKEN)
+    assert "are missing" not in page.get("/").text
+    shutil.rmtree(service.queue.folder / missing)
+    answer = page.get("/health")
+    assert answer.status_code == 503
+    assert (answer.json()["ok"], answer.json()["folders"]) == (False, False)
+    assert "Needs attention" in page.get("/").text
+    assert "folders of the service are missing" in page.get("/").text
+    assert page.get("/status.json").json()["counts"]["done"] == 0
+    assert page.get(f"/patients/{study_key('1.2.1')}").status_code == 404
+    if missing == ".":
+        assert page.post("/studies", data={"token": TOKEN}).status_code == 507
+
+
 def test_a_zip_is_dropped_behind_a_token(tmp_path: Path) -> None:
     uploads = tmp_path / "hospital" / "uploads"
     uploads.mkdir(parents=True)
@@ -129,6 +147,14 @@ def test_a_zip_is_dropped_behind_a_token(tmp_path: Path) -> None:
         wait_until(lambda: service.queue.keys("done"), what="answered")
         ticket = service.queue.ticket("done", service.queue.keys("done")[0])
         assert "PHANTOM" not in ticket.drop
+
+
+@pytest.mark.parametrize(("charset", "given"), [("utf-7", b"+2AA-"), ("unicode_escape", b"\\ud800"), ("hex", b"\xff")])
+def test_a_token_in_no_characters_is_wrong(service: Service, tmp_path: Path, charset: str, given: bytes) -> None:
+    body = b'--X\r\nContent-Disposition: form-data; name="token"\r\n\r\n' + given + b"\r\n--X--\r\n"
+    kind = {"Content-Type": f"multipart/form-data; boundary=X; charset={charset}"}
+    answer = client(service, uploads=tmp_path, token=TOKEN).post("/studies", content=body, headers=kind)
+    assert (answer.status_code, answer.json()) == (403, {"error": "wrong token"})
 
 
 def test_a_token_is_kept_from_others(tmp_path: Path) -> None:
