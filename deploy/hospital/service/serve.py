@@ -61,6 +61,7 @@ class Job:
         watch: folder whose contents are taken as studies; None for none.
         labels: whether to note Patient IDs for the page.
         say: takes a line for the log, without names.
+        origin: where the model comes from, in a sentence, if that must be said; else empty.
     """
 
     settings: ServiceSettings
@@ -70,6 +71,7 @@ class Job:
     watch: Path | None = None
     labels: bool = True
     say: Callable[[str], None] = lambda _: None
+    origin: str = ""
 
 
 class Service:

@@ -52,7 +52,7 @@ class Status:
 
     def __init__(self, service: Service, labels: bool, uploads: Path | None = None, token: str = "") -> None:
         self._queue, self._health, self._settings = service.queue, service.health, service.settings
-        self._networked = service.job.network
+        self._networked, self._origin = service.job.network, service.job.origin
         self._labels, self._uploads, self._token = labels, uploads, token
         page = files("deploy.hospital.service").joinpath("status.html").read_text(encoding="utf-8")
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -89,6 +89,7 @@ class Status:
             "errors": [{"age": now - when, "sentence": sentence} for when, sentence in reversed(self._health.errors)],
             "uploads": self._uploads is not None,
             "aet": self._settings.aet,
+            "origin": self._origin,
             "keep_days": self._settings.keep_days,
         }
 

@@ -72,6 +72,14 @@ def test_it_shows_states_reasons_and_ids(service: Service) -> None:
     assert facts["unsent"] == 1
 
 
+def test_a_model_of_phantoms_is_named(tmp_path: Path) -> None:
+    said = "The model was trained on phantoms: never for patients."
+    for origin in (said, ""):
+        service = Service(Job(ward_settings(tmp_path / "hospital"), quick(), MODEL, origin=origin))
+        assert (said in client(service).get("/").text) == bool(origin)
+        assert client(service).get("/status.json").json()["origin"] == origin
+
+
 def test_without_labels_it_shows_hashes(service: Service) -> None:
     for path in ("/", "/status.json"):
         text = client(service, labels=False).get(path).text
