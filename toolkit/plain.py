@@ -6,15 +6,16 @@ import errno
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MOST_TEXT = 16 * 2**20  # bytes of settings, of a record or of a ticket
 MOST_TABLE = 2**31  # bytes of a file that has something of every patient
 MOST_LINE = 2**20  # bytes of a line about one patient
 
 
-def open_plain(file: Path) -> BinaryIO:
+def open_plain(file: Path) -> BufferedReader:
     """A stream of a file's bytes; a pipe is not waited for, a device not read.
 
     Args:
@@ -33,7 +34,7 @@ def open_plain(file: Path) -> BinaryIO:
         raise
 
 
-def read_plain(file: Path, most: int = MOST_TEXT) -> bytes:
+def read_bytes(file: Path, most: int = MOST_TEXT) -> bytes:
     """The content of a file.
 
     Args:
@@ -70,7 +71,7 @@ def read_json(file: Path, most: int = MOST_TEXT) -> Any:
         most: bytes that are read.
 
     Raises:
-        OSError: as `read_plain`.
+        OSError: as `read_bytes`.
         ValueError: as `parse_json`.
     """
-    return parse_json(read_plain(file, most))
+    return parse_json(read_bytes(file, most))

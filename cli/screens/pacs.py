@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from io import TextIOWrapper
 from pathlib import Path
 
 from cli.console import bar, note, say, table
@@ -14,7 +15,8 @@ from deploy.hospital.queue import study_key
 from deploy.hospital.service.outbox import store_by_web
 from toolkit.config.service import ServiceSettings
 from toolkit.errors import GradeError
-from toolkit.files import write_file
+from toolkit.files import check_plain, write_file
+from toolkit.plain import open_plain
 
 SENT = "sent.csv"
 PULLED = "pulled.csv"
@@ -75,6 +77,7 @@ def pull_all(settings: ServiceSettings, name: str, wanted: list[str], out: Path,
 
 def studies_of(worklist: Path, settings: ServiceSettings, name: str, web: bool) -> list[str]:
     """Study UIDs of a worklist; accession numbers and patients are looked up at the peer."""
+    check_plain(worklist, "worklist", GradeError)
     try:
         with worklist.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
@@ -103,7 +106,7 @@ def _row(file: Path, home: Path, name: str) -> tuple[str, str, str]:
 
 def _read_rows(file: Path) -> set[tuple[str, str, str]]:
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
+        with TextIOWrapper(open_plain(file), newline="", encoding="utf-8") as stream:
             return {(row[0], row[1], row[2]) for row in csv.reader(stream) if len(row) == 3}
     except FileNotFoundError:
         return set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +11,7 @@ from deploy.model.folder import Draft
 from deploy.runtime import Choice, Runtime
 from toolkit.data.workers.slots import Slots
 from toolkit.errors import RuntimeUnavailable
+from toolkit.plain import read_json
 
 if TYPE_CHECKING:
     from deploy.runtimes.card import Card
@@ -87,7 +87,7 @@ def makes_scans(runtime: Runtime) -> bool:
 def fastest_runtime(model: Draft) -> str:
     """What `grade bench` found the fastest here for this model; `onnx` where it was not run."""
     try:
-        found: Any = json.loads(bench_file(model).read_text(encoding="utf-8"))
+        found: Any = read_json(bench_file(model))
     except (OSError, ValueError, RuntimeUnavailable):  # without a home folder nothing was kept
         return "onnx"
     name = found.get("fastest") if isinstance(found, dict) else None

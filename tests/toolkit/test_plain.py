@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.plain import open_plain, parse_json, read_json, read_plain
+from toolkit.plain import open_plain, parse_json, read_bytes, read_json
 
 DEEP = b"[" * 100_000
 
@@ -17,14 +17,14 @@ def test_a_plain_file_is_read_also_through_a_link(tmp_path: Path) -> None:
     file.write_bytes(b'{"notes": ["one"]}')
     link.symlink_to(file)
     assert read_json(link) == {"notes": ["one"]}
-    assert read_plain(file, most=18) == b'{"notes": ["one"]}'
+    assert read_bytes(file, most=18) == b'{"notes": ["one"]}'
 
 
 def test_no_more_is_read_than_is_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"12345")
     with pytest.raises(OSError, match="more than 4 bytes"):
-        read_plain(file, most=4)
+        read_bytes(file, most=4)
 
 
 def test_a_pipe_a_device_and_a_folder_are_not_read(tmp_path: Path) -> None:
