@@ -44,7 +44,7 @@ NUL = chr(92) + "u0000"  # as TOML writes it
 WRONG = {
     "strategy = ['x']": "strategy ['x'] is unknown; choose one of stable, ldam, legacy",
     "strategy = {a = 1}": "strategy {'a': 1} is unknown",
-    f"[training]\nepochs = {'9' * 5000}": "is not valid TOML: Exceeds the limit",
+    f"[training]\nepochs = {'9' * 5000}": "is not valid TOML: it holds a whole number beyond 64 bits",
     f"[training]\nepochs = 0x{'f' * 5000}": "is not valid TOML: it holds a whole number beyond 64 bits",
     f"[training]\nepochs = {10**30}": "is not valid TOML: it holds a whole number beyond 64 bits",
     "[training]\nepochs = 1000001": "setting training.epochs = 1000001 in",

@@ -133,6 +133,10 @@ def _parse_toml(text: str) -> dict[str, Any]:
         tree = tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # Python reads no whole number of thousands of digits
+        raise ValueError("it holds a whole number beyond 64 bits") from None
     level: list[Any] = [tree]
     for _ in range(_DEPTH):
         if any(type(value) is int and value.bit_length() > _BITS for value in level):
