@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = Path("grade.toml")
 INPUT, OUTPUT, MACHINE, SETTINGS = "Input", "Output", "Machine", "Settings"  # panels of --help
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 _CLUSTER = re.compile(r"auto|local|[^/\s]+:\d{1,5}")
 _CAPABILITY = re.compile(r"\d{1,2}\.\d")
 

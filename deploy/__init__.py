@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from toolkit.environment import prepare
 
 if TYPE_CHECKING:
-    from deploy.grading import Answer, Answers, GradingModel, images, load_model
+    from deploy.grading import Answer, Answers, GradingModel, load_model
+    from deploy.in_memory import images
 
 prepare()  # before any library is loaded
 
@@ -22,5 +23,6 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import deploy.grading
+    import deploy.in_memory
 
-    return getattr(deploy.grading, name)
+    return getattr(deploy.in_memory if name == "images" else deploy.grading, name)

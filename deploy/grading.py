@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, overload
+from typing import TYPE_CHECKING, overload
 
-import nibabel as nib
-import numpy as np
-
+from deploy.in_memory import NAME, Affine, Source, listed, patients_of
 from deploy.model.folder import Model, open_model
 from deploy.predict.grader import Graded, Grader, Timings, padded
-from deploy.predict.reader import read_patient
+from deploy.predict.reader import Read, read_patient
 from deploy.report.evidence import occlusion
 from deploy.results.record import Record
 from deploy.runtime import Array, Choice, Runtime
@@ -24,28 +20,11 @@ from deploy.runtimes.open import open_runtime
 from deploy.selftest import run_selftest
 from toolkit.config import Grid
 from toolkit.data.memory import Workspace
-from toolkit.data.patients import MODALITIES, Patient, find_patients
+from toolkit.data.patients import Patient
 from toolkit.errors import CohortError, PatientRefused
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Affine: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
-
-
-class Image(Protocol):
-    """A nibabel image in memory."""
-
-    @property
-    def affine(self) -> Affine | None:
-        """(4, 4), voxel index to mm, RAS+."""
-
-    def to_filename(self, filename: str) -> None:
-        """Write it."""
-
-
-Images: TypeAlias = Mapping[str, Image]
-Source: TypeAlias = str | Path | Images
 
 
 @dataclass(frozen=True)
@@ -157,8 +136,10 @@ class GradingModel:
 
         Raises:
             PatientRefused: the one patient cannot be graded, or the images are not those of the four modalities.
-            CohortError: a folder does not exist or holds no patient; or a single one holds several.
+            CohortError: a folder does not exist or holds no patient; a single one holds several; or one is neither
+                a folder nor images, which is told before any patient is graded.
         """
+        several = listed(source)
         if isinstance(source, str | Path | Mapping):
             answers = self._answers(source)
             if len(answers) != 1:
@@ -167,7 +148,7 @@ class GradingModel:
             if answer.grade is None:
                 raise PatientRefused(answer.record.reason)
             return answer
-        return Answers([answer for one in source for answer in self._answers(one)])
+        return Answers([answer for one in several for answer in self._answers(one)])
 
     def explain(self, source: Source, inputs: str) -> tuple[Array, Affine]:
         """See `Answer.evidence`; `inputs` is the hash of the files that were graded."""
@@ -180,14 +161,22 @@ class GradingModel:
             return occlusion(self._runtime, read.scan.data, grid.spacing, size), read.scan.affine
 
     def _answers(self, source: Source) -> list[Answer]:
-        with patients_of(source) as patients:
-            return [Answer(self._grade(patient).record, self, _again(source, patient)) for patient in patients]
+        try:
+            with patients_of(source) as patients:
+                return [Answer(self._grade(patient).record, self, _again(source, patient)) for patient in patients]
+        except PatientRefused as refusal:  # images that make no patient: a row of the table like any refused one
+            read = Read(Patient(NAME, Path(NAME)), None, str(refusal), (), 0.0)
+            with self._turn:
+                return [Answer(self._graded(read).record, self, source)]
 
     def _grade(self, patient: Patient) -> Graded:
         grid, optional = self._model.manifest.grid, self._model.optional
         with self._turn:
-            self._grader.add(read_patient(patient, grid, None, self._workspace, optional))
-            (graded,) = self._grader.run()
+            return self._graded(read_patient(patient, grid, None, self._workspace, optional))
+
+    def _graded(self, read: Read) -> Graded:
+        self._grader.add(read)
+        (graded,) = self._grader.run()
         return graded
 
 
@@ -207,37 +196,6 @@ def load_model(folder: str | Path = "model", *, runtime: str = "auto", device: s
     opened = Halving(open_runtime(model, Choice(runtime, device)))
     run_selftest(model, opened)
     return GradingModel(model, opened)
-
-
-@contextmanager
-def patients_of(source: Source) -> Iterator[tuple[Patient, ...]]:
-    """The patients of a source; images in memory are files while the block lasts, so that the same checks apply.
-
-    Raises:
-        CohortError: no patient is there.
-        PatientRefused: the images are not those of the four modalities.
-    """
-    if not isinstance(source, Mapping):
-        yield find_patients([Path(source)])
-        return
-    if sorted(source) != sorted(MODALITIES):
-        raise PatientRefused(f"images of {', '.join(source) or 'nothing'} were given; name {', '.join(MODALITIES)}.")
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder) / "in-memory"
-        home.mkdir()
-        for name, image in source.items():
-            image.to_filename(str(home / f"in-memory_{name}.nii"))
-        yield find_patients([home])
-
-
-def images(voxels: Mapping[str, np.ndarray[Any, Any]], affine: Affine) -> Images:
-    """Four arrays as images for `GradingModel.predict`.
-
-    Args:
-        voxels: (X, Y, Z) by modality.
-        affine: (4, 4), voxel index to mm, RAS+, the same for all.
-    """
-    return {name: nib.Nifti1Image(array, affine) for name, array in voxels.items()}
 
 
 def _again(source: Source, patient: Patient) -> Source:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from toolkit.errors import GradeError
 from toolkit.files import write_file
+from toolkit.plain import parse_json, read_bytes
 
 
 class _Record(BaseModel):
@@ -78,7 +78,7 @@ class OwnedFolder:
 
     def _read(self) -> _Record:
         try:
-            return _Record.model_validate(json.loads(self._mark.read_bytes() or b"{}"))
+            return _Record.model_validate(parse_json(read_bytes(self._mark) or b"{}"))
         except (OSError, ValueError, ValidationError):
             return _Record()
 

@@ -13,6 +13,7 @@ from toolkit.config import LabelTable
 from toolkit.data.cohort.check import Checked, check_cohort
 from toolkit.data.labels import has_grades, read_cohort, read_labels
 from toolkit.data.patients import CLASSES, MODALITIES, find_patients, printable
+from toolkit.errors import CohortError
 from toolkit.evaluation.sites import SiteOnly, site_only
 
 SHOWN = 100  # rows of the table; --json has all
@@ -34,9 +35,17 @@ class Columns(NamedTuple):
 
 
 def check_table(file: Path, columns: Columns, as_json: bool) -> None:
-    """Grades and sites of a table, without images."""
+    """Grades and sites of a table, without images.
+
+    Raises:
+        CohortError: it cannot be read, or gives no patient a grade.
+    """
     labels = read_labels(LabelTable(file=file, patient=columns.patient, grade=columns.grade, site=columns.site))
     known = [(grade, site) for grade, site in zip(labels.grades, labels.sites, strict=True) if grade is not None]
+    if not known:
+        raise CohortError(
+            f"the table {file} gives no grade: none of its {len(labels.ids)} rows with an id has one; add some."
+        )
     grades = [grade for grade, _ in known]
     found = site_only(grades, [site for _, site in known])
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from io import TextIOWrapper
 from pathlib import Path
 
 from cli.console import bar, note, say, table
@@ -16,6 +17,7 @@ from toolkit.config.service import ServiceSettings
 from toolkit.data.tables.read import read_tables
 from toolkit.errors import CohortError, GradeError
 from toolkit.files import write_file
+from toolkit.plain import open_plain
 
 SENT = "sent.csv"
 PULLED = "pulled.csv"
@@ -110,7 +112,7 @@ def _row(file: Path, home: Path, name: str) -> tuple[str, str, str]:
 
 def _read_rows(file: Path) -> set[tuple[str, str, str]]:
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
+        with TextIOWrapper(open_plain(file), newline="", encoding="utf-8") as stream:
             return {(row[0], row[1], row[2]) for row in csv.reader(stream) if len(row) == 3}
     except FileNotFoundError:
         return set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from deploy.hospital.study.listing import is_dicom
 from deploy.hospital.study.series import Series
 from deploy.hospital.study.study import Study, find_studies
 from deploy.model.folder import Model
-from deploy.predict.brought import RECORD
+from deploy.predict.brought import RECORD, read_record
 from deploy.results.names import map_of
 from deploy.results.record import Record
 from deploy.runtime import Array
@@ -113,9 +112,9 @@ def located(evidence: Array | None, affine: Affine, patient: Path) -> Evidence |
     if evidence is None:
         return None
     try:
-        series = json.loads((patient / RECORD).read_bytes())["series"]
-        back = np.array(series[REFERENCE]["from_brats_to_series"], np.float64)
-    except (OSError, ValueError, KeyError) as error:
+        series = (read_record(patient) or {})["series"]
+        back = np.array(series[REFERENCE]["from_brats_to_series"], np.float64).reshape(4, 4)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise PatientRefused(f"{RECORD} cannot be read: {error}; ingest the study again") from None
     return Evidence(evidence, back @ affine)
 

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 from toolkit.errors import GradeError
 from toolkit.files import write_file
 from toolkit.frozen import Frozen
+from toolkit.plain import read_bytes
 
 State = Literal["incoming", "ready", "running", "done", "refused", "failed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -123,7 +124,7 @@ class Queue:
     def ticket(self, state: State, key: str) -> Ticket:
         """What is known of a study; a fresh ticket where it has none or a spoiled one."""
         try:
-            return Ticket.model_validate_json((self.path(state, key) / TICKET).read_bytes())
+            return Ticket.model_validate_json(read_bytes(self.path(state, key) / TICKET))
         except (OSError, ValidationError):
             return Ticket(state=state)
 

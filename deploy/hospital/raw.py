@@ -16,6 +16,7 @@ from toolkit.data.memory import Scratch
 from toolkit.data.patients import Patient, find_patients, match_modalities
 from toolkit.data.reading.nifti import read_nifti
 from toolkit.errors import PatientRefused
+from toolkit.plain import open_plain
 
 
 def raw_sources(path: Path) -> Iterator[Source | Refused]:
@@ -62,7 +63,7 @@ def _read(files: Mapping[str, Path]) -> Mapping[str, Volume]:
 
 def _hash(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise PatientRefused(f"{file.name} cannot be read: {error.strerror}") from None

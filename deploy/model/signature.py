@@ -25,6 +25,7 @@ from deploy.model.folder import SIGNATURE, Model
 from deploy.model.untrusted import read_plain
 from toolkit.errors import GradeError, ModelError
 from toolkit.files import write_file
+from toolkit.plain import read_bytes
 
 OWNER_ONLY = 0o600
 
@@ -103,7 +104,7 @@ def _message(model: Model) -> bytes:
 
 def _public(path: Path) -> Ed25519PublicKey:
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = load_pem_public_key(read_bytes(path))
     except OSError as error:
         raise GradeError(f"key {path} cannot be read: {error.strerror}.") from error
     except (ValueError, UnsupportedAlgorithm):
@@ -115,7 +116,7 @@ def _public(path: Path) -> Ed25519PublicKey:
 
 def _private(path: Path) -> Ed25519PrivateKey:
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        key = load_pem_private_key(read_bytes(path), password=None)
     except OSError as error:
         raise GradeError(f"key {path} cannot be read: {error.strerror}.") from error
     except (TypeError, ValueError, UnsupportedAlgorithm):

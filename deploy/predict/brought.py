@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import PatientRefused
+from toolkit.plain import read_json
 
 RECORD = "ingest.json"
 
@@ -24,8 +24,8 @@ def brought_in_notes(folder: Path) -> tuple[str, ...]:
     if record is None:
         return ()
     if record.get("refused"):
-        raise PatientRefused(str(record["refused"]))
-    return tuple(str(note) for note in record["notes"])
+        raise PatientRefused(record["refused"])
+    return tuple(record["notes"])
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -35,11 +35,17 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         PatientRefused: it cannot be read.
     """
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise PatientRefused(f"{RECORD} cannot be read: {error.strerror}; ingest the study again") from None
+    except ValueError as error:
         raise PatientRefused(f"{RECORD} cannot be read: {error}; ingest the study again") from None
-    if not isinstance(record, dict) or not isinstance(record.get("notes"), list):
+    if not isinstance(record, dict) or not _of_words(record.get("notes"), record.get("refused", "")):
         raise PatientRefused(f"{RECORD} is not of this version; ingest the study again")
     return record
+
+
+def _of_words(notes: object, refused: object) -> bool:
+    return isinstance(notes, list) and all(isinstance(note, str) for note in notes) and isinstance(refused, str)

@@ -21,6 +21,7 @@ from deploy.results.journal import Chain, audit_links
 from deploy.results.names import AUDIT, JOURNAL, RECORD, append_line
 from deploy.results.record import Record
 from toolkit.errors import GradeError
+from toolkit.plain import MOST_LINE, MOST_TABLE, open_plain, parse_json, read_json
 
 FIRST = "0" * 64
 _MARK = b', "hash": "'
@@ -194,8 +195,11 @@ def _chain(file: Path, whole: bool) -> Iterator[tuple[int, bytes, dict[str, Any]
             return
         if not _whole(line):
             raise GradeError(f"{file}: line {number} was altered or cut off; the lines before it are intact.")
-        content = json.loads(line)
-        if content.get("previous") != previous or content.get("line") != number:
+        try:
+            content = parse_json(line)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or content.get("previous") != previous or content.get("line") != number:
             raise GradeError(f"{file}: before line {number} a line was removed, added or moved.")
         previous = _hash_of(line)
         yield number, line, content
@@ -218,8 +222,8 @@ def _hash_of(line: bytes) -> str:
 
 def _lines(file: Path) -> Iterator[bytes]:
     try:
-        with file.open("rb") as stream:
-            yield from stream
+        with open_plain(file) as stream:
+            yield from iter(lambda: stream.readline(MOST_LINE), b"")  # a longer one is no line of ours, and so altered
     except OSError as error:
         raise GradeError(f"{file} cannot be read: {error.strerror}; name an {AUDIT} of `grade predict`.") from error
 
@@ -230,7 +234,7 @@ def _check_results(file: Path, hashes: list[str]) -> None:
     if not beside.is_file():
         return
     try:
-        known = json.loads(beside.read_bytes()).get("audit")
+        known = read_json(beside, MOST_TABLE).get("audit")
     except (OSError, ValueError, AttributeError) as error:
         raise GradeError(f"{beside} cannot be read: {error}; it says how the audit ended.") from None
     if not isinstance(known, dict):

@@ -6,6 +6,7 @@ import fcntl
 import json
 from collections.abc import Iterator
 from io import BufferedReader, FileIO
+from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias
@@ -13,6 +14,7 @@ from typing import NamedTuple, Self, TypeAlias
 from deploy.results.names import JOURNAL, append_line
 from deploy.results.record import Record
 from toolkit.errors import GradeError
+from toolkit.plain import open_plain, parse_json
 
 Key: TypeAlias = tuple[str, str]  # id, real path of the folder
 
@@ -164,7 +166,7 @@ class Journal:
 
     def _scan(self) -> None:
         """Read whole lines; what a dying call left of a last one is passed over."""
-        self._reader = self._file.open("rb")
+        self._reader = open_plain(self._file)
         for place, line in _lines(self._reader):
             try:
                 model, key, record, audit = _entry(line)
@@ -222,7 +224,7 @@ def _all(folder: Path) -> Iterator[tuple[str, Key, Record, Chain]]:
     """What every whole line of a folder's journal says."""
     file = folder / JOURNAL
     try:
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             for _, line in _lines(stream):
                 yield _entry(line)
     except OSError as error:
@@ -243,12 +245,12 @@ def _lines(stream: BufferedReader) -> Iterator[tuple[int, bytes]]:
 
 def _entry(line: bytes) -> tuple[str, Key, Record, Chain]:
     """What a line says. One of an earlier version names no audit line, as line 0."""
-    content = json.loads(line)
+    content = parse_json(line)
     model, record = str(content["model"]), Record.model_validate(content["record"])
     audit = content.get("audit", {"line": 0, "hash": ""})
     return (
         model,
         (record.patient, str(content.get("folder", record.folder))),
         record,
-        Chain(int(audit["line"]), str(audit["hash"])),
+        Chain(index(audit["line"]), str(audit["hash"])),
     )

@@ -15,6 +15,7 @@ from deploy.results.names import RECORD, TABLE, append_line, unwritable
 from deploy.results.record import Record
 from toolkit.errors import GradeError
 from toolkit.files import replacing
+from toolkit.plain import MOST_TABLE, read_json
 
 COLUMNS = (
     "patient",
@@ -126,7 +127,7 @@ def read_records(folder: Path) -> tuple[Record, ...]:
     """
     file = folder / RECORD
     try:
-        return tuple(Record.model_validate(record) for record in json.loads(file.read_bytes())["patients"])
+        return tuple(Record.model_validate(record) for record in read_json(file, MOST_TABLE)["patients"])
     except OSError as error:
         raise GradeError(f"{file} cannot be read: {error.strerror or error}.") from error
     except (ValueError, KeyError, TypeError) as error:

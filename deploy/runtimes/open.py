@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +11,7 @@ from deploy.model.folder import Draft
 from deploy.runtime import Choice, Runtime
 from toolkit.data.workers.slots import Slots
 from toolkit.errors import RuntimeUnavailable
+from toolkit.plain import read_json
 
 if TYPE_CHECKING:
     from deploy.runtimes.card import Card
@@ -28,7 +28,7 @@ def open_runtime(model: Draft, choice: Choice) -> Runtime:
         RuntimeUnavailable: the runtime or device asked for is not there.
         ModelError: the model was altered, or cannot be loaded.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", choice.device):
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", choice.device):
         raise RuntimeUnavailable(f"device '{choice.device}' is unknown; write auto, cpu, cuda or cuda:N.")
     if choice.name == "auto":
         return _open_auto(model, choice)
@@ -87,7 +87,7 @@ def makes_scans(runtime: Runtime) -> bool:
 def fastest_runtime(model: Draft) -> str:
     """What `grade bench` found the fastest here for this model; `onnx` where it was not run."""
     try:
-        found: Any = json.loads(bench_file(model).read_text(encoding="utf-8"))
+        found: Any = read_json(bench_file(model))
     except (OSError, ValueError, RuntimeUnavailable):  # without a home folder nothing was kept
         return "onnx"
     name = found.get("fastest") if isinstance(found, dict) else None

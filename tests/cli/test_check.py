@@ -35,6 +35,15 @@ def test_one_refused_and_all_refused(project, grade):
     assert code == 1
 
 
+@pytest.mark.parametrize("rows", ["", "p1,\n"])
+def test_a_table_that_gives_no_grade(tmp_path, grade, rows):
+    (tmp_path / "labels.csv").write_text(f"patient,grade\n{rows}")
+    for more in ((), ("--json",)):
+        code, out, err = grade("check", tmp_path / "labels.csv", *more)
+        assert (code, out) == (1, "")
+        assert "gives no grade" in " ".join(err.split())
+
+
 def as_expected(folder, entries):
     """Every kind of fault has the outcome and the reason that its table says."""
     found = {entry["folder"]: entry for entry in entries}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import nibabel as nib
@@ -113,6 +114,64 @@ def test_images_on_different_grids_are_refused(home: Path) -> None:
     files["t2"] = nib.Nifti1Image(files["t2"].get_fdata()[1:], files["t2"].affine)
     with pytest.raises(PatientRefused):
         load_model("model").predict(files)
+
+
+def test_images_that_make_no_patient_are_a_row_of_the_table(home: Path) -> None:
+    first = home / "patients" / "first"
+    files = {name: nib.load(first / f"first_{name}.nii.gz") for name in MODALITIES}
+    voxels = {name: np.asarray(file.dataobj) for name, file in files.items()}
+    affine = files["t1"].affine
+    odd: list[tuple[Any, str]] = [
+        ({**files, "t1": None}, "images of flair, t1ce, t2 were given"),
+        ({"t1": files["t1"]}, "images of t1 were given"),
+        ({name: nib.MGHImage(x.astype(np.float32), affine) for name, x in voxels.items()}, "flair is a MGHImage"),
+        ({name: nib.AnalyzeImage(x, affine) for name, x in voxels.items()}, "flair is a AnalyzeImage"),
+        (
+            images({name: x != 0 for name, x in voxels.items()}, affine),
+            'be a NIfTI file: data dtype "bool"',
+        ),
+        (images(voxels, affine[:3, :3]), "flair cannot be a NIfTI file: Affine should be shape 4,4"),
+        (images(voxels, affine * np.nan), "its affine holds a number that is not finite"),
+    ]
+    answers = load_model("model").predict([first, *(source for source, _ in odd)])
+    assert answers[0].grade is not None
+    for answer, (_, reason) in zip(answers[1:], odd, strict=True):
+        assert answer.grade is None
+        assert reason in answer.reasons[0]
+    with pytest.raises(PatientRefused, match="images of t1 were given"):
+        answers[2].evidence()
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint64", "float16"])
+def test_arrays_of_other_types_have_the_same_answer(home: Path, kind: str) -> None:
+    """The numbers are small and whole here, so that every type holds them."""
+    first = home / "patients" / "first"
+    files = {name: nib.load(first / f"first_{name}.nii.gz") for name in MODALITIES}
+    voxels = {name: np.rint(file.get_fdata() / file.get_fdata().max() * 2000) for name, file in files.items()}
+    model, affine = load_model("model"), files["t1"].affine
+    wanted = model.predict(images({name: x.astype(np.float32) for name, x in voxels.items()}, affine))
+    found = model.predict(images({name: x.astype(kind) for name, x in voxels.items()}, affine))
+    assert found.probability == pytest.approx(wanted.probability, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        (None, "a NoneType is no patient"),
+        (b"patients", "a bytes is no patient"),
+        (1, "a int is no patient"),
+        ({1: None}, "1 is no modality"),
+        ({"t1": np.zeros((5, 5, 5))}, r"t1 is a ndarray, no image; .*deploy\.images\(\)"),
+    ],
+)
+def test_what_can_be_no_patient_is_told_before_any_is_graded(
+    home: Path, monkeypatch: pytest.MonkeyPatch, source: Any, sentence: str
+) -> None:
+    model = load_model("model")
+    monkeypatch.setattr(model, "_grade", Mock(side_effect=AssertionError("graded")))
+    for given in (source, ["patients/first", source]):
+        with pytest.raises(CohortError, match=sentence):
+            model.predict(given)
 
 
 def test_an_altered_model_is_not_opened(home: Path) -> None:

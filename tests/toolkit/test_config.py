@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,66 @@ def test_paths_are_relative_to_the_file(tmp_path):
     assert data.cohort == tmp_path / "BraTS"
     assert data.labels.file == Path("/abs/labels.csv")
     assert data.validation == tmp_path / "held out"
+
+
+NUL = chr(92) + "u0000"  # as TOML writes it
+WRONG = {
+    "strategy = ['x']": "strategy ['x'] is unknown; choose one of stable, ldam, legacy",
+    "strategy = {a = 1}": "strategy {'a': 1} is unknown",
+    f"[training]\nepochs = {'9' * 5000}": "is not valid TOML: it holds a whole number beyond 64 bits",
+    f"[training]\nepochs = 0x{'f' * 5000}": "is not valid TOML: it holds a whole number beyond 64 bits",
+    f"[training]\nepochs = {10**30}": "is not valid TOML: it holds a whole number beyond 64 bits",
+    "[training]\nepochs = 1000001": "setting training.epochs = 1000001 in",
+    "[training]\nwarmup_epochs = inf": "setting training.warmup_epochs = inf in",
+    f"[training]\nseed = {2**64}": "is not valid TOML: it holds a whole number beyond 64 bits",
+    f"x = {'[' * 3000}{']' * 3000}": "is not valid TOML: it is nested too deep",
+    f"x = {'[' * 17}{']' * 17}": "is not valid TOML: it is nested too deep",
+    f"a{'.a' * 3000} = 1": "is not valid TOML: it is nested too deep",
+    f'[training]\ndevice = "cuda:{"9" * 5000}"': "setting training.device = 'cuda:999",
+    '[training]\ndevice = "cuda:\\u0663"': "setting training.device = 'cuda:",
+    f'[network]\npretrained = "a{NUL}b"': "setting network.pretrained = 'a\\x00b' in",
+    f'[data]\ncache = "a{NUL}b"': "no file and no address can hold the character NUL",
+    f'[data]\nvalidation = "a{NUL}b"': "setting data.validation = 'a\\x00b' in",
+    f'[data]\nlabels = "a{NUL}b"': "no file and no address can hold the character NUL",
+    f'[training]\ntracker_uri = "a{NUL}b"': "setting training.tracker_uri = 'a\\x00b' in",
+    f'[hospital]\nfolder = "a{NUL}b"': "setting hospital.folder = 'a\\x00b' in",
+}
+
+
+@pytest.mark.parametrize("text", WRONG, ids=range(len(WRONG)))
+def test_what_no_setting_can_be_is_a_sentence(tmp_path, text):
+    with pytest.raises(SettingsError) as caught:
+        load_settings(write(tmp_path, text))
+    assert WRONG[text] in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"training.seed": 2**63}, "setting training.seed = 9223372036854775808"),
+        ({"training.epochs": 10**5000}, "setting training.epochs = a number of thousands of digits"),
+        ({"data.cache": Path("a\0b")}, "no file and no address can hold the character NUL"),
+    ],
+)
+def test_values_from_python_have_the_same_limits(changes, sentence):
+    with pytest.raises(SettingsError, match=sentence):
+        load_settings(None, changes=changes)
+    assert load_settings(None, changes={"training.seed": 2**63 - 1}).training.seed == 2**63 - 1
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 3000 + "]" * 3000], ids=["long", "deep"])
+def test_a_value_on_the_command_line_has_the_same_limits(value):
+    with pytest.raises(SettingsError, match=r"^--set 'training\.epochs=") as caught:
+        load_settings(None, None, (f"training.epochs={value}",))
+    assert len(str(caught.value)) < 400
+
+
+def test_settings_that_are_no_plain_file_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    for file in (tmp_path / "pipe.toml", Path("/dev/zero")):
+        with pytest.raises(SettingsError, match="it is not a plain file"):
+            load_settings(file)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -68,7 +68,7 @@ def test_a_step_that_was_interrupted_may_be_replaced(tmp_path):
     assert content(tmp_path) == [".mark"]
 
 
-@pytest.mark.parametrize("mark", ["", "{", '{"files": 3}', '{"writing": ["a", 1]}'])
+@pytest.mark.parametrize("mark", ["", "{", "[" * 100_000, '{"files": 3}', '{"writing": ["a", 1]}'])
 def test_a_list_that_says_nothing_owns_nothing(tmp_path, mark):
     (tmp_path / ".mark").write_text(mark)
     (tmp_path / "a").touch()

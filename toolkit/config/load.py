@@ -6,7 +6,7 @@ Order, later wins: the defaults, the strategy's preset, `grade.toml`, `--set`.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -18,9 +18,13 @@ from pydantic import BaseModel, ValidationError
 from toolkit.config.presets import PRESETS
 from toolkit.config.settings import CalibrationSettings, ExportSettings, Settings
 from toolkit.errors import SettingsError
+from toolkit.plain import read_bytes
 
 # What a training did before there was a setting for it: a run's file names every value, so one that it lacks is newer.
 EARLIER: dict[str, Any] = {"training": {"frozen_bn_epoch": 0}}
+_DEPTH = 16  # of tables and lists in each other
+_BITS = 63  # of a whole number in TOML, apart from its sign
+_LONGEST = 200  # characters of a value in a sentence
 
 
 def load_settings(
@@ -50,8 +54,8 @@ def load_settings(
         if value is not None:
             _merge(single, _branches(key, value))
     name = strategy or single.get("strategy") or written.get("strategy", "stable")
-    if name not in PRESETS:
-        raise SettingsError(f"strategy '{name}' is unknown; choose one of {', '.join(PRESETS)}.")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise SettingsError(f"strategy {_shown(name)} is unknown; choose one of {', '.join(PRESETS)}.")
     tree: dict[str, Any] = {}
     for layer in (PRESETS[name], EARLIER if of_run else {}, written, single, {"strategy": name}):
         _merge(tree, layer)
@@ -93,9 +97,9 @@ def parse_settings(text: str) -> Settings:
     """
     try:
         tree = _copy(EARLIER)
-        _merge(tree, tomllib.loads(text))
+        _merge(tree, _parse_toml(text))
         return _validate(tree, None)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise SettingsError(f"the settings are not valid TOML: {error}.") from error
 
 
@@ -114,13 +118,46 @@ def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        return _parse_toml(read_bytes(file).decode("utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError(f"there is no settings file {file}; write one, or name another with --config.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"settings file {file} cannot be read: {error}.") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise SettingsError(f"settings file {file} is not valid TOML: {error}.") from error
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """The tree of a TOML text; ValueError where it is none, or beyond what a setting can be."""
+    try:
+        tree = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # Python reads no whole number of thousands of digits
+        raise ValueError("it holds a whole number beyond 64 bits") from None
+    level: list[Any] = [tree]
+    for _ in range(_DEPTH):
+        if any(type(value) is int and value.bit_length() > _BITS for value in level):
+            raise ValueError("it holds a whole number beyond 64 bits")
+        level = [one for value in level for one in _inside(value)]
+    if level:
+        raise ValueError("it is nested too deep")
+    return tree
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _shown(value: Any) -> str:
+    """A value as a sentence can hold it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _parse_override(text: str) -> dict[str, Any]:
@@ -128,13 +165,15 @@ def _parse_override(text: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise SettingsError(f"--set {text}: write it as branch.key=value, for example --set training.epochs=20.")
     try:
-        return tomllib.loads(f"{key}={value}")
+        return _parse_toml(f"{key}={value}")
     except tomllib.TOMLDecodeError:
         pass
+    except ValueError as error:
+        raise SettingsError(f"--set {_shown(text)}: {error}.") from error
     try:
-        return tomllib.loads(f"{key}={_toml_string(value)}")
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"--set {text}: {error}.") from error
+        return _parse_toml(f"{key}={_toml_string(value)}")
+    except ValueError as error:
+        raise SettingsError(f"--set {_shown(text)}: {error}.") from error
 
 
 def _toml_string(text: str) -> str:
@@ -169,7 +208,7 @@ def _validate(tree: dict[str, Any], file: Path | None, single: Mapping[str, Any]
         if first["type"] == "extra_forbidden":
             raise SettingsError(f"unknown setting '{key}'{where}; {_hint(key, first['loc'])}.") from None
         # What contradicts another setting is told of a whole section, which is not shown.
-        given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+        given = "" if isinstance(first["input"], dict) else f" = {_shown(first['input'])}"
         what = f"setting {key}{given}" if key else "settings"
         raise SettingsError(f"{what}{where}: {_lower(first['msg'])}.") from None
 

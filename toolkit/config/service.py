@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from toolkit.config.values import Address, SettingPath
 from toolkit.frozen import Frozen
 
 AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]  # PS3.5: no backslash
@@ -18,20 +19,13 @@ def _to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # TOML knows no tuples
 
 
-def _to_path(value: Any) -> Any:
-    return Path(value) if isinstance(value, str) else value
-
-
-SettingPath = Annotated[Path, BeforeValidator(_to_path)]
-
-
 class Peer(Frozen, strict=True):
     """`[hospital.peers.NAME]`: another system. One without host and port may send, and is never sent to."""
 
     aet: AeTitle
-    host: str = ""
+    host: Address = ""
     port: Port | None = None
-    web: str = Field("", pattern=r"^(https?://.+)?$", description="address of its DICOMweb services")
+    web: Address = Field("", pattern=r"^(https?://.+)?$", description="address of its DICOMweb services")
     tls: bool = Field(False, description="C-STORE, C-FIND and C-MOVE over TLS with [hospital.tls]")
 
 
@@ -48,7 +42,7 @@ class ServiceSettings(Frozen, strict=True):
 
     folder: SettingPath = Field(Path("hospital"), description="received studies and their answers, by state")
     aet: AeTitle = "GRADE"
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: Address = Field("127.0.0.1", description="address to listen on")
     port: Port = 11112
     peers: dict[str, Peer] = Field(default_factory=dict)
     destinations: Annotated[tuple[str, ...], BeforeValidator(_to_tuple)] = Field((), description="names of peers")

@@ -9,21 +9,19 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 
 from toolkit.config.hospital import HospitalSettings
 from toolkit.config.life import CommissionSettings, MonitorSettings
+from toolkit.config.values import Address, SettingPath
 from toolkit.frozen import Frozen
 
 Strategy = Literal["stable", "ldam", "legacy"]
 Architecture = Literal["resnet", "densenet121", "seresnet50", "efficientnet-b0"]
 _FIVE_HALVINGS = ("densenet121", "efficientnet-b0")  # rounding down; the others round up
 Readers = Literal["auto", "threads", "processes"]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+_MOST = 1_000_000  # epochs, patients or batches: beyond any training, and within what a computer counts with
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
 
 
 def _list_to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value  # TOML knows no tuples
-
-
-def _text_to_path(value: Any) -> Any:
-    return Path(value) if isinstance(value, str) else value  # nor paths
 
 
 def _text_to_table(value: Any) -> Any:
@@ -31,7 +29,6 @@ def _text_to_table(value: Any) -> Any:
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
-SettingPath = Annotated[Path, BeforeValidator(_text_to_path)]
 
 
 class Branch(Frozen, strict=True):
@@ -75,8 +72,10 @@ class DataSettings(Grid):
     )
     validation: float | SettingPath = Field(0.2, description="share of the patients, or a folder of patients")
     group: Literal["patient", "site"] = Field("patient", description="what is never split over training and validation")
-    folds: int = Field(0, ge=0, description="number of cross-validation folds, each trains a network; 0: one split")
-    repeats: int = Field(1, ge=1, description="of the cross-validation, each with new folds")
+    folds: int = Field(
+        0, ge=0, le=_MOST, description="number of cross-validation folds, each trains a network; 0: one split"
+    )
+    repeats: int = Field(1, ge=1, le=_MOST, description="of the cross-validation, each with new folds")
     cache: SettingPath = Field(Path("cache"), description="preprocessed scans, kept between trainings")
     optional: Annotated[tuple[Literal["flair", "t1", "t1ce", "t2"], ...], BeforeValidator(_list_to_tuple)] = Field(
         (), description="modalities that a patient to be graded may lack, one at a time"
@@ -140,14 +139,14 @@ class AugmentSettings(Branch):
 class TrainingSettings(Branch):
     """`[training]`."""
 
-    epochs: int = Field(40, ge=1)
-    min_epochs: int = Field(15, ge=0, description="early stopping does not act before")
-    early_stopping: int = Field(10, ge=1, description="epochs without a better validation AUC")
-    batch_size: int = Field(4, ge=1)
-    accumulation: int = Field(2, ge=1, description="batches per optimiser step")
+    epochs: int = Field(40, ge=1, le=_MOST)
+    min_epochs: int = Field(15, ge=0, le=_MOST, description="early stopping does not act before")
+    early_stopping: int = Field(10, ge=1, le=_MOST, description="epochs without a better validation AUC")
+    batch_size: int = Field(4, ge=1, le=_MOST)
+    accumulation: int = Field(2, ge=1, le=_MOST, description="batches per optimiser step")
     lr: float = Field(1e-4, gt=0, description="backbone")
     head_lr: float = Field(2e-4, gt=0)
-    warmup_epochs: float = Field(3, ge=0, description="linear rise of the learning rate")
+    warmup_epochs: float = Field(3, ge=0, le=_MOST, description="linear rise of the learning rate")
     weight_decay: float = Field(1e-4, ge=0)
     sampler: Literal["weighted", "shuffle"] = Field(
         "weighted", description="weighted: inverse class frequency, with replacement"
@@ -157,16 +156,21 @@ class TrainingSettings(Branch):
     class_weights: bool = Field(False, description="weigh the loss by inverse class frequency, n / (2 n_class)")
     ldam_max_m: float = Field(0.15, gt=0, description="largest margin (Cao 2019)")
     ldam_s: float = Field(12.0, gt=0, description="scale of the cosines")
-    drw_epoch: int | None = Field(None, ge=1, description="deferred re-weighting from this epoch (counted from 1) on")
+    drw_epoch: int | None = Field(
+        None, ge=1, le=_MOST, description="deferred re-weighting from this epoch (counted from 1) on"
+    )
     drw_beta: float = Field(0.9999, gt=0, lt=1, description="effective number of samples (Cui 2019)")
     clip: float | None = Field(None, gt=0, description="largest norm of an optimiser step's gradient")
     ema: float = Field(
         0.75, ge=0, le=0.95, description="share of the averaged network that is left after an epoch; 0 averages nothing"
     )
     frozen_bn_epoch: int = Field(
-        10, ge=0, description="BatchNorm statistics stand still from this epoch on, once they have settled; 0: never"
+        10,
+        ge=0,
+        le=_MOST,
+        description="BatchNorm statistics stand still from this epoch on, once they have settled; 0: never",
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     device: Device = "auto"
     amp: Literal["auto", "fp16", "bf16", "off"] = Field("auto", description="auto: fp16 on a GPU, off on a CPU")
     sync_batchnorm: bool = Field(False, description="on several GPUs, cut every batch into a part for each")
@@ -174,7 +178,7 @@ class TrainingSettings(Branch):
     deterministic: bool = Field(True, description="on a GPU too: same seed, same card, same bits")
     tensorboard: bool = False
     tracker: Literal["none", "mlflow"] = Field("none", description="keep the training as an MLflow run, too")
-    tracker_uri: str = Field("", description="MLflow's store; else the folder mlruns next to the runs")
+    tracker_uri: Address = Field("", description="MLflow's store; else the folder mlruns next to the runs")
     augment: AugmentSettings = AugmentSettings()
 
 
@@ -224,7 +228,9 @@ class ExportSettings(Branch):
     """`[export]`."""
 
     max_batch: int = Field(8, ge=1, le=256)
-    opt_batch: int | None = Field(None, ge=1, description="batch that a TensorRT engine is tuned for; else max_batch")
+    opt_batch: int | None = Field(
+        None, ge=1, le=_MOST, description="batch that a TensorRT engine is tuned for; else max_batch"
+    )
     workspace_gb: float | None = Field(None, gt=0, description="GiB that a TensorRT build may take; else all")
     opt_level: int | None = Field(None, ge=0, le=5, description="effort of a TensorRT build; else TensorRT's default")
     allow_fp32_layers: bool = Field(False, description="accept an engine that is not half precision throughout")
@@ -240,8 +246,8 @@ class ExportSettings(Branch):
 class PredictSettings(Branch):
     """`[predict]`: None means chosen for the machine, and shown."""
 
-    batch_size: int | None = Field(None, ge=1)
-    workers: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1, le=_MOST)
+    workers: int | None = Field(None, ge=1, le=_MOST)
     readers: Readers = Field("auto", description="auto: processes where threads hold each other up")
 
 

@@ -27,6 +27,7 @@ from toolkit.data.workers.choose import working
 from toolkit.errors import CohortError, PatientRefused
 from toolkit.files import replacing, sweep
 from toolkit.machine import most_readers
+from toolkit.plain import open_plain
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def content_of(patient: Patient) -> str:
     digest = hashlib.sha256()
     for name, file in match_modalities(patient.folder).modalities.items():
         try:
-            with file.open("rb") as opened:
+            with open_plain(file) as opened:
                 digest.update(name.encode() + hashlib.file_digest(opened, "sha256").digest())
         except OSError as error:
             raise PatientRefused(f"{file.name} cannot be read: {error.strerror or error}") from error

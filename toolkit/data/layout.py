@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Collection
 from pathlib import Path
 
+from toolkit.plain import open_plain
+
 EVIDENCE_MARK = b"evidence, logit of HGG minus LGG"  # `descrip` of the maps that a report writes
 PHANTOM_MARK = b"phantom by grade, not a person"  # `descrip` of the images that `grade phantom` writes
 PHANTOMS = "Phantoms made by `grade phantom` are among these patients: never for patients."  # in a cohort's `labels`
@@ -65,7 +67,7 @@ def is_phantom(folder: Path) -> bool:
 def _description(file: Path) -> bytes:
     """The header's `descrip`; empty where it cannot be read."""
     try:
-        with file.open("rb") as stream:
+        with open_plain(file) as stream:
             head = stream.read(4096)
         if head.startswith(b"\x1f\x8b"):
             head = zlib.decompressobj(wbits=31).decompress(head, 348)

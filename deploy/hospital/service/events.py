@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from toolkit.errors import GradeError
+from toolkit.plain import parse_json
 
 EVENTS = "service.jsonl"
 _FIRST = "0" * 64
@@ -79,6 +80,11 @@ class Events:
         if not lines:
             return 0, _FIRST
         body, mark, seal = lines[-1].decode(errors="replace").rpartition(_MARK)
-        if not mark or hashlib.sha256(body.encode()).hexdigest() != seal.removesuffix('"}'):
-            raise GradeError(f"the last line of {self._file} was altered; move the file away, it is not continued.")
-        return int(json.loads(lines[-1])["line"]), seal.removesuffix('"}')
+        try:
+            if not mark or hashlib.sha256(body.encode()).hexdigest() != seal.removesuffix('"}'):
+                raise ValueError(seal)
+            return int(parse_json(lines[-1])["line"]), seal.removesuffix('"}')
+        except (ValueError, KeyError, TypeError):
+            raise GradeError(
+                f"the last line of {self._file} was altered; move the file away, it is not continued."
+            ) from None

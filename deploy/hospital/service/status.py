@@ -25,6 +25,7 @@ from starlette.routing import Route
 from deploy.hospital.queue import ANSWERED, RESULTS, STATES, State, Ticket
 from deploy.hospital.service.serve import Health, Service
 from toolkit.errors import GradeError
+from toolkit.plain import read_bytes
 
 HOST = "127.0.0.1"  # the page shows patients' ids behind no login: it never leaves this machine
 PAGE = "page.html"  # of a patient, in the results
@@ -215,7 +216,7 @@ def read_token(file: Path) -> str:
         GradeError: it cannot be read, others can read it, or it is short.
     """
     try:
-        token = file.read_text(encoding="utf-8").strip()
+        token = read_bytes(file).decode().strip()
         mode = file.stat().st_mode
     except (OSError, UnicodeDecodeError) as error:
         raise GradeError(

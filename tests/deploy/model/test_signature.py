@@ -113,3 +113,5 @@ def test_keys_that_cannot_be_used(folder: Path, keys: tuple[Path, Path], tmp_pat
     for function in (sign_model, check_signature):
         with pytest.raises(GradeError, match="cannot be read"):
             function(model, tmp_path / "absent")
+        with pytest.raises(GradeError, match="cannot be read: it is not a plain file"):
+            function(model, Path("/dev/zero"))

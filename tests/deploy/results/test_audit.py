@@ -189,3 +189,33 @@ def test_inputs_are_those_that_were_read(patients: tuple[Patient, ...]) -> None:
             inputs.add(name, content)
         expected += f"{hashlib.sha256(content).hexdigest()} {name}\n"
     assert inputs.digest(patients[0]) == hashlib.sha256(expected.encode()).hexdigest()
+
+
+def sealed(body: bytes) -> bytes:
+    return body + b', "hash": "' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"[1]", b""])
+def test_a_sealed_line_of_other_things_is_told(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "audit.jsonl").write_bytes(sealed(body))
+    with pytest.raises(GradeError, match="before line 1 a line was removed, added or moved"):
+        verify_audit(tmp_path / "audit.jsonl")
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
+    pipe, device, long = tmp_path / "pipe", tmp_path / "device", tmp_path / "long"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for place in (pipe, device):
+        with pytest.raises(GradeError, match="cannot be read: it is not a plain file"):
+            verify_audit(place)
+    with long.open("wb") as stream:
+        stream.truncate(2**33)  # it takes no disk, and would not fit into memory
+    with pytest.raises(GradeError, match="line 1 was altered or cut off"):
+        verify_audit(long)
+
+
+def test_results_that_are_nested_too_deep_are_told(file: Path) -> None:
+    file.with_name("predictions.json").write_text("[" * 100_000)
+    with pytest.raises(GradeError, match=r"predictions\.json cannot be read: it is nested too deep"):
+        verify_audit(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,22 @@ def test_replaced_unless_it_is_kept(tmp_path: Path) -> None:
         journal.begin(keep=False)
         assert not journal.entries
     assert (tmp_path / JOURNAL).read_bytes() == b""
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "[]", '{"model": "m", "record": {}, "audit": {"line": Infinity}}'])
+def test_a_line_of_other_things_is_told(tmp_path: Path, line: str) -> None:
+    write(tmp_path, anna=0.7)
+    with (tmp_path / JOURNAL).open("a") as stream:
+        stream.write(f"{line}\n")
+    with Journal(tmp_path, "m") as journal:
+        assert "was altered" in str(journal.damage)
+    with pytest.raises(GradeError, match="a line was altered"):
+        audit_links(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / JOURNAL)
+    with pytest.raises(GradeError, match="cannot be continued: it is not a plain file"), Journal(tmp_path, "m"):
+        pass
+    with pytest.raises(GradeError, match="cannot be read: it is not a plain file"):
+        audit_links(tmp_path)

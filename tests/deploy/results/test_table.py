@@ -103,3 +103,6 @@ def test_an_altered_record_is_told(tmp_path: Path) -> None:
     (tmp_path / "predictions.json").write_text('{"patients": [{"patient": 1}]}')
     with pytest.raises(GradeError, match="was altered"):
         read_records(tmp_path)
+    (tmp_path / "predictions.json").write_text("[" * 100_000)
+    with pytest.raises(GradeError, match="was altered: it is nested too deep"):
+        read_records(tmp_path)

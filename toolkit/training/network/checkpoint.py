@@ -16,6 +16,7 @@ from torch import Tensor
 
 from toolkit.errors import RunError
 from toolkit.files import check_plain, first_line, replacing, write_file
+from toolkit.plain import parse_json
 
 _MARK = b"grade sha256 "  # ends a checkpoint, with the hexadecimal SHA-256 of all before it
 _ALTERED = "it is damaged, its content does not have the checksum it was written with"
@@ -152,7 +153,7 @@ def _header(content: bytes) -> dict[str, Any]:
     size = int.from_bytes(content[:8], "little")
     if size > len(content) - 8:
         raise ValueError("it is cut short")
-    header = json.loads(content[8 : 8 + size])
+    header = parse_json(content[8 : 8 + size])
     if not isinstance(header, dict):
         raise ValueError("its header is not a table")
     return header

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
@@ -20,6 +19,7 @@ from toolkit.errors import RunError
 from toolkit.evaluation.calibration import Calibration
 from toolkit.files import alone, first_line, first_problem, write_file
 from toolkit.frozen import Frozen
+from toolkit.plain import read_json
 from toolkit.training.runs.tables import read_table, table_text
 
 if TYPE_CHECKING:  # torch takes seconds to load: only what needs the weights loads it
@@ -145,7 +145,7 @@ class Run:
 
     def split_text(self) -> str:
         """The text of `split.csv`."""
-        return self._file("split.csv", "it was not created by `grade train`").read_text(encoding="utf-8")
+        return self._text("split.csv")
 
     def split_rows(self) -> list[dict[str, str]]:
         """The rows of `split.csv`; `images` is empty where the content of a patient's images was not noted."""
@@ -221,8 +221,8 @@ class Run:
         """Versions and device that trained, by name."""
         file = self._file("environment.json", "the training has not begun")
         try:
-            return {str(name): str(value) for name, value in json.loads(file.read_bytes()).items()}
-        except (ValueError, AttributeError) as error:
+            return {str(name): str(value) for name, value in read_json(file).items()}
+        except (OSError, ValueError, AttributeError) as error:
             raise RunError(f"{file} is broken: {error}; `grade train --resume` rewrites it.") from None
 
     def load_last(self) -> Checkpoint | None:
@@ -265,6 +265,13 @@ class Run:
             raise RunError(f"run {self.folder} has no {name}: {reason}; `grade train --resume` continues it.")
         return file
 
+    def _text(self, name: str) -> str:
+        file = self._file(name, "it was not created by `grade train`")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} is broken: {first_line(error)}; restore it or train again.") from error
+
     def _patients(self, part: str) -> Cohort:
         file = self._file("split.csv", "it was not created by `grade train`")
         rows = [row for row in self.split_rows() if row["split"] == part]
@@ -275,8 +282,7 @@ class Run:
 
     def labels(self) -> str:
         """The sentence about where the grades come from."""
-        file = self._file("labels.txt", "it was not created by `grade train`")
-        return file.read_text(encoding="utf-8").strip()
+        return self._text("labels.txt").strip()
 
     @property
     def synthetic(self) -> bool:
