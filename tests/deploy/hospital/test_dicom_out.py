@@ -34,7 +34,14 @@ def test_refused_studies_get_their_reasons(tmp_path: Path) -> None:
         )
         for place, study in enumerate(studies[:2])
     ]
-    how = Out(cast("Model", SimpleNamespace(fingerprint=MODEL)), SeriesRules(), ("sr", "sc"))
+    how = Out(
+        cast(
+            "Model",
+            SimpleNamespace(fingerprint=MODEL, manifest=SimpleNamespace(training=SimpleNamespace(synthetic=False))),
+        ),
+        SeriesRules(),
+        ("sr", "sc"),
+    )
     assert write_answers([tmp_path / "studies", tmp_path / "nifti"], records, how, tmp_path / "out") == 2
     for place, study in enumerate(studies[:2]):
         report = pydicom.dcmread(tmp_path / "out" / study.key / "sr.dcm")
