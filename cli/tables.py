@@ -54,7 +54,8 @@ def show_confusion(confusion: Confusion) -> None:
 def show_sites(sites: Sites, without: bool) -> None:
     """What the site alone gives away, and the AUC inside each site that has both grades."""
     if sites.alone is None:
-        note("no site is known, so nothing can be said about scanner recognition.")
+        left = ", and --leave-one-site-out has none to leave out" if without else ""
+        note(f"no site is known, so nothing can be said about scanner recognition{left}.")
         return
     say(sites.alone.sentence)
     if sites.alone.warning:

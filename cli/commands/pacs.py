@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -46,6 +47,8 @@ def find(
     from deploy.hospital.network.query import find_studies_at, listed
 
     given = {"PatientID": patient, "AccessionNumber": accession, "StudyDate": date}
+    if date and not re.fullmatch(r"\d{8}|\d{8}-(\d{8})?|-\d{8}", date):
+        raise typer.BadParameter(f"'{date}' is no date; write 20260131, or a range 20260101-20260131.")
     match = {keyword: value for keyword, value in given.items() if value}
     if not match:
         raise typer.BadParameter(

@@ -115,10 +115,12 @@ def command(
     with loading():
         from cli.screens.report import facts, show_run
         from cli.screens.train import in_processes, processes_of, show_dry_run, watching
+        from toolkit.training.loop.compute import check_ranks
         from toolkit.training.processes.ranks import Ranks
         from toolkit.training.start import resume_training, start_training
 
     if dry_run:
+        check_ranks(settings.training, 1 if settings.data.folds else devices)
         show_dry_run(settings, folder, as_json)
         return
 

@@ -171,6 +171,7 @@ def _fitted(model: Model, salt: str, local: _Local, refused: int, rule: str | No
     old = answered(local.logit, local.grade, parent.calibration, parent.conformal)
     strange = count_unfamiliar(parent.out_of_distribution, space, local.everyone), len(local.everyone)
     out_of_sample = cross_fitted(local.logit, local.grade, parent.calibration, rule)
+    strange_after = _unfamiliar_out_of_sample(model, local.everyone)
     adaptation = Adaptation(
         parent=model.fingerprint,
         parent_created=parent.created,
@@ -182,9 +183,9 @@ def _fitted(model: Model, salt: str, local: _Local, refused: int, rule: str | No
         distance="local",
         bounds=whose,
         before=fit_of(local.logit, local.grade, old, strange),
-        after=fit_of(local.logit, local.grade, out_of_sample, _unfamiliar_out_of_sample(model, local.everyone)),
+        after=fit_of(local.logit, local.grade, out_of_sample, strange_after),
         people=People(salt=salt, digests=salted(salt, {one.content for one in local.labelled})),
-        notes=_notes(len(local.everyone), whose),
+        notes=_notes(len(local.everyone), whose, strange_after is not None),
     )
     probability = calibration.probability(local.logit)
     return parent.model_copy(
@@ -229,13 +230,18 @@ def _unfamiliar_out_of_sample(model: Model, patients: Sequence[Looked]) -> tuple
     return count, len(patients)
 
 
-def _notes(patients: int, bounds: str) -> tuple[str, ...]:
-    if bounds == "local":
-        return ()
-    return (
-        f"Ranges of the image statistics take 39 patients, and there were {patients}: the parent's ranges count, so a"
-        " scanner unlike the training's still makes patients unfamiliar. Unlabelled patients count too.",
-    )
+def _notes(patients: int, bounds: str, judged: bool) -> tuple[str, ...]:
+    if bounds != "local":
+        return (
+            f"Ranges of the image statistics take 39 patients, and there were {patients}: the parent's ranges count, so"
+            " a scanner unlike the training's still makes patients unfamiliar. Unlabelled patients count too.",
+        )
+    if not judged:
+        return (
+            "How many the adapted model calls unfamiliar is not known: ranges take 39 patients, and of"
+            f" {patients} a tenth is kept apart at a time.",
+        )
+    return ()
 
 
 def _section(manifest: Manifest) -> str:

@@ -34,12 +34,14 @@ class History(NamedTuple):
     Attributes:
         patients: see `Met`.
         others: answers of other models, which do not count.
+        older: answers from before the time that was asked for.
         repeated: answers to images that had been answered before, which do not count.
         unmatched: outcomes of nobody.
     """
 
     patients: tuple[Met, ...]
     others: int
+    older: int
     repeated: int
     unmatched: int
 
@@ -78,4 +80,4 @@ def read_history(folders: Sequence[Path], model: Model, outcomes: Mapping[str, i
         kept.append(one)
     unmatched = len(outcomes.keys() - {one.record.patient for one in met})
     recent = tuple(one for one in kept if since is None or one.time >= since)
-    return History(recent, others, len(met) - len(kept), unmatched)
+    return History(recent, others, len(kept) - len(recent), len(met) - len(kept), unmatched)

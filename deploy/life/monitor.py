@@ -201,6 +201,8 @@ def _notes(history: History, graded: int, known: int) -> tuple[str, ...]:
     notes = []
     if history.others:
         notes.append(f"{history.others} answers are of other models and do not count.")
+    if history.older:
+        notes.append(f"{history.older} answers are older than --since and do not count.")
     if history.repeated:
         notes.append(f"{history.repeated} answers are to images that had been answered before and do not count.")
     if history.unmatched:

@@ -80,7 +80,7 @@ class Journal:
         except BaseException as error:  # nothing stays open
             self.__exit__()
             if isinstance(error, OSError):
-                raise self._unusable(error.strerror or str(error)) from error
+                raise self._failed(error) from error
             raise
         return self
 
@@ -113,7 +113,7 @@ class Journal:
         except FileExistsError:
             raise self._unusable("another call is writing to it") from None
         except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from error
+            raise self._failed(error) from error
         if not keep:
             self.entries, self.links = {}, {}
 
@@ -144,7 +144,7 @@ class Journal:
         try:
             place = append_line(self._stream, (json.dumps(content, allow_nan=False) + "\n").encode())
         except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from error
+            raise self._failed(error) from error
         self._note(key, Entry(place, record.grade is not None, audit))
 
     def read(self, key: Key) -> Record:
@@ -160,7 +160,7 @@ class Journal:
             self._reader.seek(place)
             return _entry(self._reader.readline())[2]
         except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from error
+            raise self._failed(error) from error
         except (ValueError, KeyError, TypeError):
             raise self._altered(place) from None
 
@@ -189,6 +189,10 @@ class Journal:
             stream.close()
             raise self._unusable("another call is writing to it") from None
         return stream
+
+    def _failed(self, error: OSError) -> GradeError:
+        reason = error.strerror or str(error)
+        return GradeError(f"{self._file} cannot be continued: {reason}; see to it, or name another folder with --out.")
 
     def _altered(self, place: int) -> GradeError:
         return self._unusable(f"the line at byte {place} was altered")

@@ -156,3 +156,12 @@ def test_what_all_processes_find_is_said_once(project, capfd, monkeypatch):
     assert err.count("error:") == 1
     assert "has 1 batch, too few for 2 processes" in " ".join(err.split())
     assert not asked  # that alone starts CUDA, which no process survives that is forked later
+
+
+def test_a_dry_run_says_what_several_processes_cannot_share(grade, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("train", "--dry-run", "--devices", 2, "--set", "training.device=cpu", "--set", "training.accumulation=1")
+    code, _, said = grade(*words)
+    assert code == 1
+    assert "an optimiser step has 1 batch, too few for 2 processes" in " ".join(said.split())
+    assert list(tmp_path.iterdir()) == []

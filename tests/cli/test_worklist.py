@@ -42,3 +42,10 @@ def test_a_table_that_names_no_study(tmp_path: Path, content: str | None, said: 
         (tmp_path / "list.csv").write_text(content)
     with pytest.raises(CohortError, match=said):
         pacs.studies_of(tmp_path / "list.csv", ServiceSettings(), "PACS", False)
+
+
+@pytest.mark.parametrize("date", ["2026-01-01", "1.1.2026", "20260101-2026", "today"])
+def test_what_is_no_date_is_not_asked_for(grade, date: str) -> None:  # type: ignore[no-untyped-def]
+    code, _, said = grade("pacs", "find", "PACS", "--date", date)
+    assert code == 2
+    assert "is no date; write 20260131" in " ".join(said.split())

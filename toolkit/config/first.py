@@ -15,7 +15,7 @@ from toolkit.errors import SettingsError
 
 _HEAD = """\
 # Settings of grade. Lines that begin with "# " and a name show the default; take the "# " away to change one.
-# Paths are relative to this file. What a single command needs otherwise: --set branch.key=value.
+# Paths are relative to this file. What a single training needs otherwise: grade train --set branch.key=value.
 
 # strategy = "stable"
 """

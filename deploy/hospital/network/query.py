@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -170,4 +170,5 @@ def listed(studies: list[Dataset]) -> Iterator[dict[str, str]]:
 
 
 def _text(value: object) -> str:
-    return "\\".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
+    many = isinstance(value, Sequence) and not isinstance(value, str)  # several values are no list of Python's
+    return "\\".join(map(str, value)) if many else str(value or "")  # type: ignore[call-overload]

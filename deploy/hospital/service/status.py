@@ -243,7 +243,9 @@ def showing(status: Status, port: int) -> Iterator[None]:
     try:
         sockets = [settings.bind_socket()]
     except SystemExit:  # uvicorn's way to say that the port is taken
-        raise GradeError(f"port {port} of the page cannot be opened; set hospital.page_port.") from None
+        raise GradeError(
+            f"port {port} of the page is taken, perhaps by another grade serve; stop it, or set hospital.page_port."
+        ) from None
     thread = threading.Thread(target=server.run, args=(sockets,), name="page", daemon=True)
     thread.start()
     try:

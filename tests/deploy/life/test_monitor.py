@@ -102,8 +102,9 @@ def test_a_drift_is_an_alarm_that_names_what_changed_and_when(grade, adapted, tm
     page = (tmp_path / "out" / "monitor.html").read_text()
     assert "Alarm: t2 noise" in page
     tomorrow = ("--since", "2100-01-01", "--json")
-    code, said, _ = grade("monitor", results, "--model", adapted.folder, "--out", tmp_path / "out", *tomorrow)
+    code, said, notes = grade("monitor", results, "--model", adapted.folder, "--out", tmp_path / "out", *tomorrow)
     assert (code, json.loads(said)["patients"]) == (0, 0)
+    assert "answers are older than --since and do not count" in " ".join(f"{said} {notes}".split())
 
 
 def test_refusals_and_wrong_outcomes_are_alarms(grade, adapted, tmp_path):

@@ -69,10 +69,8 @@ def choose_compute(settings: TrainingSettings, ranks: Ranks = ALONE) -> Compute:
         SettingsError: the device cannot compute in the precision asked for, or not for several ranks; or there are more
             ranks than batches in an optimiser step.
     """
-    wanted = settings.device
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    _check_ranks(settings, wanted, ranks)
+    wanted = _wanted(settings)
+    check_ranks(settings, ranks.size)
     if wanted == "cpu":
         device = torch.device("cpu")
     else:
@@ -92,24 +90,36 @@ def choose_compute(settings: TrainingSettings, ranks: Ranks = ALONE) -> Compute:
     return Compute(device, _DTYPES[amp])
 
 
-def _check_ranks(settings: TrainingSettings, wanted: str, ranks: Ranks) -> None:
-    if ranks.size == 1:
+def _wanted(settings: TrainingSettings) -> str:
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_ranks(settings: TrainingSettings, size: int) -> None:
+    """Can so many processes share each optimiser step?
+
+    Raises:
+        SettingsError: they cannot, with what to change.
+    """
+    wanted = _wanted(settings)
+    if size == 1:
         return
     if wanted.startswith("cuda:"):
-        raise SettingsError(f"training.device = '{wanted}' names one GPU for {ranks.size} processes; set it to cuda.")
+        raise SettingsError(f"training.device = '{wanted}' names one GPU for {size} processes; set it to cuda.")
     if settings.sync_batchnorm:
         if wanted == "cpu":
             raise SettingsError("training.sync_batchnorm needs GPUs; set it to false.")
-        if ranks.size > settings.batch_size:
+        if size > settings.batch_size:
             raise SettingsError(
-                f"{ranks.size} processes cannot share batches of {settings.batch_size} patients; raise"
+                f"{size} processes cannot share batches of {settings.batch_size} patients; raise"
                 " training.batch_size, or use fewer devices."
             )
-    elif ranks.size > settings.accumulation:
+    elif size > settings.accumulation:
         batches = f"{settings.accumulation} batch{'es' * (settings.accumulation > 1)}"
         raise SettingsError(
-            f"an optimiser step has {batches}, too few for {ranks.size} processes; set training.accumulation to"
-            f" {ranks.size}, or use fewer devices."
+            f"an optimiser step has {batches}, too few for {size} processes; set training.accumulation to"
+            f" {size}, or use fewer devices."
         )
 
 

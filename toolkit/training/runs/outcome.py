@@ -76,7 +76,7 @@ def spike_sentence(losses: Sequence[float]) -> str:
     share = loss_spikes(losses)
     if share is None:
         return f"Loss spikes are not defined for {len(losses)} optimiser steps."
-    return f"The loss was above {SPIKE_FACTOR:g} times its running median in {share:.2%} of {len(losses)} steps."
+    return f"The loss was above {SPIKE_FACTOR:g} times its running median in {share:.2%} of the steps that have one."
 
 
 def _page(run: Run, table: ValidationTable, calibration: Calibration) -> str:
