@@ -102,8 +102,19 @@ def metastases(images: Images, mask: np.ndarray, edge: float, rng: np.random.Gen
     return out
 
 
+def upside_down(images: Images, mask: np.ndarray, edge: float, rng: np.random.Generator) -> Images:
+    """All images turned over, which the headers do not say."""
+    return {k: v[:, :, ::-1] for k, v in images.items()}
+
+
+def back_to_front(images: Images, mask: np.ndarray, edge: float, rng: np.random.Generator) -> Images:
+    """The same along the other axis."""
+    return {k: v[:, ::-1] for k, v in images.items()}
+
+
 KINDS: tuple[Kind, ...] = (
-    as_it_is, noise, blurred, scaled, one_scaled, skull, cropped, half_empty, half_empty_t2, metastases,
+    as_it_is, noise, blurred, scaled, one_scaled, skull, cropped, half_empty, half_empty_t2, metastases, upside_down,
+    back_to_front,
 )  # fmt: skip
 
 
