@@ -40,13 +40,13 @@ def command(
 
     check_shared(out, ["records.jsonl", "audit.jsonl"], [], "results of grade")
     with loading():
-        from cli.console import bar, note, show_json
+        from cli.console import bar, note, say, show_json
         from cli.options import settings_from
         from cli.privacy import hide_table
         from cli.screens.evaluate import facts
         from cli.screens.predict import say_plan, warn_of_origin
         from cli.tables import show_confusion, show_control, show_metrics, show_sites
-        from deploy.evaluate import evaluate_control, evaluate_model
+        from deploy.evaluate import EVALUATION, evaluate_control, evaluate_model
         from deploy.model.folder import open_model
         from deploy.predict.pipeline import PredictOptions
         from deploy.runtime import Choice
@@ -80,3 +80,4 @@ def command(
         for patient, reason in controlled.left_out.items():
             note(f"{patient} is not in the control: {reason}.")
         show_control(controlled)
+    say(f"page: {out / EVALUATION}")

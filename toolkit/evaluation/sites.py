@@ -6,7 +6,7 @@ grades tumours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,10 +67,13 @@ class Sites(NamedTuple):
     @property
     def details(self) -> dict[str, str]:
         """For a page: name -> value."""
-        return {
-            "Site": self.alone.sentence if self.alone else "unknown",
-            "AUC within a site": ", ".join(f"{name} {value:.3f}" for name, value in self.within.items()) or "undefined",
-        }
+        alone = f"{self.alone.sentence} {self.alone.warning or ''}".strip() if self.alone else "unknown"
+        return {"Site": alone, "AUC within a site": _listed(self.within), "AUC without a site": _listed(self.without)}
+
+
+def _listed(aucs: Mapping[str, float | None]) -> str:
+    known = [f"{name} {value:.3f}" for name, value in aucs.items() if value is not None]
+    return ", ".join(known) or "undefined"
 
 
 def compare_sites(grade: ArrayLike, score: ArrayLike, site: Sequence[str | None]) -> Sites:
