@@ -98,7 +98,7 @@ def show_model(model: Model) -> None:
         ("patients", f"training, validation: {counts}"),
         *((("origin", SYNTHETIC),) if summary.synthetic else ()),
         ("validation AUC", f"{figure(value)} ({figure(low)} to {figure(high)})"),
-        ("threshold", f"{calibration.threshold:.4f} by {calibration.rule}, calibration {calibration.method}"),
+        ("threshold", f"{calibration.threshold:.4f} {calibration.decided}, calibration {calibration.method}"),
         *(("parity", _comparison(comparison)) for comparison in manifest.parity.comparisons),
     ]
     table(f"Model {model.folder}, fingerprint {model.fingerprint[:12]}", ("", ""), rows)

@@ -92,7 +92,10 @@ def building(out: Path, what: str, kind: type[GradeError] = ModelError) -> Itera
         finally:
             os.close(held)
     except OSError as error:
-        raise kind(f"{what} {out} cannot be written: {error}; free some disk space or name another folder.") from error
+        raise kind(
+            f"{what} {out} cannot be written: {error.strerror or first_line(error)};"
+            " free some disk space, fix the permissions, or name another folder."
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -44,7 +44,7 @@ def show_run(run: Run, as_json: bool = False) -> None:
         return
     metrics = _metrics(run)
     counts = " and ".join(f"{calibration.cases[name]} {name}" for name in CLASSES)
-    show_metrics(f"Validation ({counts}), threshold {calibration.threshold:.3f} by {calibration.rule}", metrics)
+    show_metrics(f"Validation ({counts}), threshold {calibration.threshold:.3f} {calibration.decided}", metrics)
     for text in calibration.notes:
         note(text)
     if run.settings.data.folds:

@@ -116,6 +116,7 @@ def test_settings_are_frozen():
     [
         ("training.epoch=5", "unknown setting 'training.epoch' in --set; the nearest one is training.epochs"),
         ("epochs=5", "unknown setting 'epochs' in --set; the nearest one is training.epochs"),
+        ("training.depth=10", "unknown setting 'training.depth' in --set; the nearest one is network.depth"),
         ("data.zzz=5", "unknown setting 'data.zzz' in --set; known there: spacing, shape, cohort"),
         ("training.augment.rot=5", "unknown setting 'training.augment.rot'"),
         ("colour=1", "unknown setting 'colour' in --set; known there: strategy, data"),

@@ -243,7 +243,8 @@ def _hint(key: str, loc: tuple[int | str, ...]) -> str:
     keys = [name for name in _keys(Settings, "") if "." in name or "." not in key]
     names = {name.rpartition(".")[2]: name for name in reversed(keys)}
     last = key.rpartition(".")[2]
-    near = get_close_matches(key, keys, 1, cutoff=0.75) or [names[n] for n in get_close_matches(last, names, 1, 0.75)]
+    near = [names[last]] if last in names else get_close_matches(key, keys, 1, cutoff=0.75)
+    near = near or [names[one] for one in get_close_matches(last, names, 1, 0.75)]
     if near:
         return f"the nearest one is {near[0]}"
     branch: Any = Settings

@@ -38,6 +38,11 @@ class Calibration(FrozenFinite):
     cases: dict[str, int]
     notes: tuple[str, ...] = ()
 
+    @property
+    def decided(self) -> str:
+        """What chose the threshold, in words: the rule asked for, or the default where it could not be applied."""
+        return f"by the rule {self.rule}" if self.threshold_limits else "by default"
+
     def probability(self, logit: ArrayLike) -> Float64:
         """Calibrated P(HGG), float64 of the same shape.
 

@@ -98,7 +98,7 @@ def training_report(record: TrainingRecord) -> str:
         footing=f"training, strategy {record.strategy}",
         synthetic=record.synthetic,
         subtitle=f"strategy {record.strategy}, {f'{len(history)} epochs' if history else 'cross-validation'}",
-        summary=_summary("Validation AUC", metrics, f", rule {calibration.rule}{_limits(calibration)}"),
+        summary=_summary("Validation AUC", metrics, f", {calibration.decided}{_limits(calibration)}"),
         notes=[*record.notes, _FLATTERED, *calibration.notes, *metrics.notes],
         criteria=stability(history) if history else (),
         pictures=pictures,

@@ -94,7 +94,7 @@ def test_training_report_holds_what_it_promises(record, text, cohort):
         "strategy stable, 8 epochs",
         f"Validation AUC {found.auc.value:.3f} (95 % interval {found.auc.low:.3f} to {found.auc.high:.3f})",
         "57 patients (15 LGG, 42 HGG)",
-        f"probability of {record.calibration.threshold:.3f} or more, rule youden",
+        f"probability of {record.calibration.threshold:.3f} or more, by the rule youden",
         "✓ met",
         "below the limit of 0.02",
         "head_lr = 0.0002",
