@@ -41,7 +41,7 @@ class Calibration(FrozenFinite):
     @property
     def decided(self) -> str:
         """What chose the threshold, in words: the rule asked for, or the default where it could not be applied."""
-        return f"by the rule {self.rule}" if self.threshold_limits else "by default"
+        return f"by {'' if self.threshold_limits else 'default, not by '}the rule {self.rule}"
 
     def probability(self, logit: ArrayLike) -> Float64:
         """Calibrated P(HGG), float64 of the same shape.

@@ -293,5 +293,5 @@ def test_threshold_limits_hold_the_threshold_and_widen_with_fewer_patients():
 
 def test_what_decided_the_threshold_is_said() -> None:
     given = {"method": "none", "a": 1.0, "b": 0.0, "threshold": 0.5, "rule": "youden", "cases": {"LGG": 1, "HGG": 1}}
-    assert Calibration(**given).decided == "by default"
+    assert Calibration(**given).decided == "by default, not by the rule youden"
     assert Calibration(**given, threshold_limits=(0.4, 0.6)).decided == "by the rule youden"
