@@ -228,7 +228,7 @@ def _shown_values(value: Any) -> Any:
 
 
 def _tell(markup: str) -> None:
-    """A line on standard error; where that is a file on a full disk, the work goes on without the line."""
+    """A line on standard error; where that is a file on a full disk, the work continues without it."""
     try:
         err.print(markup, soft_wrap=True)
     except OSError:

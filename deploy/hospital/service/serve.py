@@ -142,7 +142,7 @@ class Service:
             self._reception.keep_alive(self._trouble)
             self.health.listening = self._reception.alive
         if self._drops is not None:
-            self._guarded(partial(self._drops.take, self._trouble))  # without the folder, the rest goes on
+            self._guarded(partial(self._drops.take, self._trouble))  # without the folder, the rest continues
         self._find_orphans()
         busy = frozenset(filter(None, (self._running, self._outbox.busy)))
         self._inbox.complete(busy, self._arrived)

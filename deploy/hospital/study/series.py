@@ -154,6 +154,6 @@ def _is_copy(header: Header, first: Header) -> bool:
     """Whether two files of one SOPInstanceUID are the same image; if not, it must not be their names that decide."""
     if any(getattr(header, what) != getattr(first, what) for what in (*ALIKE, "frames", "instance")):
         return False
-    from deploy.hospital.study.pixels import same_pixels  # needs pydicom, which only doubles ask for here
+    from deploy.hospital.study.pixels import same_pixels  # needs pydicom, which only duplicates ask for here
 
     return same_pixels(header, first)
