@@ -19,6 +19,7 @@ from toolkit.data.control import mask_tumour
 from toolkit.data.patients import CLASSES, Cohort
 from toolkit.errors import CohortError
 from toolkit.evaluation.metrics import Interval, Metrics, evaluate
+from toolkit.evaluation.pages.page import interval
 from toolkit.evaluation.pages.report import (
     EvaluationRecord,
     WrongCase,
@@ -38,16 +39,14 @@ class Evaluation:
 
     Attributes:
         cohort: who was to be graded.
-        graded: who counts, with the answers.
+        graded: who counts, with the answers, and who was refused and counts in no metric.
         metrics: over the graded patients, each with its interval.
-        refused: records of those that were not graded; they count in no metric.
         sites: of the graded patients.
     """
 
     cohort: Cohort
     graded: Graded
     metrics: Metrics
-    refused: tuple[Record, ...]
     sites: Sites
 
 
@@ -78,13 +77,8 @@ class Control:
     @property
     def sentence(self) -> str:
         """For a page."""
-        plain, changed = (_shown(one) for one in (self.plain, self.changed))
+        plain, changed = interval(self.plain), interval(self.changed)
         return f"{self.patients} patients: AUC {changed}, as they are {plain}; towards 0.5 if the tumour is what counts"
-
-
-def _shown(interval: Interval) -> str:
-    value, *ends = ("undefined" if one is None else f"{one:.3f}" for one in interval)
-    return f"{value} ({' to '.join(ends)})"
 
 
 def evaluate_model(
@@ -111,7 +105,7 @@ def evaluate_model(
     graded = _grade(model, cohort, options, on_plan, on_record)
     metrics = evaluate(graded.grades, graded.probabilities, graded.threshold)
     sites = compare_sites(graded.grades, graded.probabilities, graded.sites)
-    found = Evaluation(cohort, graded, metrics, graded.refused, sites)
+    found = Evaluation(cohort, graded, metrics, sites)
     _write(options.results, model, found)
     return found
 
@@ -141,7 +135,7 @@ def evaluate_control(
     found = Control(name, len(both), left_out, plain.graded.auc_of(both), graded.auc_of(both))
     content = json.dumps(found.facts, indent=2, allow_nan=False) + "\n"
     (options.results / "control.json").write_text(content, encoding="utf-8")
-    _write(options.results, model, plain, found)
+    _write_page(options.results, model, plain, found)
     return found
 
 
@@ -198,15 +192,8 @@ def _grade(
     return Graded(np.array(grades, np.int64), np.array(probabilities), sites, graded, refused)
 
 
-def _write(folder: Path, model: Model, found: Evaluation, control: Control | None = None) -> None:
+def _write(folder: Path, model: Model, found: Evaluation) -> None:
     graded, metrics, sites = found.graded, found.metrics, found.sites
-    details = {
-        "Model": model.fingerprint,
-        "Patients": ", ".join(f"{metrics.cases[name]} {name}" for name in CLASSES),
-        "Refused": ", ".join(record.patient for record in graded.refused) or "none",
-        **sites.details,
-        **({f"Control {control.name}": control.sentence} if control else {}),
-    }
     facts: dict[str, Any] = {
         "site_only": sites.alone._asdict() if sites.alone else None,
         "auc_within_site": sites.within,
@@ -216,9 +203,22 @@ def _write(folder: Path, model: Model, found: Evaluation, control: Control | Non
     (folder / "sites.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "roc.png").write_bytes(roc_picture(graded.grades, graded.probabilities))
     (folder / "reliability.png").write_bytes(reliability_picture(graded.grades, graded.probabilities))
+    _write_page(folder, model, found)
+
+
+def _write_page(folder: Path, model: Model, found: Evaluation, control: Control | None = None) -> None:
+    """The page, with what came of a control where there was one."""
+    graded = found.graded
+    details = {
+        "Model": model.fingerprint,
+        "Patients": ", ".join(f"{found.metrics.cases[name]} {name}" for name in CLASSES),
+        "Refused": ", ".join(record.patient for record in graded.refused) or "none",
+        **found.sites.details,
+        **({f"Control {control.name}": control.sentence} if control else {}),
+    }
     page = EvaluationRecord(
         name=folder.absolute().name,
-        metrics=metrics,
+        metrics=found.metrics,
         grade=graded.grades,
         probability=graded.probabilities,
         verdicts=_verdicts(graded),

@@ -71,9 +71,9 @@ def command(
     if as_json:
         show_json(facts(known, result, out, controlled))
         return
-    for record in result.refused:
+    for record in result.graded.refused:
         note(f"{record.patient} was refused: {record.reason}.")
-    show_metrics(f"{len(known) - len(result.refused)} patients of {cohort}", result.metrics)
+    show_metrics(f"{len(known) - len(result.graded.refused)} patients of {cohort}", result.metrics)
     show_confusion(result.metrics.confusion)
     show_sites(result.sites, leave_one_site_out)
     if controlled:

@@ -21,7 +21,7 @@ def facts(cohort: Cohort, result: Evaluation, folder: Path, control: Control | N
     alone = result.sites.alone
     return {
         "patients": len(cohort),
-        "refused": {record.patient: record.reason for record in result.refused},
+        "refused": {record.patient: record.reason for record in result.graded.refused},
         "metrics": result.metrics.model_dump(mode="json"),
         "sites": None if alone is None else result.sites._asdict() | {"alone": alone._asdict()},
         "control": None if control is None else control.facts,
