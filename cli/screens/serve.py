@@ -14,7 +14,6 @@ from cli.console import hidden, say
 from deploy.hospital.answer import AnswerOptions, open_answerer
 from deploy.hospital.service.serve import Job, Service
 from deploy.model.folder import open_model
-from deploy.model.manifest import SYNTHETIC
 from deploy.runtime import Choice
 from toolkit.config.hospital import HospitalSettings
 from toolkit.errors import GradeError
@@ -42,8 +41,7 @@ def serve(settings: HospitalSettings, wanted: Wanted) -> None:
     opened = open_model(wanted.model)
     options = AnswerOptions(wanted.model.absolute(), wanted.choice, settings.series, settings.objects, wanted.reports)
     labels = not hidden  # grade --no-phi serve
-    origin = f"The model was {SYNTHETIC}." if opened.manifest.training.synthetic else ""
-    if origin:
+    if origin := opened.manifest.training.origin:
         say(origin)
     job = Job(
         settings=settings,

@@ -93,8 +93,8 @@ def write_study(study: Study, record: Record, shown: Shown, how: Out, folder: Pa
     used: dict[str, list[Dataset]] = {}
     if record.grade is not None:
         used = {name: _headers([series]) for name, series in choose_series(study, how.rules).chosen.items()}
-    synthetic = how.model.manifest.training.synthetic
-    answer = Answer(record, how.model.fingerprint, _headers(study.series), used, synthetic=synthetic)
+    origin = how.model.manifest.training.origin
+    answer = Answer(record, how.model.fingerprint, _headers(study.series), used, origin=origin)
     return write_answer(answer, shown.levels, how.kinds, folder, shown.evidence)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 from deploy.life.acceptance import claimed_auc
 from deploy.life.commission import Commission
 from deploy.model.folder import Model
-from deploy.model.manifest import SYNTHETIC
 from toolkit.errors import GradeError
 from toolkit.evaluation.local.acceptance import Check
 from toolkit.evaluation.local.precision import proportion
@@ -56,9 +55,7 @@ def commission_page(model: Model, found: Commission) -> str:
 
 def advice(model: Model, found: Commission) -> str:
     """What was found and what to do; a model of phantoms is not for patients, whatever it showed."""
-    synthetic = model.manifest.training.synthetic
-    then = f"This was practice: the model was {SYNTHETIC}." if synthetic else _ADVICE[found.verdict]
-    return f"{_FOUND[found.verdict]} {then}".strip()
+    return f"{_FOUND[found.verdict]} {model.manifest.training.origin or _ADVICE[found.verdict]}".strip()
 
 
 def checks_of(found: Commission) -> Section:

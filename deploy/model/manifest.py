@@ -81,6 +81,11 @@ class TrainingSummary(FrozenFinite):
     auc: tuple[float | None, float | None, float | None]
     synthetic: bool = False
 
+    @property
+    def origin(self) -> str:
+        """Where the model comes from, in a sentence, if that must be said wherever it answers; else empty."""
+        return f"The model was {SYNTHETIC}." if self.synthetic else ""
+
 
 class Comparison(FrozenFinite):
     """One runtime against torch in float32.

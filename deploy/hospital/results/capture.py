@@ -72,7 +72,7 @@ def build_capture(answer: Answer, levels: Sequence[Level]) -> Dataset:
 def draw_sheet(answer: Answer, levels: Sequence[Level]) -> Figure:
     """The answer on one sheet, white on black as in a reading room."""
     figure = Figure(figsize=SIZE, dpi=DPI, facecolor="black")
-    title = f"GLIOMA GRADING - {answer.use}{'' if answer.synthetic else ' ONLY'}"
+    title = f"GLIOMA GRADING - {answer.use}{'' if answer.origin else ' ONLY'}"
     figure.text(0.04, 0.965, title, color=_AMBER, size=17, weight="bold", va="top")
     under = f"{answer.origin} Not a medical device. Preliminary, not verified.".strip()
     figure.text(0.04, 0.937, under, color=_AMBER, size=11, va="top")

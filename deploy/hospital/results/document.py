@@ -19,7 +19,7 @@ SERIES = 9804
 
 def build_document(answer: Answer, levels: Sequence[Level]) -> Dataset:
     """An encapsulated PDF of one study; arguments as of `build_capture`."""
-    head, title = complete_head(answer.images[0]), f"Glioma grading ({answer.use})"
+    head, title = complete_head(answer.images[0]), _title(answer)
     document = SOPClass(
         study_instance_uid=answer.study,
         series_instance_uid=answer.uid("pdf", "series"),
@@ -59,13 +59,13 @@ def build_document(answer: Answer, levels: Sequence[Level]) -> Dataset:
     return keep_characters(document, answer.images[0])
 
 
+def _title(answer: Answer) -> str:
+    return f"Glioma grading ({answer.use})"
+
+
 def _pdf(answer: Answer, levels: Sequence[Level]) -> bytes:
     stream = io.BytesIO()
     figure = draw_sheet(answer, levels)
-    about = {
-        "Title": f"Glioma grading ({answer.use})",
-        "Creator": f"grade {answer.version}",
-        "CreationDate": datetime.now().astimezone(),
-    }
+    about = {"Title": _title(answer), "Creator": f"grade {answer.version}", "CreationDate": datetime.now().astimezone()}
     figure.savefig(stream, format="pdf", metadata=about, facecolor=figure.get_facecolor())
     return stream.getvalue()

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from deploy.model.manifest import SYNTHETIC
 from deploy.results.record import Record
 
 MANUFACTURER = "glioma-grade"
@@ -43,7 +42,7 @@ class Answer:
         images: headers of the study's images, at least one; patient and study are copied from the first.
         used: modality -> headers of the images that were graded, in slice order; empty when refused before.
         version: of this software.
-        synthetic: whether the model was trained on phantoms; then every object says so.
+        origin: where the model comes from, in a sentence that every object then says; empty unless it must be said.
     """
 
     record: Record
@@ -51,7 +50,7 @@ class Answer:
     images: Sequence[Dataset]
     used: Mapping[str, Sequence[Dataset]] = field(default_factory=dict)
     version: str = field(default_factory=lambda: version("glioma-grade"))
-    synthetic: bool = False
+    origin: str = ""
 
     @property
     def study(self) -> str:
@@ -61,12 +60,7 @@ class Answer:
     @property
     def use(self) -> str:
         """What it may be used for, as descriptions of series say it."""
-        return "NEVER FOR PATIENTS" if self.synthetic else "RESEARCH USE"
-
-    @property
-    def origin(self) -> str:
-        """Where the model comes from, in a sentence; empty unless it must be said."""
-        return f"The model was {SYNTHETIC}." if self.synthetic else ""
+        return "NEVER FOR PATIENTS" if self.origin else "RESEARCH USE"
 
     def uid(self, kind: str, what: str) -> UID:
         """A UID for the `what` (`series`, `instance`) of an object of a kind, see `derive_uid`."""

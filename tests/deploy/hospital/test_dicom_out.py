@@ -37,7 +37,7 @@ def test_refused_studies_get_their_reasons(tmp_path: Path) -> None:
     how = Out(
         cast(
             "Model",
-            SimpleNamespace(fingerprint=MODEL, manifest=SimpleNamespace(training=SimpleNamespace(synthetic=False))),
+            SimpleNamespace(fingerprint=MODEL, manifest=SimpleNamespace(training=SimpleNamespace(origin=""))),
         ),
         SeriesRules(),
         ("sr", "sc"),

@@ -126,7 +126,7 @@ def test_highdicom_reads_the_report_back(study: dict[str, list[Dataset]], scan: 
 def test_a_model_of_phantoms_says_so_in_every_object(
     which: str, study: dict[str, list[Dataset]], scan: np.ndarray, tmp_path: Path
 ) -> None:
-    never = replace(answers(study)[which], synthetic=True)
+    never = replace(answers(study)[which], origin="The model was trained on phantoms: never for patients.")
     for kind, file in written(never, scan, tmp_path / "never").items():
         instance = pydicom.dcmread(file)
         assert "NEVER FOR PATIENTS" in instance.SeriesDescription, kind

@@ -46,7 +46,7 @@ def test_without_grades_nothing_is_claimed_of_them(grade, exported, site, tmp_pa
     assert code == 3
     assert "No grades are known" in notes
     assert "Restrict: nothing failed" in said
-    assert "the model was trained on phantoms: never for patients" in " ".join(said.split())
+    assert "The model was trained on phantoms: never for patients." in " ".join(said.split())
     assert "trial only" not in said
     assert read(out)["fit"] is None
     by = {check["name"]: check for check in read(out)["checks"]}
