@@ -162,11 +162,10 @@ class Grader:
 
     def _answers(self, outputs: RuntimeOutputs) -> list[_Answer]:
         """One for each patient in the batch."""
-        scanned = [read for read in self.reads if read.scan is not None]
-        missing = [read.scan.missing for read in scanned if read.scan is not None]
-        answers = self._read_off(outputs, self.runtime, missing)
+        scanned = [(read, read.scan.missing) for read in self.reads if read.scan is not None]
+        answers = self._read_off(outputs, self.runtime, [missing for _, missing in scanned])
         return [
-            answer if answer.probability is not None else self._again(answer, row, scanned[row], missing[row])
+            answer if answer.probability is not None else self._again(answer, row, *scanned[row])
             for row, answer in enumerate(answers)
         ]
 

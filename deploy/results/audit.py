@@ -34,7 +34,7 @@ class Standing(NamedTuple):
     """What an audit file holds when a call takes it up.
 
     Attributes:
-        lines: what every line says, `{}` before the first one: line N is at N.
+        lines: the answer in every line, `{}` before the first one: line N is at N.
         hashes: of every line, `FIRST` before the first one: the hash of line N is at N.
         loose: hash of the inputs -> the last line that no record names: its answer never came into the results.
     """
@@ -70,7 +70,7 @@ class Audit:
         lines, hashes, loose = [dict[str, Any]()], [FIRST], dict[str, int]()
         if self._file.exists():
             for number, line, content in _chain(self._file, whole=False):
-                lines.append({name: content.get(name) for name in _ANSWER})
+                lines.append(_answer_in(content))
                 hashes.append(_hash_of(line))
                 if links.get(number) != hashes[number] and content.get("model") == self.model and content.get("inputs"):
                     loose[content["inputs"]] = number
@@ -147,7 +147,7 @@ def verify_audit(file: Path) -> Chain:
     links = audit_links(file.parent) if file.name == AUDIT else {}  # first: a call may be adding to both
     lines, hashes = [dict[str, Any]()], [FIRST]
     for _, line, content in _chain(file, whole=True):
-        lines.append({name: content.get(name) for name in _ANSWER})
+        lines.append(_answer_in(content))
         hashes.append(_hash_of(line))
     _check_results(file, hashes)
     for (number, last), record in links.values():
@@ -172,6 +172,10 @@ def audit_of(folder: Path) -> dict[int, dict[str, Any]]:
         GradeError: it cannot be read, or a line was altered, added, removed or moved.
     """
     return {number: content for number, _, content in _chain(folder / AUDIT, whole=False)}
+
+
+def _answer_in(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: line.get(name) for name in _ANSWER}
 
 
 def check_answer(folder: Path, line: Mapping[str, Any], record: Record) -> None:
