@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from toolkit.machine import DEVICE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = Path("grade.toml")
 INPUT, OUTPUT, MACHINE, SETTINGS = "Input", "Output", "Machine", "Settings"  # panels of --help
-_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 _CLUSTER = re.compile(r"auto|local|[^/\s]+:\d{1,5}")
 _CAPABILITY = re.compile(r"\d{1,2}\.\d")
 
@@ -36,7 +37,7 @@ def _matching(pattern: re.Pattern[str], form: str) -> Callable[[str | None], str
     return check
 
 
-check_device = _matching(_DEVICE, "auto, cpu, cuda or cuda:N")
+check_device = _matching(re.compile(DEVICE), "auto, cpu, cuda or cuda:N")
 
 
 def device_words() -> list[str]:

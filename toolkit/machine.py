@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from pathlib import Path, PurePosixPath
 
+DEVICE = r"auto|cpu|cuda(:[0-9]{1,3})?"  # as it is written
 READER = 300 * 2**20  # bytes that a patient takes while it is read
 MEMORY_SHARE = 0.5  # of what there is, for the readers
 _GROUPS = Path("/sys/fs/cgroup")

@@ -11,6 +11,7 @@ from deploy.model.folder import Draft
 from deploy.runtime import Choice, Runtime
 from toolkit.data.workers.slots import Slots
 from toolkit.errors import RuntimeUnavailable
+from toolkit.machine import DEVICE
 from toolkit.plain import read_json
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def open_runtime(model: Draft, choice: Choice) -> Runtime:
         RuntimeUnavailable: the runtime or device asked for is not there.
         ModelError: the model was altered, or cannot be loaded.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", choice.device):
+    if not re.fullmatch(DEVICE, choice.device):
         raise RuntimeUnavailable(f"device '{choice.device}' is unknown; write auto, cpu, cuda or cuda:N.")
     if choice.name == "auto":
         return _open_auto(model, choice)

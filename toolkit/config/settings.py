@@ -11,13 +11,14 @@ from toolkit.config.hospital import HospitalSettings
 from toolkit.config.life import CommissionSettings, MonitorSettings
 from toolkit.config.values import Address, SettingPath
 from toolkit.frozen import Frozen
+from toolkit.machine import DEVICE
 
 Strategy = Literal["stable", "ldam", "legacy"]
 Architecture = Literal["resnet", "densenet121", "seresnet50", "efficientnet-b0"]
 _FIVE_HALVINGS = ("densenet121", "efficientnet-b0")  # rounding down; the others round up
 Readers = Literal["auto", "threads", "processes"]
 _MOST = 1_000_000  # epochs, patients or batches: beyond any training, and within what a computer counts with
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
+Device = Annotated[str, Field(pattern=f"^({DEVICE})$")]
 
 
 def _list_to_tuple(value: Any) -> Any:
