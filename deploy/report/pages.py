@@ -64,9 +64,9 @@ class Row(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """A patient's modalities in grey levels, with what is black and white at first; and as the viewer takes them."""
+    """A patient's modalities in grey levels, with what is white at first; and as the viewer takes them."""
 
-    shown: dict[str, tuple[NDArray[np.uint8], tuple[float, float]]]
+    shown: dict[str, tuple[NDArray[np.uint8], float]]
     packed: dict[str, Packed]
 
 
@@ -161,7 +161,7 @@ class Pages:
         affine = box_affine(images)
         with ThreadPoolExecutor(len(TITLES)) as pool:  # both leave Python's lock
             shown = dict(zip(TITLES, pool.map(lambda name: grey(images, name, self._levels), TITLES), strict=True))
-            packed = pool.map(lambda name: pack(shown[name][0], affine, shown[name][1]), TITLES)
+            packed = pool.map(lambda name: pack(shown[name][0], affine), TITLES)
             return images, Heads(shown, dict(zip(TITLES, packed, strict=True)))
 
     def _pictured(
@@ -188,9 +188,7 @@ class Pages:
             "scale": self._scale,
             "levels": self._levels,
             "evidence": evidence.head,
-            "images": {
-                name: {"head": one.head, "low": one.low, "high": one.high} for name, one in heads.packed.items()
-            },
+            "images": {name: {"head": one.head, "white": heads.shown[name][1]} for name, one in heads.packed.items()},
         }
         return {
             "titles": TITLES,

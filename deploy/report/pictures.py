@@ -50,7 +50,7 @@ class Scene(NamedTuple):
     """What slices are cut from, on the cut images.
 
     Attributes:
-        greys: modality -> uint8 (X, Y, Z), 0 outside the brain, and the levels that are black and white.
+        greys: modality -> uint8 (X, Y, Z), 0 outside the brain, and the level that is white.
         evidence: float32 (X, Y, Z), logits.
         mask: bool (X, Y, Z).
         edges: size of a voxel, mm (3,).
@@ -58,7 +58,7 @@ class Scene(NamedTuple):
         outlined: bool (X, Y, Z), the region that is outlined.
     """
 
-    greys: dict[str, tuple[NDArray[np.uint8], tuple[float, float]]]
+    greys: dict[str, tuple[NDArray[np.uint8], float]]
     evidence: Array
     mask: NDArray[np.bool_]
     edges: NDArray[np.float64]
@@ -99,15 +99,14 @@ def _of_plane(scene: Scene, voxel: Voxel, plane: str, names: tuple[str, ...]) ->
     width, height = (float(mask.shape[i] * scene.edges[axis]) for i, axis in enumerate((across, up)))
     over = _png(_overlay(evidence / scene.scale, mask, region))
     for name in names:
-        voxels, window = scene.greys[name]
-        image = _png(colormaps["gray"](_windowed(cut(voxels), window)))
+        voxels, white = scene.greys[name]
+        image = _png(colormaps["gray"](_windowed(cut(voxels), white)))
         yield Slice(f"{TITLES[name]}, {plane}", image, over, EDGES[plane], width, height)
 
 
-def _windowed(levels: NDArray[np.uint8], window: tuple[float, float]) -> NDArray[np.float64]:
-    """Levels as the viewer shows them at first, 0 to 1."""
-    black, white = window
-    return np.where(levels, np.clip((levels - black) / max(white - black, 1e-6), 0, 1), 0.0)
+def _windowed(levels: NDArray[np.uint8], white: float) -> NDArray[np.float64]:
+    """Levels as the viewer shows them at first, 0 to 1: the brain's darkest, 1, is black."""
+    return np.where(levels, np.clip((levels - 1.0) / max(white - 1, 1e-6), 0, 1), 0.0)
 
 
 def _overlay(

@@ -46,6 +46,7 @@
     }
     return found;
   };
+  const BLACK = 1;  // level at first: the brain's darkest
   // A window maps the levels and leaves NiiVue's range alone: what is at the range's lower end is background to NiiVue, and gets no evidence.
   const windowed = (low, high) => {  // the lowest level, outside the brain, stays black
     const at = [...Array(256).keys()], shade = level => Math.min(255, Math.max(0, 255 * (level - low) / Math.max(high - low, 1e-6)));
@@ -67,14 +68,14 @@
     nv.addColormap("outline", flat(255, 255, 255));
     nv.backgroundMasksOverlays = 1;
     const grey = restored(await inflate(text(`image-${name}`), "gzip"), scene.shape);
-    const { head, low, high } = scene.images[name];
-    nv.addColormap(`window-${name}`, windowed(low, high));
+    const { head, white } = scene.images[name];
+    nv.addColormap(`window-${name}`, windowed(BLACK, white));
     const image = await N.NVImage.new(file(head, grey), `${name}.nii`, `window-${name}`, 1, null, 0, scene.levels);
     const map = await N.NVImage.new(file(scene.evidence, roots), "evidence.nii", "for-hgg", 0.75);
     Object.assign(map, { colormapNegative: "for-lgg", colormapType: 1, cal_min: 1, cal_max: 2, cal_minNeg: -2, cal_maxNeg: -1 });
     const outline = await N.NVImage.new(file(head, new Uint8Array(region.length)), "outline.nii", "outline", 1);
     Object.assign(outline, { cal_min: 0.5, cal_max: 1 });
-    Object.assign(image, { robust_min: low, robust_max: high });
+    Object.assign(image, { robust_min: BLACK, robust_max: white });
     nv.onIntensityChange = shown => {  // the right mouse button was dragged, or a finger held
       nv.addColormap(`window-${name}`, windowed(shown.cal_min, shown.cal_max));
       Object.assign(shown, { cal_min: 0, cal_max: scene.levels });
@@ -128,7 +129,7 @@
     const width = 2 ** -Number($("contrast").value), middle = -Number($("brightness").value);
     views.forEach((nv, number) => {
       if (!chosen().includes(nv)) return;
-      const { low, high } = scene.images[names[number]], half = (high - low) / 2, centre = low + half + 2 * half * middle;
+      const half = (scene.images[names[number]].white - BLACK) / 2, centre = BLACK + half + 2 * half * middle;
       nv.addColormap(`window-${names[number]}`, windowed(centre - half * width, centre + half * width));
       nv.updateGLVolume();
     });

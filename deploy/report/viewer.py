@@ -43,15 +43,11 @@ class Packed(NamedTuple):
         head: NIfTI-1 header, base64.
         voxels: what a predictor left of them, deflated, base64.
         shape: (X, Y, Z).
-        low: level that is black at first.
-        high: level that is white.
     """
 
     head: str
     voxels: str
     shape: tuple[int, ...]
-    low: float
-    high: float
 
 
 def niivue() -> bytes:
@@ -83,16 +79,16 @@ def licence() -> str:
     return files("deploy.report").joinpath(LICENCE).read_text(encoding="utf-8")
 
 
-def grey(images: Images, name: str, levels: int) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+def grey(images: Images, name: str, levels: int) -> tuple[NDArray[np.uint8], float]:
     """A modality in few levels of grey.
 
     Args:
         images: the patient's.
         name: of the modality.
-        levels: above 0, which is outside the brain.
+        levels: above 0, which is outside the brain; the lowest, 1, is black at first.
 
     Returns:
-        uint8 (X, Y, Z), and the levels that are black and white at first.
+        uint8 (X, Y, Z), and the level that is white at first.
     """
     values = above_background(images.voxels[name], images.background[name]).astype(np.float32, copy=False)
     values = values if images.slopes[name] > 0 else -values
@@ -105,10 +101,10 @@ def grey(images: Images, name: str, levels: int) -> tuple[NDArray[np.uint8], tup
     found = np.rint(scaled, out=scaled).astype(np.uint8)
     found += 1
     found *= images.mask
-    return found, (1.0, 1 + (white - low) * factor)
+    return found, 1 + (white - low) * factor
 
 
-def pack(voxels: NDArray[np.uint8], affine: Affine, window: tuple[float, float]) -> Packed:
+def pack(voxels: NDArray[np.uint8], affine: Affine) -> Packed:
     """Grey levels as a page holds them.
 
     Each voxel is predicted from the one to its left, behind and below: the median of the three. What is left deflates
@@ -123,7 +119,6 @@ def pack(voxels: NDArray[np.uint8], affine: Affine, window: tuple[float, float])
         _head(voxels.shape, affine, 2, 1.0),
         base64.b64encode(imagecodecs.gzip_encode(rest.tobytes(order="F"), level=3)).decode(),
         voxels.shape,
-        *window,
     )
 
 
@@ -137,8 +132,6 @@ def pack_evidence(evidence: Array, affine: Affine) -> Packed:
         _head(coarse.shape, affine @ np.diag([*every, 1.0]), 4, 0.001),
         base64.b64encode(imagecodecs.gzip_encode(stored.tobytes(order="F"), level=3)).decode(),
         coarse.shape,
-        0.0,
-        0.0,
     )
 
 
