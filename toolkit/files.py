@@ -50,10 +50,12 @@ def replacing(file: Path, kind: type[GradeError] = GradeError, durable: bool = F
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise kind(
-            f"{file} cannot be written: {error.strerror or first_line(error)};"
-            " free some disk space, fix the permissions, or choose another folder."
-        ) from error
+        raise kind(_unwritable(str(file), error)) from error
+
+
+def _unwritable(what: str, error: OSError) -> str:
+    reason = error.strerror or first_line(error)
+    return f"{what} cannot be written: {reason}; free some disk space, fix the permissions, or choose another folder."
 
 
 def write_file(file: Path, content: bytes | str, kind: type[GradeError] = GradeError) -> None:
@@ -92,10 +94,7 @@ def building(out: Path, what: str, kind: type[GradeError] = ModelError) -> Itera
         finally:
             os.close(held)
     except OSError as error:
-        raise kind(
-            f"{what} {out} cannot be written: {error.strerror or first_line(error)};"
-            " free some disk space, fix the permissions, or name another folder."
-        ) from error
+        raise kind(_unwritable(f"{what} {out}", error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
